@@ -1,0 +1,124 @@
+# p2p.h: `make` alone prints the targets.
+#
+# The two commands for a fresh Debian machine are `make demo` and `make test`; both first run
+# tools/deps.sh, which installs and fetches what is missing. Everything built lies in build/.
+
+CC       = cc
+CFLAGS   = -O2 -g
+WARNINGS = -Wall -Wextra -Wpedantic -Wconversion -Wshadow
+CPPFLAGS = -I. -Iports -Itests -D_GNU_SOURCE
+PREFIX   = /usr/local
+JOBS    := $(shell nproc 2>/dev/null || echo 1)
+# Where programs are built; the sanitized ones go below build/asan by the same rules.
+BUILD    = build
+
+# MBEDTLS_CPPFLAGS, MBEDTLS_LIB and the rules for it.
+include tools/mbedtls.mk
+
+headers  = p2p.h p2p_sim.h $(wildcard ports/*.h)
+own_c    = $(wildcard examples/*.[ch] tools/*.[ch] bench/*.[ch] tests/*.h tests/*/*.[ch])
+programs = $(BUILD)/p2p $(patsubst %.c,$(BUILD)/%,$(wildcard examples/*.c))
+benches  = $(patsubst %.c,$(BUILD)/%,$(wildcard bench/*.c))
+worlds   = $(addprefix $(BUILD)/tests/behaviour/,sim_null sim_dtls udp_dtls)
+replays  = $(patsubst %.c,$(BUILD)/%,$(wildcard tests/fuzz/fuzz_*.c))
+fuzzers  = $(patsubst tests/fuzz/%.c,build/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
+tests    = $(patsubst %.c,$(BUILD)/%,$(wildcard tests/*/test_*.c)) $(worlds) $(replays)
+scripts  = $(wildcard tests/*/test_*.sh tests/*/test_*.py)
+# What valgrind runs: it is some 30 times slower, so not the scenarios with many seeds.
+slow     = $(filter build/tests/unit/% build/tests/behaviour/sim_null,$(tests))
+# mbedTLS's headers are system headers, so that strict warnings concern our own code alone.
+mbedtls  = -DMBEDTLS_CONFIG_FILE='<mbedtls_config.h>' \
+           $(subst -I$(MBEDTLS_DIR),-isystem $(MBEDTLS_DIR),$(MBEDTLS_CPPFLAGS))
+libs     = $(MBEDTLS_LIB) -lsodium
+compile  = $(CC) -std=c99 $(WARNINGS) $(CPPFLAGS) $(mbedtls) $(CFLAGS) -MMD -MP
+sanitize = -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
+again    = @$(MAKE) --no-print-directory
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.SECONDARY:
+.PHONY: help test test-asan test-valgrind lint demo bench fuzz flags install deps format clean \
+        build-all build-fuzz print-flags
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):[^#]*## /\1|/p' Makefile | \
+	    while IFS='|' read -r name text; do printf 'make %-14s %s\n' "$$name" "$$text"; done
+
+test: ## builds and runs all tests; the last line is "N passed, N failed"
+	@tools/deps.sh test
+	$(again) -j$(JOBS) build-all
+	@JOBS=$(JOBS) tests/run.sh $(tests) $(scripts)
+
+test-asan: ## the test programs under AddressSanitizer and UndefinedBehaviorSanitizer
+	@tools/deps.sh test
+	$(again) -j$(JOBS) BUILD=build/asan CFLAGS='$(sanitize)' build-all
+	@JOBS=$(JOBS) tests/run.sh $(patsubst build/%,build/asan/%,$(tests))
+
+test-valgrind: ## unit tests and the behaviour suite in the simulator under valgrind
+	@tools/deps.sh test
+	$(again) -j$(JOBS) build-all
+	@JOBS=$(JOBS) SEEDS=1 WRAP='valgrind -q --error-exitcode=99' tests/run.sh $(slow)
+
+lint: ## format, contents list, warnings as errors, C99, C++11, 32 bits, clang-tidy, cppcheck
+	@tools/deps.sh lint
+	@FLAGS="$(mbedtls)" tools/lint.sh
+
+demo: ## two processes on loopback, one plays a piece of music from the other by its public key
+	@tools/deps.sh build
+	$(again) -j$(JOBS) build-all tests= benches=
+	@tools/demo.sh
+
+bench: ## measures, prints a table and writes build/bench.json
+	@tools/deps.sh build
+	$(again) -j$(JOBS) build-all tests=
+	@bench/run.sh
+
+fuzz: ## runs each fuzzer for FUZZ_SECONDS (30) on top of its corpus
+	@tools/deps.sh lint
+	$(again) -j$(JOBS) build-fuzz
+	@tests/fuzz/run.sh $(fuzzers)
+
+flags: ## prints what a program outside the tree needs: cc prog.c $(make -s flags)
+	@tools/deps.sh build >&2
+	$(again) -s $(MBEDTLS_LIB) >&2
+	@printf '%s\n' '$(strip $(call absolute,-I. $(subst ',,$(mbedtls)))) $(abspath $(MBEDTLS_LIB)) -lsodium'
+
+install: ## copies the headers and a pkg-config file to PREFIX (/usr/local)
+	@tools/install.sh '$(DESTDIR)' '$(PREFIX)'
+
+deps: ## installs Debian packages and fetches the source of mbedTLS, for all of the above
+	@tools/deps.sh test && tools/deps.sh lint
+
+format: ## rewrites all C files as .clang-format says
+	clang-format-14 -i $(wildcard $(headers) $(own_c))
+
+clean: ## removes what was built; downloads stay in build/deps
+	rm -rf $(addprefix build/,tests asan tools examples bench fuzz lint p2p mbedtls) $(MBEDTLS_LIB)
+
+build-all: $(tests) $(programs) $(benches)
+build-fuzz: $(fuzzers)
+
+# Flags with absolute paths: words that begin with -I, and those that are a path.
+absolute = $(foreach word,$(1),$(if $(filter -I%,$(word)),-I$(abspath $(patsubst -I%,%,$(word))),\
+    $(if $(filter -%,$(word)),$(word),$(abspath $(word)))))
+
+$(BUILD)/%: %.c $(MBEDTLS_LIB)
+	@mkdir -p $(@D)
+	$(compile) -MF $@.d -o $@ $< $(libs)
+
+# Several sources in one command: -MF would keep what the last one includes, so all is named here.
+$(BUILD)/p2p: $(wildcard tools/p2p*.[ch]) $(headers) $(MBEDTLS_LIB)
+	@mkdir -p $(@D)
+	$(filter-out -MMD -MP,$(compile)) -o $@ $(filter %.c,$^) $(libs)
+
+$(worlds): tests/behaviour/suite.c $(MBEDTLS_LIB)
+	@mkdir -p $(@D)
+	$(compile) -DWORLD_$(notdir $@) -MF $@.d -o $@ $< $(libs)
+
+# The plain main in tests/fuzz/replay.h feeds the corpus; -DP2P_FUZZ leaves main to libFuzzer.
+build/fuzz/%: tests/fuzz/%.c $(MBEDTLS_LIB)
+	@mkdir -p $(@D)
+	clang -std=c99 $(CPPFLAGS) $(mbedtls) -DP2P_FUZZ -O1 -g -MMD -MP -MF $@.d \
+	    -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all -o $@ $< $(libs)
+
+-include $(patsubst %,%.d,$(tests) $(programs) $(benches) $(fuzzers)) $(wildcard $(BUILD)/tools/*.d)

@@ -1,0 +1,11040 @@
+/* p2p.h - dial a public key from anything with a UDP socket.              MIT-0 or public domain
+
+    Do this
+        #define P2P_IMPLEMENTATION
+    in exactly one C or C++ file before including this one, to compile the implementation there.
+    Everywhere else include it plainly. It needs C99 or C++11 and nothing but <string.h>.
+
+    CONTENTS
+        Search for the marker. Declarations:
+            >>manual     this text
+            >>config     versions, override macros, bounds for static arenas
+            >>types      errors, identity, addresses, events, desc structs, vtables, metrics
+            >>api        functions
+        Implementation:
+            >>base       assertions, time
+            >>bytes      cursors over bytes: the only way bytes are read and written
+            >>arena      the layout walk that measures and carves
+            >>pool       fixed tables with generations
+            >>log        log items
+            >>hash       SipHash-1-3, HMAC-SHA256, envelope keys
+            >>random     HMAC-DRBG
+            >>identity   keys, text forms, addresses, tickets
+            >>wire       frames, HELLO, canonical varints
+            >>loss       packet numbers, ACK ranges, round trip, loss detection
+            >>cc         congestion control and pacing
+            >>flow       windows of streams and connections
+            >>stream     send and receive rings, reassembly
+            >>message    messages over one stream a direction
+            >>datagram   unreliable datagrams
+            >>channel    envelope, admission, cookies, restart, sessions
+            >>path       addresses of a peer, challenge and response
+            >>session    HELLO, identity proof, DONE
+            >>conn       the application's connections
+            >>discovery  peers, names, queries
+            >>router     requests, routes, replies
+            >>node       driving: input, poll, output, events
+            >>public     entry points: the checks on the caller's arguments
+            >>check      invariants
+            >>license    terms
+*/
+
+/* ==== >>manual ====
+
+    A node is named by its Ed25519 public key and by nothing else. Whoever holds the 32 bytes dials
+    them; both ends prove who they are; what follows is encrypted: streams, messages, datagrams and
+    HTTP-like requests over one UDP port. The library has no socket, clock, thread or heap of its
+    own: datagrams and time are arguments, and all memory is one arena that the caller gives. The
+    same code therefore runs on a microcontroller, on a server and, byte for byte, in a simulator.
+
+    OVERRIDE MACROS
+        Every file of a program must see the same values of those marked "everywhere".
+
+        P2P_IMPLEMENTATION  one file    compile the implementation here
+        P2P_STATIC          everywhere  public functions are static: a program of a single file
+        P2P_DEF             everywhere  what stands before every public function instead of extern
+                                        (or of static), for example a visibility attribute
+        P2P_DEBUG           one file    check own state as it goes and trap when it is wrong
+        P2P_ASSERT(x)       one file    what such a check does instead; without it and without
+                                        P2P_DEBUG checks cost nothing
+        P2P_MEMCPY, P2P_MEMMOVE, P2P_MEMSET, P2P_MEMCMP
+                            one file    instead of those of <string.h>: all four or none
+
+    DOES NOT
+        - open sockets, read clocks, start threads, block, allocate, log to a terminal or read
+          files. ports/p2p_posix.h does the first three for those who want that done.
+        - implement ciphers. The secure channel and four functions (public key, sign, verify,
+          SHA-256) come from tables: ports/p2p_mbedtls.h, ports/p2p_sodium.h, or yours.
+        - hide which node is called from somebody who knows its key already (docs/SECURITY.md).
+        - keep anything between two lives of a node. Keys, peers and names are the program's to
+          keep.
+        - retry a request, reorder messages, or deliver to a peer that is away.
+
+    STEP BY STEP
+        1. Fill in a p2p_desc: all zeros is valid, and every 0 means the default written beside it.
+
+                p2p_desc desc;
+                memset(&desc, 0, sizeof desc);
+                desc.why = &why;                        // the words, when a call below fails
+                p2p_sodium_crypto(&desc.crypto);
+                p2p_mbedtls_secure(&desc.secure);
+                p2p_posix_open(&io, &io_desc, &desc);   // sockets; fills link and random
+
+        2. Give it memory and open it.
+
+                size_t size = p2p_arena_size(&desc);
+                p2p_node_open(&node, &desc, arena, size);
+
+        3. Dial, or listen, or both. A node that is to be dialled must say who may come in:
+           desc.allow (a hook) or desc.allow_anyone (whoever holds the ticket).
+
+                p2p_listen(node, &listen_desc, &listener);
+                p2p_peer_add(node, &ticket);            // where it may be found
+                p2p_connect(node, &ticket.id, NULL, &conn);
+
+        4. Drive it, in any order, for ever; see DRIVING.
+
+                for (;;) {
+                    p2p_posix_step(&io, node, -1);
+                    while (p2p_next_event(node, &event) > 0)
+                        on_event(node, &event);
+                }
+
+        5. Stop: p2p_node_stop, go on driving until P2P_EVENT_STOPPED, p2p_node_close.
+
+    CALLS
+        Calls that can fail return int: 0 or a count, or a negative P2P_ERR_*. A value out of range
+        is an error that names the field, never clamped in silence: p2p_last_error gives the words,
+        and before there is a node, desc.why. Arguments are used up before a call returns; the one
+        exception is p2p_send_ref, and p2p_recv_ref borrows memory until it is given back.
+        A desc and all it points to is copied, except ctx and user pointers and static tables
+        (vtables, the routes of a service), which must outlive the node.
+
+    IDENTITY
+        A p2p_key is a 32-byte secret seed and the public key computed from it (RFC 8032). The
+        public key is the NodeId. People see it as 52 characters of z-base-32, logs as the first 5
+        bytes in hex. p2p_node_open computes the public key from the seed anew and copies both:
+        wipe yours. A ticket is a NodeId with what is known of where it is: up to six addresses and
+        a relay. As text it is one word with a checksum, to be mailed, scanned, or kept in a file.
+
+    NODES AND THE ARENA
+        p2p_arena_size says to the byte what a desc needs; p2p_arena_text says what for. With one
+        byte less p2p_node_open fails with P2P_ERR_ARENA and the size it wants. All tables are
+        fixed at open: nothing that a peer sends makes anything grow. Firmware that wants a static
+        array adds up the P2P_ARENA_* bounds, which are constant expressions. The arena holds keys.
+        p2p_node_close wipes it.
+
+    DRIVING
+        p2p_input    takes one datagram (or a run of equal ones) with its addresses p2p_output
+        gives the next one to send, built at that moment: a driver whose socket is full
+                     just stops asking, and nothing in the node goes stale
+        p2p_poll     lets timers run
+        p2p_deadline says when p2p_poll is wanted next; 0 says that something waits now: a datagram
+                     to send or an event to take
+        Early, late and repeated calls are harmless. Time is microseconds from any fixed origin; it
+        may stand still, and a step back is taken as no step.
+
+    EVENTS
+        p2p_next_event gives one event at a time, a copy. None can be lost and no queue can fill
+        up: each object keeps one flag a kind, so READABLE, WRITABLE, MESSAGE and DATAGRAM say
+        "something changed", not how often. One that was told comes again after a call that took or
+        gave something, while there is more; whoever takes nothing is told again when something new
+        arrives, and may call at any time. event.request, .reason and .name hold until the next
+        p2p_next_event. Request handlers run inside p2p_next_event, at most one a call, and nowhere
+        else.
+
+    CONNECTIONS
+        p2p_connect takes a NodeId and gives a handle at once; streams and messages may be opened
+        and queued on it before the CONNECTED event, and nothing of them leaves before the peer has
+        proved that it is the one dialled. Then CONNECTED or DISCONNECTED comes, once. A wrong
+        proof is P2P_ERR_AUTH, no answer P2P_ERR_TIMEOUT, both at the end of the connect timeout:
+        until then the node goes on trying, since a faster liar must not end a dial. Both ends may
+        dial each other at the same moment: one connection comes out, one CONNECTED on each side,
+        under the handle each got from p2p_connect. Handles are a slot and a generation that starts
+        at a random number. A stale or foreign one is P2P_ERR_HANDLE. DISCONNECTED is the last
+        event of a connection. An incoming connection that nobody accepts works all the same:
+        p2p_accept is for programs that would rather ask than watch events.
+
+    STREAMS
+        Reliable, ordered bytes, many a connection, each with a priority from 0 (first) to 7.
+        Strict order between priorities, fair turns within one. A stream opened with one_way
+        carries bytes only from its opener. p2p_stream_write takes what fits (P2P_ERR_AGAIN for
+        nothing: WRITABLE will come); p2p_stream_reserve and p2p_stream_commit do it without a
+        copy, and so do p2p_stream_peek and p2p_stream_skip on the other side. Only taking bytes
+        lets the peer send more, so a slow reader slows the writer and costs no memory.
+        p2p_stream_finish ends one's own half, p2p_stream_reset abandons both. CLOSED is a stream's
+        last event.
+
+    MESSAGES AND DATAGRAMS
+        p2p_send and p2p_recv: whole messages, in order, exactly once while the connection lives,
+        up to the receiver's bytes.message_max. Those that exceed the buffers go by p2p_send_ref
+        from the caller's memory and by p2p_recv_ref into it. p2p_datagram_send: at most once, in
+        no order, never waiting. What is too old or too many is dropped at the sender, oldest
+        first.
+
+    REQUESTS AND THE ROUTER
+        A request is a bidirectional stream: method, path, query, headers, body; the answer:
+        status, headers, body. Routes match by segments: "/tracks/:id" binds one segment, a final
+        segment "*rest" binds all that is left; literal segments win over ":", and ":" over "*". A
+        route without a handler gives a REQUEST event instead. A handler answers with p2p_reply,
+        begins an answer with p2p_reply_begin and goes on by p2p_stream_write, or says
+        p2p_reply_later. The router answers by itself: 404 no such path, 405 another method (with
+        "allow"), 400 malformed, 413 body over bytes.body_max, 500 a handler that gave no reply,
+        503 full, 504 a late one. Paths are plain text and are never percent-decoded; "." and ".."
+        segments are 400.
+
+    DISCOVERY
+        Where a NodeId may be found comes from p2p_peer_add, from a ticket, or from a provider
+        behind desc.discovery, which also maps names to tickets: p2p_register, p2p_discover,
+        p2p_connect_name. The simulator has one built in.
+
+    ERRORS
+        The list P2P_ERRORS below has the name, the value and the text of each; values never
+        change. p2p_error_detail carries the peer, the size, the limit and a sentence that names
+        the field.
+
+    THREADS AND RE-ENTRY
+        A node belongs to one thread at a time; nothing blocks. Two nodes share nothing. Handlers
+        and hooks may call anything but p2p_input, p2p_poll, p2p_output, p2p_next_event and
+        p2p_node_close (P2P_ERR_STATE); hooks (allow, log, crypto) only functions that take a const
+        node.
+
+    A SECURE CHANNEL OF ONE'S OWN
+        p2p_secure_api is a const table. The core keeps the envelope, session ids, tags, cookies
+        and restarts; a port turns handshake bytes and records, and lives in a slab of the node's
+        arena:
+            begin    take the slab; remember role, PSK and timer
+            feed     give it the handshake bytes of one datagram; it may not send from here
+            flight   take from it the next handshake datagram that is due, none when 0
+            deadline ask when flight wants to be asked again
+            binding  32 bytes that both ends of this very handshake share, and nobody else
+            seal     one packet to one record;  open: one record to one packet
+            end      wipe
+        What it asks of a DTLS 1.2 library: TLS_ECDHE_PSK_WITH_CHACHA20_POLY1305_SHA256 over
+        X25519, extended master secret, the exporter (RFC 5705), and records through memory with
+        the caller's clock. ports/p2p_mbedtls.h is one such port.
+
+    ED25519 BY MONOCYPHER, SHA-256 BY MBEDTLS
+        static int mono_public_key(void *ctx, const uint8_t seed[32], p2p_id *out) {
+            uint8_t secret[64], copy[32];
+            (void)ctx;
+            memcpy(copy, seed, 32);                     // the next call wipes the seed it is given
+            crypto_ed25519_key_pair(secret, out->bytes, copy);
+            crypto_wipe(secret, sizeof secret);
+            return P2P_OK;
+        }
+        static int mono_sign(void *ctx, const uint8_t seed[32], const void *message, size_t size,
+                             uint8_t out[64]) {
+            uint8_t secret[64], id[32], copy[32];
+            (void)ctx;
+            memcpy(copy, seed, 32);
+            crypto_ed25519_key_pair(secret, id, copy);
+            crypto_ed25519_sign(out, secret, (const uint8_t *)message, size);
+            crypto_wipe(secret, sizeof secret);
+            return P2P_OK;
+        }
+        static int mono_verify(void *ctx, const p2p_id *id, const void *message, size_t size,
+                               const uint8_t signature[64]) {
+            (void)ctx;
+            return crypto_ed25519_check(signature, id->bytes, (const uint8_t *)message, size)
+                       ? P2P_ERR_AUTH : P2P_OK;
+        }
+        static int mono_sha256(void *ctx, const void *const *parts, const size_t *sizes,
+                               size_t count, uint8_t out[32]) {
+            mbedtls_sha256_context h;
+            size_t i;
+            (void)ctx;
+            mbedtls_sha256_init(&h);
+            mbedtls_sha256_starts(&h, 0);
+            for (i = 0; i < count; i++)
+                mbedtls_sha256_update(&h, (const unsigned char *)parts[i], sizes[i]);
+            mbedtls_sha256_finish(&h, out);
+            mbedtls_sha256_free(&h);
+            return P2P_OK;
+        }
+        static const p2p_crypto_api mono = {mono_public_key, mono_sign, mono_verify, mono_sha256};
+*/
+#ifndef P2P_H
+#define P2P_H
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* ==== >>config ====
+ * For: versions, constants of the interface, and what the override macros default to.
+ * Always: no macro changes a public struct.
+ * Covered by tests/compile. */
+
+#define P2P_VERSION          0x000100u  /* of the library: 0xMMmmpp */
+#define P2P_WIRE_VERSION     1u         /* of the bytes on the wire; moves on its own */
+#define P2P_NEVER            UINT64_MAX /* a time that does not come */
+#define P2P_NONE             UINT32_MAX /* in a desc: none of it, where 0 is the default */
+#define P2P_ID_TEXT_SIZE     53         /* 52 characters of z-base-32 and the NUL */
+#define P2P_ADDR_TEXT_SIZE   64         /* the longest address text and its NUL */
+#define P2P_TICKET_ADDRS     6          /* addresses in a ticket */
+#define P2P_TICKET_TEXT_SIZE 384        /* the longest ticket text and its NUL */
+
+#ifndef P2P_DEF
+#if !defined(P2P_STATIC)
+#define P2P_DEF extern
+#elif defined(__GNUC__)
+#define P2P_DEF static __attribute__((unused)) /* few programs call everything */
+#else
+#define P2P_DEF static
+#endif
+#endif
+
+/* Upper bounds for static arenas: constant expressions, one term for each line of the desc that
+ * costs memory, and the term of the secure port. A test holds every one against p2p_arena_size.
+ *
+ *     static uint64_t
+ *         arena[(P2P_ARENA_NODE + P2P_ARENA_CONNS(2, 0) + P2P_ARENA_IN_FLIGHT(24) +
+ *                P2P_ARENA_STREAMS(2, 512, 8192) + P2P_MBEDTLS_ARENA_SIZE(2, 1) + 7) / 8];
+ */
+/* the node itself, 2 relays and 4 timers; half-open handshakes are in the secure port's term */
+#define P2P_ARENA_NODE ((size_t)2048)
+/* max.conns, and bytes.message_send or message_recv, whichever is larger (0 for P2P_NONE) */
+#define P2P_ARENA_CONNS(conns, message_bytes) \
+    ((size_t)(conns) * (1152u + 2u * (size_t)(message_bytes)))
+/* max.in_flight */
+#define P2P_ARENA_IN_FLIGHT(packets) ((size_t)(packets)*56u)
+/* max.streams with bytes.stream_*; once more for max.peer_streams with bytes.peer_* */
+#define P2P_ARENA_STREAMS(streams, send, recv) \
+    ((size_t)(streams) * (192u + (size_t)(send) + (size_t)(recv)))
+/* max.datagrams_in and datagrams_out together */
+#define P2P_ARENA_DATAGRAMS(in_and_out) ((size_t)(in_and_out)*1168u)
+/* max.peers: what p2p_peer_add and discovery remember */
+#define P2P_ARENA_PEERS(peers)          ((size_t)(peers)*264u)
+/* max.routes: p2p_route_add only, the table of a service stays where it is */
+#define P2P_ARENA_ROUTES(added)         ((size_t)(added)*24u)
+/* max.relay_clients */
+#define P2P_ARENA_RELAY(clients)        ((size_t)(clients)*256u)
+/* a node with so many connections and streams in either direction, all else at its default */
+#define P2P_ARENA_SIZE(conns, streams, stream_bytes)                                          \
+    (P2P_ARENA_NODE + P2P_ARENA_CONNS(conns, 1u << 16) +                                      \
+     2u * P2P_ARENA_STREAMS(streams, stream_bytes, stream_bytes) + P2P_ARENA_IN_FLIGHT(512) + \
+     P2P_ARENA_DATAGRAMS(32) + P2P_ARENA_PEERS(16) + P2P_ARENA_ROUTES(32))
+
+/* ==== >>types ====
+ * For: everything that is not a function.
+ * Always: no public field has an enum type, since compilers for bare-metal ARM make enums one byte
+ * and their neighbours four; a desc of zeros is valid; P2P_ABI changes when a layout does.
+ * Covered by tests/compile. */
+
+/* ---- basic types --------------------------------------------------------------------------- */
+
+typedef struct p2p_node p2p_node; /* lives in the arena */
+
+/* Handles: 0 is none. Keep the node beside them; a stale or foreign one is P2P_ERR_HANDLE. */
+typedef struct p2p_conn {
+    uint32_t id;
+} p2p_conn;
+typedef struct p2p_stream {
+    uint32_t id;
+} p2p_stream;
+typedef struct p2p_listener {
+    uint32_t id;
+} p2p_listener;
+
+/* Text, not NUL-terminated. */
+typedef struct p2p_str {
+    const char *data;
+    size_t size;
+} p2p_str;
+/* Bytes to read. */
+typedef struct p2p_span {
+    const uint8_t *data;
+    size_t size;
+} p2p_span;
+/* Bytes to fill. */
+typedef struct p2p_room {
+    uint8_t *data;
+    size_t size;
+} p2p_room;
+/* Initializer of a p2p_str from a string literal. */
+#define P2P_STR(literal) \
+    { (literal), sizeof(literal) - 1 }
+
+/* ---- errors: name, value, text ------------------------------------------------------------- */
+
+#define P2P_ERRORS(X)                                                                   \
+    X(P2P_OK, 0, "success")                                                             \
+    X(P2P_ERR_AGAIN, -1, "nothing to give or no room to take now: wait for the event")  \
+    X(P2P_ERR_ARG, -2, "bad argument")                                                  \
+    X(P2P_ERR_HANDLE, -3, "stale or foreign handle")                                    \
+    X(P2P_ERR_STATE, -4, "not allowed in this state, or in a handler or hook")          \
+    X(P2P_ERR_ARENA, -5, "arena too small")                                             \
+    X(P2P_ERR_LIMIT, -6, "a table is full: raise its limit in the desc")                \
+    X(P2P_ERR_TOO_LARGE, -7, "message, datagram, head or body too large")               \
+    X(P2P_ERR_NETWORK, -8, "network unreachable or down")                               \
+    X(P2P_ERR_IO, -9, "input or output failed")                                         \
+    X(P2P_ERR_CONNECT, -10, "connection could not be made")                             \
+    X(P2P_ERR_TIMEOUT, -11, "no answer in time")                                        \
+    X(P2P_ERR_CLOSED, -12, "closed")                                                    \
+    X(P2P_ERR_NO_ROUTE, -13, "no path to the node")                                     \
+    X(P2P_ERR_NOT_FOUND, -14, "name or node unknown")                                   \
+    X(P2P_ERR_DISCOVERY, -15, "discovery failed")                                       \
+    X(P2P_ERR_PROTOCOL, -16, "the peer broke the protocol, or speaks another version")  \
+    X(P2P_ERR_AUTH, -17, "the peer is not who was dialled")                             \
+    X(P2P_ERR_INVALID_ID, -18, "not a node id: wrong text, or not a usable public key") \
+    X(P2P_ERR_CONFIG, -19, "bad setting in the desc")                                   \
+    X(P2P_ERR_ABI, -20, "declarations and implementation were built differently")       \
+    X(P2P_ERR_RESET, -21, "the peer abandoned the stream")                              \
+    X(P2P_ERR_REFUSED, -22, "the peer does not let this node in")
+
+#define P2P__ERROR_ENUM(name, value, text) name = value,
+enum p2p_err { P2P_ERRORS(P2P__ERROR_ENUM) };
+#undef P2P__ERROR_ENUM
+
+/* ---- identity ------------------------------------------------------------------------------ */
+
+/* NodeId: an Ed25519 public key as RFC 8032 encodes it. */
+typedef struct p2p_id {
+    uint8_t bytes[32];
+} p2p_id;
+
+/* Secret seed and the public key computed from it. p2p_node_open refuses a seed of zeros (a
+ * forgotten key), but for a crypto table that holds its key itself. */
+typedef struct p2p_key {
+    uint8_t seed[32];
+    p2p_id id;
+} p2p_key;
+
+/* What is known of a failure. For P2P_ERR_TOO_LARGE size and max are the size and the limit; for
+ * P2P_ERR_ARENA max is the size that is wanted. text names the field, the peer or the reason. */
+typedef struct p2p_error_detail {
+    int err;
+    p2p_id peer;
+    uint64_t size, max;
+    char text[96];
+} p2p_error_detail;
+
+/* Four pure functions: P2P_OK or < 0. ports/p2p_sodium.h has them, a secure element may, the
+ * simulator has stand-ins. verify: P2P_ERR_AUTH for a signature that does not fit. sha256 hashes
+ * count parts as if they stood in a row. */
+typedef struct p2p_crypto_api {
+    int (*public_key)(void *ctx, const uint8_t seed[32], p2p_id *out);
+    int (*sign)(void *ctx, const uint8_t seed[32], const void *message, size_t size,
+                uint8_t out[64]);
+    int (*verify)(void *ctx, const p2p_id *id, const void *message, size_t size,
+                  const uint8_t signature[64]);
+    int (*sha256)(void *ctx, const void *const *parts, const size_t *sizes, size_t count,
+                  uint8_t out[32]);
+} p2p_crypto_api;
+typedef struct p2p_crypto {
+    void *ctx;
+    const p2p_crypto_api *api;
+} p2p_crypto;
+
+/* Entropy, always from outside. fill: P2P_OK, or < 0 which makes p2p_node_open fail. */
+typedef struct p2p_random {
+    void *ctx;
+    int (*fill)(void *ctx, void *out, size_t size);
+} p2p_random;
+
+/* ---- addresses and tickets ----------------------------------------------------------------- */
+
+typedef struct p2p_addr {
+    uint8_t ip[16]; /* network order; the first 4 bytes for IPv4 */
+    uint32_t scope; /* IPv6 link-local: the interface's index; else 0 */
+    uint16_t port;  /* host order */
+    uint8_t family; /* 0 none, 4, 6 */
+    uint8_t reserved;
+} p2p_addr;
+
+/* All that is known of a peer: what discovery answers, what a person pastes, what a relay is named
+ * by. */
+typedef struct p2p_ticket {
+    p2p_id id;
+    p2p_id relay_id; /* zeros: no relay */
+    p2p_addr relay;
+    p2p_addr addrs[P2P_TICKET_ADDRS];
+    uint32_t addr_count;
+} p2p_ticket;
+
+/* ---- events -------------------------------------------------------------------------------- */
+
+enum p2p_event_type {
+    P2P_EVENT_NONE,
+    /* .incoming, .peer, .listener: the handle is ready for use, accepted or not */
+    P2P_EVENT_CONNECTED,
+    /* .err, .code, .reason: the last one of its connection, after the CLOSED of its unfinished
+     * streams. A stream that had arrived whole stays readable to its end */
+    P2P_EVENT_DISCONNECTED,
+    /* .relayed, .rtt_us: what the data goes over changed */
+    P2P_EVENT_PATH,
+    /* the peer opened .stream; requests are the router's and do not come here */
+    P2P_EVENT_STREAM,
+    /* p2p_stream_read has bytes, the end or the reset to tell */
+    P2P_EVENT_READABLE,
+    /* there is room to write again; without a stream: for p2p_send */
+    P2P_EVENT_WRITABLE,
+    /* .err, .code: the last one of its stream. Both halves are done and acknowledged, or it was
+     * reset, or the connection is lost. Free what .user is. None comes for a request's stream whose
+     * handler replied and set no user */
+    P2P_EVENT_CLOSED,
+    /* .size of the next message; with .err P2P_ERR_TOO_LARGE: lend p2p_recv_ref that much */
+    P2P_EVENT_MESSAGE,
+    /* .size of the next datagram */
+    P2P_EVENT_DATAGRAM,
+    /* .request for a route without a handler: reply now or later */
+    P2P_EVENT_REQUEST,
+    /* .status of the answer to .stream, or .err */
+    P2P_EVENT_RESPONSE,
+    /* .user is the token of p2p_send_ref; .err when the connection died before */
+    P2P_EVENT_SENT,
+    /* .query, .name, .peer (which p2p_connect knows now), or .err */
+    P2P_EVENT_FOUND,
+    /* .code is the timer's number */
+    P2P_EVENT_TIMER,
+    /* p2p_node_stop is done */
+    P2P_EVENT_STOPPED,
+    /* with p2p_connect_desc.reconnect: the handle is up again; streams of before ended with
+     * CLOSED */
+    P2P_EVENT_RECONNECTED
+};
+
+typedef struct p2p_request p2p_request;
+typedef struct p2p_event {
+    uint32_t type;  /* enum p2p_event_type */
+    int32_t err;    /* P2P_OK or why */
+    uint32_t code;  /* the peer application's close or reset code; the timer's number */
+    uint32_t query; /* FOUND */
+    p2p_conn conn;
+    /* CONNECTED: the handle that p2p_connect_name gave, when .conn turned out to be one that was
+     * open already; else as .conn */
+    p2p_conn dialled;
+    p2p_stream stream;
+    p2p_listener listener;
+    uint32_t rtt_us;
+    void *user;                 /* the stream's, else the connection's */
+    const p2p_request *request; /* until the next p2p_next_event, as .reason and .name */
+    p2p_str reason;             /* DISCONNECTED: the peer's words */
+    p2p_str name;               /* FOUND */
+    uint64_t size;
+    p2p_id peer;     /* of the connection, in every event that has one */
+    uint16_t status; /* RESPONSE */
+    uint8_t incoming, relayed;
+} p2p_event;
+
+/* ---- plug-in points ------------------------------------------------------------------------ */
+
+/* One UDP datagram, or a run of equal ones (the last may be shorter) from or to one address: what
+ * UDP_SEGMENT and UDP_GRO take and give. */
+typedef struct p2p_packet {
+    p2p_addr remote, local; /* local.family 0: any */
+    /* input: may be overwritten, records are opened in place. output: room to fill */
+    void *data;
+    /* bytes in all. p2p_output: on entry the room, on return what was filled */
+    size_t size;
+    /* bytes of each datagram but the last; 0: one datagram of size bytes */
+    uint32_t segment;
+    uint8_t ecn;    /* 2 bits, RFC 3168 */
+    uint8_t socket; /* which of the port's sockets; 0 if there is one */
+    uint8_t reserved[2];
+} p2p_packet;
+
+/* What the carrier below can do. Datagrams leave only by p2p_output, so there is nothing to
+ * call. */
+typedef struct p2p_link {
+    /* largest datagram in bytes, default 1232, at least 576; what is sent has at most 1200 until
+     * path MTU discovery is built in */
+    uint32_t mtu;
+    /* most datagrams that p2p_output puts into one packet, default 1, at most 64 */
+    uint32_t segments;
+    uint8_t ecn; /* the link reports and sets ECN */
+    uint8_t reserved[3];
+    uint32_t local_count;
+    /* this host's addresses with the bound port: a port's open fills them in, and
+     * p2p_network_changed renews them */
+    p2p_addr local[8];
+} p2p_link;
+
+typedef struct p2p_secure_api p2p_secure_api;
+typedef struct p2p_secure {
+    void *ctx;
+    /* sessions live in the node's arena: p2p_arena_size counts them */
+    const p2p_secure_api *api;
+} p2p_secure;
+typedef struct p2p_discovery_api p2p_discovery_api;
+typedef struct p2p_discovery {
+    void *ctx;
+    const p2p_discovery_api *api;
+} p2p_discovery;
+typedef const char *(*p2p_getenv_fn)(void *ctx, const char *name);
+
+/* What begin is told of a new secure session. */
+typedef struct p2p_secure_params {
+    uint8_t server; /* 1 answers, 0 dials */
+    uint8_t reserved[3];
+    uint32_t content; /* bytes of the largest packet that will be sealed or opened */
+    /* first retransmission of a dialler's flight; it doubles. An answering side has no timer: only
+     * the dialler repeats */
+    uint32_t timer_us;
+    uint8_t psk[32];
+    p2p_random random; /* the node's generator, valid as long as the session */
+} p2p_secure_params;
+
+/* A secure channel. slab is the memory of one session: session_size bytes, aligned to 16. Calls
+ * return 0 or a count, or < 0 when the session is dead. Nothing is sent from inside: what became
+ * due is fetched by flight and seal. */
+struct p2p_secure_api {
+    const char *name; /* "mbedtls", "null": for p2p_arena_text and logs */
+    /* 0, or a byte before every datagram: 0xBF for the simulator's null channel */
+    uint8_t prefix;
+    uint8_t insecure;  /* 1: p2p_node_open takes it in the simulator only */
+    uint16_t overhead; /* bytes that seal adds: 29 for DTLS 1.2 with ChaCha20-Poly1305 */
+    /* bytes of the largest packet it was built for; a larger link.mtu is refused */
+    uint32_t content_max;
+    /* Bytes of one session's slab, a multiple of 16. */
+    size_t (*session_size)(void *ctx, uint32_t content);
+    /* The slab holds anything. 0 or < 0. */
+    int (*begin)(void *ctx, void *slab, size_t size, const p2p_secure_params *params);
+    /* The handshake bytes of one envelope, which may be overwritten. 0 goes on, 1 handshake
+     * complete. */
+    int (*feed)(void *ctx, void *slab, uint64_t now_us, uint8_t *records, size_t size);
+    /* The next handshake datagram that is due, repeats included: bytes, or 0 for none now. keep: it
+     * stays the next one, to be sent to a further address. */
+    int (*flight)(void *ctx, void *slab, uint64_t now_us, uint8_t *out, size_t room, int keep);
+    /* The whole last flight becomes due at once, after RETRY. */
+    int (*resend)(void *ctx, void *slab, uint64_t now_us);
+    /* When flight is to be asked: 0 now, or P2P_NEVER. */
+    uint64_t (*deadline)(void *ctx, const void *slab);
+    /* The channel binding (RFC 5705, RFC 9266); P2P_ERR_STATE before the handshake is complete. */
+    int (*binding)(void *ctx, const void *slab, uint8_t out[32]);
+    /* One packet to one record: bytes. packet may lie anywhere, also inside out. */
+    int (*seal)(void *ctx, void *slab, const uint8_t *packet, size_t size, uint8_t *out,
+                size_t room);
+    /* One record to one packet: bytes in *out, inside record or slab, until the next call; 0 for a
+     * replay, a forgery or junk; P2P_ERR_CLOSED for close_notify or a fatal alert. */
+    int (*open)(void *ctx, void *slab, uint8_t *record, size_t size, uint8_t **out);
+    /* Wipes; the slab may be begun again. */
+    void (*end)(void *ctx, void *slab);
+};
+
+/* A provider of names and addresses. It answers by p2p_discovered, from inside the call or
+ * later. */
+struct p2p_discovery_api {
+    int (*publish)(void *ctx, p2p_node *node, const char *name); /* NULL: withdraw all */
+    int (*resolve)(void *ctx, p2p_node *node, uint32_t query, const char *name,
+                   const p2p_id *id); /* by name, or (name NULL) by id; < 0: not found */
+    void (*cancel)(void *ctx, p2p_node *node, uint32_t query);
+};
+
+/* ---- the node's desc ----------------------------------------------------------------------- */
+
+/* What is known of who knocks. */
+typedef struct p2p_gate {
+    const p2p_addr *from;
+    /* NULL at the first datagram, before memory or cipher is spent on it; then asked again with the
+     * proved identity */
+    const p2p_id *id;
+    p2p_str alpn;
+    uint32_t conns, half_open; /* how many there are */
+} p2p_gate;
+
+typedef struct p2p_desc {
+    uint32_t _canary_start;
+    /* copied; wipe yours after open. NULL: a fresh one. Simulator keys are P2P_ERR_CONFIG off the
+     * simulator */
+    const p2p_key *key;
+    void *user;            /* p2p_node_user gives it back */
+    p2p_error_detail *why; /* filled in by every call that takes this desc and fails */
+    /* default "p2p", 1 to 64 bytes: nodes of another network are strangers and get no answer */
+    const char *network;
+    const char *const *alpn; /* default one, "p2p"; each 1 to 32 bytes */
+    uint32_t alpn_count;
+    p2p_link link;
+    p2p_secure secure;
+    p2p_crypto crypto;
+    p2p_random random;
+    p2p_discovery discovery;
+    const p2p_ticket *relays;
+    uint32_t relay_count;
+    const p2p_ticket *bootstrap;
+    uint32_t bootstrap_count;
+    /* 0 the best built in, 1 BBR, 2 CUBIC, 3 NewReno; P2P_ERR_CONFIG: one that is not built in */
+    uint8_t congestion;
+    /* p2p_listen without this and without allow is P2P_ERR_CONFIG: a desc of zeros opens no door */
+    uint8_t allow_anyone;
+    struct {
+        int (*fn)(void *ctx, const p2p_gate *who);
+        void *ctx;
+    } allow; /* 1 yes; 0 refuse: in silence while there is no id, else with P2P_ERR_REFUSED */
+    struct {
+        void (*fn)(void *ctx, int level, const char *item, const char *text);
+        void *ctx;
+        int level; /* 1 errors, 2 warnings, 3 information, 4 debugging */
+    } log;
+    struct p2p_desc_max {        /* counts; p2p_arena_text says what each costs */
+        uint32_t conns;          /* 8 */
+        uint32_t half_open;      /* 4: handshakes at a time, within conns */
+        uint32_t conns_per_peer; /* 2; beyond it P2P_ERR_LIMIT */
+        uint32_t services;       /* 4 */
+        uint32_t streams;        /* 16 opened here, all connections together */
+        /* 16 opened by peers, all connections together: each peer is granted what is free */
+        uint32_t peer_streams;
+        uint32_t peer_streams_per_conn; /* as peer_streams */
+        /* 32, by p2p_route_add; those of a service cost nothing */
+        uint32_t routes;
+        uint32_t listeners; /* 2 */
+        uint32_t peers;     /* 16 */
+        uint32_t timers;    /* 4 */
+        /* 512 packets sent and not yet acknowledged, in the node: times the mtu a round trip, it
+         * bounds the rate */
+        uint32_t in_flight;
+        uint32_t datagrams_in;  /* 16, in the node */
+        uint32_t datagrams_out; /* 16, in the node */
+        /* P2P_NONE; more: this node is a relay (P2P_ERR_CONFIG while relaying is not built in) */
+        uint32_t relay_clients;
+    } max;
+    struct p2p_desc_bytes {
+        uint32_t stream_send, stream_recv; /* 16384, 16384: of a stream opened here */
+        /* as stream_*: of one opened by a peer, such as a request */
+        uint32_t peer_send, peer_recv;
+        /* 1048576: the largest that a peer may send. P2P_NONE: no messages, no memory for them */
+        uint32_t message_max;
+        /* 65536, 65536 a connection; larger messages go by p2p_send_ref and p2p_recv_ref */
+        uint32_t message_send, message_recv;
+        uint32_t head_max; /* 8192: of a request's head */
+        /* 4096: of a body that a handler gets whole. With head_max at most peer_recv; where the
+         * defaults do not fit, 0 means what the other one leaves, or half each */
+        uint32_t body_max;
+        uint32_t datagram_max; /* 1152 */
+    } bytes;
+    struct p2p_desc_time {     /* microseconds */
+        uint64_t connect_us;   /* 30 s */
+        uint64_t idle_us;      /* 30 s; the smaller of both sides' holds */
+        uint64_t keepalive_us; /* 10 s */
+        /* 30 s to the head of an answer; a deferred reply that misses it is a 504 */
+        uint64_t request_us;
+        uint64_t datagram_us; /* 0: kept until sent; else older ones are dropped unsent */
+        uint64_t stop_us;     /* 3 s for p2p_node_stop */
+        uint64_t max_age_us;  /* 7 days: then a connection is redialled under fresh keys */
+    } time;
+    uint32_t _canary_end;
+} p2p_desc;
+
+/* Where p2p_desc_from_env keeps what it read; it must live as long as the desc is used. */
+typedef struct p2p_env {
+    p2p_ticket relays[8], bootstrap[8];
+    p2p_key key;
+    char text[256];
+} p2p_env;
+
+/* ---- connections and streams --------------------------------------------------------------- */
+
+typedef struct p2p_connect_desc {
+    const char *alpn;    /* NULL: the node's first */
+    void *user;          /* p2p_conn_user, and .user of the connection's events */
+    uint64_t timeout_us; /* 0: time.connect_us */
+    /* an open connection to the same peer and ALPN serves, retained once more */
+    uint8_t share;
+    uint8_t reconnect; /* the handle outlives breaks; P2P_ERR_CONFIG while not built in */
+    uint8_t reserved[6];
+} p2p_connect_desc;
+
+typedef struct p2p_listen_desc {
+    const char *alpn; /* NULL: any of the node's */
+    void *user;       /* of the connections that come in by it */
+    uint32_t backlog; /* connections that may wait for p2p_accept; 0: max.conns */
+} p2p_listen_desc;
+
+typedef struct p2p_stats {
+    uint64_t duration_us, messages_sent, messages_received, bytes_sent, bytes_received;
+    uint64_t datagrams_sent, datagrams_received, datagrams_dropped;
+    uint64_t packets_sent, packets_received, packets_lost;
+    uint32_t rtt_us, rtt_min_us, mtu;
+    uint8_t relayed, reserved[3];
+    p2p_addr remote;
+} p2p_stats;
+
+typedef struct p2p_stream_desc {
+    uint8_t one_way;  /* bytes go from here only */
+    uint8_t priority; /* 0 (first) to 7 */
+    uint8_t reserved[6];
+    void *user;
+} p2p_stream_desc;
+
+/* ---- requests ------------------------------------------------------------------------------ */
+
+enum p2p_method { P2P_GET, P2P_POST, P2P_PUT, P2P_DELETE, P2P_PATCH };
+
+typedef struct p2p_header {
+    p2p_str name, value;
+} p2p_header;
+
+struct p2p_request {
+    p2p_conn conn;
+    p2p_stream stream;
+    p2p_id peer;
+    uint32_t method;     /* enum p2p_method */
+    p2p_str path, query; /* plain text; query as it came */
+    const p2p_header *params;
+    size_t param_count;
+    const p2p_header *headers;
+    size_t header_count;
+    p2p_span body; /* all of it, unless the route streams */
+    void *ctx;     /* the route's */
+};
+
+/* Everything in request holds until the handler returns. */
+typedef void (*p2p_handler)(p2p_node *node, const p2p_request *request, void *ctx);
+
+enum p2p_route_flags {
+    /* the handler is called at the head, and reads the body by p2p_stream_read, with backpressure.
+     * Without it: called once the whole body is here; a body over bytes.body_max is a 413 */
+    P2P_ROUTE_STREAM = 1
+};
+
+typedef struct p2p_route {
+    uint32_t method; /* enum p2p_method */
+    uint32_t flags;  /* enum p2p_route_flags */
+    const char *pattern;
+    p2p_handler handler; /* NULL: P2P_EVENT_REQUEST */
+    void *ctx;
+} p2p_route;
+
+typedef struct p2p_service {
+    const char *prefix;      /* "" or "/music": the patterns are below it */
+    const p2p_route *routes; /* kept by reference: a table in flash costs no memory */
+    size_t count;
+    /* NULL, or: 0, or the status to refuse with */
+    int (*guard)(void *ctx, const p2p_request *request);
+    void *ctx;
+} p2p_service;
+
+typedef struct p2p_request_desc {
+    uint32_t method;  /* enum p2p_method */
+    uint8_t more;     /* the body goes on by p2p_stream_write and p2p_stream_finish */
+    uint8_t priority; /* 0 (first) to 7 */
+    uint8_t reserved[2];
+    const char *path, *query; /* plain text, nothing is escaped; query NULL: none */
+    const p2p_header *headers;
+    size_t header_count;
+    const void *body;
+    size_t body_size;
+    void *user;
+} p2p_request_desc;
+
+typedef struct p2p_response_head {
+    int status; /* 100 to 599 */
+    const p2p_header *headers;
+    size_t header_count;
+} p2p_response_head;
+
+/* ---- metrics: name, Prometheus kind, help -------------------------------------------------- */
+#define P2P_METRICS(X)                                                                             \
+    /* datagrams on the sockets */                                                                 \
+    X(datagrams_in, "counter", "UDP datagrams offered to p2p_input")                               \
+    X(datagrams_out, "counter", "UDP datagrams given by p2p_output")                               \
+    X(bytes_in, "counter", "bytes of UDP payload offered to p2p_input")                            \
+    X(bytes_out, "counter", "bytes of UDP payload given by p2p_output")                            \
+    X(drop_short, "counter", "datagrams too short for what their first byte says")                 \
+    X(drop_unknown_type, "counter", "datagrams with a first byte that names nothing")              \
+    X(drop_oversize, "counter", "handshake envelopes longer than 512 bytes, or data over the mtu") \
+    X(drop_direction, "counter", "datagrams whose first byte is for the other role")               \
+    X(drop_unknown_session, "counter", "datagrams with a session id that is not known")            \
+    X(drop_session_in_use, "counter", "first datagrams with a session id in use")                  \
+    X(drop_bad_tag, "counter", "handshake envelopes whose tag is wrong")                           \
+    X(drop_early_data, "counter", "data records before this side's handshake was over")            \
+    X(drop_late_envelope, "counter", "handshake envelopes after the first data record was opened") \
+    X(drop_second_record, "counter", "datagrams with bytes behind their one data record")          \
+    X(drop_no_listener, "counter", "first datagrams while nothing listens")                        \
+    X(drop_gate, "counter", "first datagrams that the allow hook turned away in silence")          \
+    X(drop_source_limit, "counter", "first datagrams of a source with two half-open sessions")     \
+    X(drop_half_open_limit, "counter", "first datagrams while every half-open place is taken")     \
+    X(drop_amplification, "counter", "withheld: over 3 x what an unproven source sent")            \
+    X(drop_address, "counter", "data records from an address that is not the session's")           \
+    /* admission and handshake */                                                                  \
+    X(retry_sent, "counter", "RETRY answers to unproven sources")                                  \
+    X(retry_received, "counter", "RETRY answers that a dial obeyed")                               \
+    X(retry_accepted, "counter", "first datagrams with a good cookie")                             \
+    X(cookie_bad, "counter", "first datagrams with a bad or outdated cookie")                      \
+    X(half_open_evicted, "counter", "unproven sessions that gave way to a caller with a cookie")   \
+    X(half_open_expired, "counter", "unproven sessions that were too slow")                        \
+    X(handshakes_started, "counter", "handshakes begun, both roles, restarts included")            \
+    X(handshakes_done, "counter", "handshakes completed by the secure channel")                    \
+    X(handshakes_failed, "counter", "handshakes that died: bad flight, slab too small, no answer") \
+    X(restarts, "counter", "dials that began a new attempt")                                       \
+    X(auth_failed, "counter", "identity proofs that did not verify")                               \
+    X(auth_refused, "counter", "proved callers that the allow hook or a limit turned away")        \
+    X(hello_bad, "counter", "HELLO bodies that are malformed or changed")                          \
+    X(hello_no_version, "counter", "sessions closed for want of a common wire version")            \
+    X(hello_no_alpn, "counter", "sessions closed for want of a common ALPN")                       \
+    X(duplicates_closed, "counter", "sessions closed because both ends dialled at once")           \
+    /* packets and recovery */                                                                     \
+    X(packets_sent, "counter", "packets sealed and sent")                                          \
+    X(packets_received, "counter", "packets opened, new ones only")                                \
+    X(packets_lost, "counter", "packets declared lost")                                            \
+    X(packets_lost_spurious, "counter", "packets acknowledged after they were declared lost")      \
+    X(packets_duplicate, "counter", "packets whose number was seen before")                        \
+    X(packets_old, "counter", "packets older than the 1024 numbers that are remembered")           \
+    X(packets_before_proof, "counter", "packets dropped whole: too early for their frames")        \
+    X(records_bad, "counter", "data records that did not open: forged, corrupt or replayed")       \
+    X(records_fatal, "counter", "sessions ended by the secure channel: alert, exhausted slab")     \
+    X(frames_bad, "counter", "connections closed for a malformed or forbidden frame")              \
+    X(ack_of_unsent, "counter", "connections closed for acknowledging what was never sent")        \
+    X(flow_violations, "counter", "connections closed for a byte or stream beyond its limit")      \
+    X(acks_sent, "counter", "ACK frames sent")                                                     \
+    X(pto_fired, "counter", "probe timeouts")                                                      \
+    X(persistent_congestion, "counter", "collapses of the congestion window")                      \
+    X(path_responses_dropped, "counter", "PATH_CHALLENGE frames beyond the four that may wait")    \
+    /* streams, messages, datagrams */                                                             \
+    X(streams_opened, "counter", "streams opened here, requests included")                         \
+    X(streams_accepted, "counter", "streams opened by peers, requests included")                   \
+    X(streams_reset_sent, "counter", "streams abandoned here")                                     \
+    X(streams_reset_received, "counter", "streams abandoned by a peer")                            \
+    X(stream_bytes_dropped, "counter", "stream bytes for which no reader was left")                \
+    X(holes_full, "counter", "packets not acknowledged: a stream had 32 holes already")            \
+    X(messages_sent, "counter", "messages taken by p2p_send and p2p_send_ref")                     \
+    X(messages_received, "counter", "messages given by p2p_recv and p2p_recv_ref")                 \
+    X(message_too_large, "counter", "connections closed for a message over message_max")           \
+    X(app_datagrams_sent, "counter", "DATAGRAM frames sent")                                       \
+    X(app_datagrams_received, "counter", "DATAGRAM frames received")                               \
+    X(app_datagrams_dropped_out, "counter", "datagrams out that gave way or expired")              \
+    X(app_datagrams_dropped_in, "counter", "datagrams that gave way in the queue in")              \
+    /* requests */                                                                                 \
+    X(requests_sent, "counter", "requests begun here")                                             \
+    X(requests_received, "counter", "request heads read")                                          \
+    X(requests_bad, "counter", "requests answered by the router itself with 400 or 413")           \
+    X(requests_unrouted, "counter", "requests answered by the router itself with 404 or 405")      \
+    X(requests_timeout, "counter", "requests without an answer in time, both roles")               \
+    X(responses_bad, "counter", "response heads that are malformed")                               \
+    /* the node */                                                                                 \
+    X(events_given, "counter", "events given by p2p_next_event")                                   \
+    X(handlers_run, "counter", "request handlers run")                                             \
+    X(conns_dialled, "counter", "connections that p2p_connect began")                              \
+    X(conns_accepted, "counter", "connections that peers began and that were let in")              \
+    X(conns_idle, "counter", "connections ended by the idle timeout")                              \
+    X(rekeys, "counter", "connections that moved to fresh keys")                                   \
+    X(clock_back, "counter", "calls with a time before the latest one known")                      \
+    X(random_failed, "counter", "refusals of the generator or the crypto table")                   \
+    X(log_dropped, "counter", "log items below the level asked for, not formatted")                \
+    X(conns_open, "gauge", "connections in the table")                                             \
+    X(sessions_open, "gauge", "secure sessions in use, half-open ones included")                   \
+    X(half_open, "gauge", "secure sessions without a finished handshake")                          \
+    X(streams_open, "gauge", "streams in the table")                                               \
+    X(in_flight, "gauge", "packets sent and not yet acknowledged or lost")                         \
+    X(arena_bytes, "gauge", "bytes of the arena that the node was opened with")                    \
+    X(arena_used_bytes, "gauge", "bytes of the arena that live objects hold now")
+
+#define P2P__METRIC_INDEX(name, kind, help) P2P_METRIC_##name,
+enum p2p_metric { P2P_METRICS(P2P__METRIC_INDEX) P2P_METRIC_COUNT };
+#undef P2P__METRIC_INDEX
+
+typedef struct p2p_metrics {
+    uint64_t value[96]; /* by enum p2p_metric */
+} p2p_metrics;
+
+/* ==== >>api ====
+ * For: every function. Order of arguments: node, handle, inputs, outputs. Calls without a time
+ * happen at p2p_now.
+ * Always: a call that fails changes nothing and says why (p2p_last_error). P2P_ERR_ARG (a NULL, a
+ * value out of range), P2P_ERR_HANDLE and P2P_ERR_STATE may come wherever they make sense and are
+ * not repeated below.
+ * Covered by tests/behaviour. */
+
+/* ---- basic --------------------------------------------------------------------------------- */
+
+/* P2P_VERSION of the implementation. */
+P2P_DEF uint32_t p2p_version(void);
+
+/* P2P_ABI of the implementation: version, pointer size and layout of every public struct. */
+P2P_DEF uint32_t p2p_abi(void);
+
+/* A view of a NUL-terminated text, without the NUL. NULL gives an empty one. */
+P2P_DEF p2p_str p2p_str_of(const char *text);
+
+/* Equal in size and every byte. */
+P2P_DEF bool p2p_str_equal(p2p_str a, const char *b);
+
+/* All of the text as a decimal number without sign, or P2P_ERR_ARG: empty, other characters, over
+ * 64 bits. */
+P2P_DEF int p2p_str_u64(p2p_str text, uint64_t *out);
+
+/* The number in decimal; the view lies in buffer. For headers, without stdio. */
+P2P_DEF p2p_str p2p_u64_str(uint64_t value, char buffer[21]);
+
+/* "P2P_ERR_TIMEOUT" */
+P2P_DEF const char *p2p_err_name(int err);
+
+/* "no answer in time" */
+P2P_DEF const char *p2p_err_text(int err);
+
+/* Zeros that the compiler may not leave out. */
+P2P_DEF void p2p_wipe(void *secret, size_t size);
+
+/* ---- identity ------------------------------------------------------------------------------ */
+
+/* A fresh key: 32 bytes of random become the seed. Errors are those of the two tables. */
+P2P_DEF int p2p_key_generate(const p2p_crypto *crypto, const p2p_random *random, p2p_key *out);
+
+/* The key of a seed. */
+P2P_DEF int p2p_key_from_seed(const p2p_crypto *crypto, const uint8_t seed[32], p2p_key *out);
+
+/* 52 characters of z-base-32, most significant bit first; returns 52. */
+P2P_DEF int p2p_id_text(const p2p_id *id, char out[P2P_ID_TEXT_SIZE]);
+
+/* The first 5 bytes as 10 hex digits, for logs; returns 10. Too short to tell strangers apart. */
+P2P_DEF int p2p_id_short(const p2p_id *id, char out[11]);
+
+/* z-base-32 (52 characters) or hex (64). P2P_ERR_INVALID_ID: another length or character, spare
+ * bits that are not zero, zero, a point of small order, or an encoding that is not canonical. */
+P2P_DEF int p2p_id_parse(const char *text, p2p_id *out);
+
+P2P_DEF bool p2p_id_equal(const p2p_id *a, const p2p_id *b);
+
+/* ---- addresses and tickets ----------------------------------------------------------------- */
+
+/* "127.0.0.1:8800", "[::1]:8800", "[fe80::1%2]:8800". P2P_ERR_ARG. */
+P2P_DEF int p2p_addr_parse(const char *text, p2p_addr *out);
+
+/* The same, canonical (RFC 5952 for IPv6); returns its length. */
+P2P_DEF int p2p_addr_text(const p2p_addr *addr, char out[P2P_ADDR_TEXT_SIZE]);
+
+/* This node's own ticket, with what is known of its addresses by now. */
+P2P_DEF int p2p_ticket_of(const p2p_node *node, p2p_ticket *out);
+
+/* One word; returns its length. */
+P2P_DEF int p2p_ticket_text(const p2p_ticket *ticket, char out[P2P_TICKET_TEXT_SIZE]);
+
+/* P2P_ERR_ARG: cut or mistyped (the checksum); P2P_ERR_INVALID_ID: its id; P2P_ERR_PROTOCOL: a
+ * version that is not known here. */
+P2P_DEF int p2p_ticket_parse(const char *text, p2p_ticket *out);
+
+/* For a person: which part of the text is damaged and how; NULL when it is a ticket. */
+P2P_DEF const char *p2p_ticket_fault(const char *text);
+
+/* ---- the node ------------------------------------------------------------------------------ */
+
+/* Bytes that p2p_node_open will want of the arena, exact, the secure port's share included. 0:
+ * desc.why says what is wrong with the desc. */
+P2P_DEF size_t p2p_arena_size(const p2p_desc *desc);
+
+/* What the arena is for, a line each: "streams  4 x 16576 = 66304". Returns the length, or
+ * P2P_ERR_TOO_LARGE. */
+P2P_DEF int p2p_arena_text(const p2p_desc *desc, char *out, size_t size);
+
+/* Opens a node in an arena, which must be aligned to 8 and stay until p2p_node_close. abi is
+ * P2P_ABI of the declarations that the caller was compiled with; a binding passes the value it was
+ * generated with. P2P_ERR_ABI; P2P_ERR_ARENA (detail.max is the size it wants); P2P_ERR_CONFIG (a
+ * desc that nobody zeroed, a missing table, a seed of zeros, a simulator key, a generator that
+ * repeats itself, ...). */
+P2P_DEF int p2p_node_open_abi(p2p_node **out, const p2p_desc *desc, void *arena, size_t arena_size,
+                              uint32_t abi);
+
+/* As p2p_node_open_abi, but takes simulator keys and insecure channels. For p2p_sim.h only. */
+P2P_DEF int p2p_node_open_simulated(p2p_node **out, const p2p_desc *desc, void *arena,
+                                    size_t arena_size, uint32_t abi);
+
+/* Takes nothing new, delivers what was accepted before, closes every connection with this code, and
+ * then gives P2P_EVENT_STOPPED: at the latest after time.stop_us. Go on driving until then. */
+P2P_DEF int p2p_node_stop(p2p_node *node, uint32_t code);
+
+/* At once and without a goodbye. Wipes secrets; the arena is the caller's again. */
+P2P_DEF void p2p_node_close(p2p_node *node);
+
+P2P_DEF const p2p_id *p2p_node_id(const p2p_node *node);
+
+/* desc.user */
+P2P_DEF void *p2p_node_user(const p2p_node *node);
+
+/* Of the last call with this node that failed: which peer, which field, how large, why, in
+ * words. */
+P2P_DEF void p2p_last_error(const p2p_node *node, p2p_error_detail *out);
+
+/* Fills the desc from variables that get supplies: relays, bootstrap nodes, key. On an error
+ * *bad_name is the variable at fault. */
+P2P_DEF int p2p_desc_from_env(p2p_desc *desc, p2p_env *storage, p2p_getenv_fn get, void *ctx,
+                              const char **bad_name);
+
+/* ---- driving ------------------------------------------------------------------------------- */
+
+/* A datagram or a run of equal ones came. 1: taken. 0: not for this node, and the bytes are
+ * untouched, so that the next node on the same socket may be offered them; or junk, counted. Call
+ * p2p_output and p2p_next_event after it. */
+P2P_DEF int p2p_input(p2p_node *node, uint64_t now_us, const p2p_packet *in);
+
+/* Runs the timers that are due, in bounded work. Returns p2p_deadline. */
+P2P_DEF uint64_t p2p_poll(p2p_node *node, uint64_t now_us);
+
+/* Builds one packet into inout->data (inout->size bytes of room: at least 513, and link.mtu to use
+ * it; with link.segments more than one, room for a run of them is filled with a run). 1, or 0 when
+ * nothing may be sent now. Call it again until 0, or stop when the socket is full: nothing is
+ * lost. */
+P2P_DEF int p2p_output(p2p_node *node, uint64_t now_us, p2p_packet *inout);
+
+/* 1: an event in *out. 0: none. Runs at most one request handler a call; the event may then be
+ * P2P_EVENT_NONE. Call it again until 0. */
+P2P_DEF int p2p_next_event(p2p_node *node, p2p_event *out);
+
+/* When p2p_poll is wanted. 0: now, there is something to send or an event to take. P2P_NEVER. Exact
+ * after any call. */
+P2P_DEF uint64_t p2p_deadline(const p2p_node *node);
+
+/* As p2p_deadline, but for a driver that leaves events to someone else: they do not count. */
+P2P_DEF uint64_t p2p_wakeup(const p2p_node *node);
+
+/* Runs one waiting request handler and leaves events alone: 1 ran, 0 none. For such drivers. */
+P2P_DEF int p2p_run_handler(p2p_node *node);
+
+/* The latest time the node was told. */
+P2P_DEF uint64_t p2p_now(const p2p_node *node);
+
+/* This host's addresses, at start and on every change. At most 8. */
+P2P_DEF int p2p_network_changed(p2p_node *node, uint64_t now_us, const p2p_addr *local,
+                                size_t count);
+
+/* One TIMER event at at_us; number < max.timers. P2P_NEVER disarms it. */
+P2P_DEF int p2p_timer_set(p2p_node *node, uint32_t number, uint64_t at_us);
+
+/* ---- connections --------------------------------------------------------------------------- */
+
+/* Where a peer may be found: what p2p_connect needs beside the id. The newest wins.
+ * P2P_ERR_INVALID_ID, P2P_ERR_LIMIT (max.peers). */
+P2P_DEF int p2p_peer_add(p2p_node *node, const p2p_ticket *peer);
+
+/* P2P_ERR_NOT_FOUND. Connections to it stay. */
+P2P_DEF int p2p_peer_remove(p2p_node *node, const p2p_id *peer);
+
+/* Dials. 0: CONNECTED or DISCONNECTED will come. 1: with desc.share, an open one serves; neither
+ * comes, and p2p_release is due when done. desc NULL: all defaults. P2P_ERR_LIMIT (max.conns,
+ * max.conns_per_peer), P2P_ERR_INVALID_ID, P2P_ERR_ARG (one's own id). */
+P2P_DEF int p2p_connect(p2p_node *node, const p2p_id *peer, const p2p_connect_desc *desc,
+                        p2p_conn *out);
+
+/* Discovers the name, then dials. With desc.share it may turn out to be a peer with an open
+ * connection: then CONNECTED has that one in .conn and *out in .dialled. */
+P2P_DEF int p2p_connect_name(p2p_node *node, const char *name, const p2p_connect_desc *desc,
+                             p2p_conn *out);
+
+/* Lets callers in, as desc.allow says. Without a listener nobody gets in. desc NULL: for any
+ * application protocol. P2P_ERR_CONFIG: neither allow nor allow_anyone; P2P_ERR_LIMIT
+ * (max.listeners). */
+P2P_DEF int p2p_listen(p2p_node *node, const p2p_listen_desc *desc, p2p_listener *out);
+
+/* Connections that came in by it stay. */
+P2P_DEF int p2p_unlisten(p2p_node *node, p2p_listener listener);
+
+/* The connections that came in, in order, for programs without an event switch. P2P_ERR_AGAIN. */
+P2P_DEF int p2p_accept(p2p_node *node, p2p_listener listener, p2p_conn *out);
+
+/* Closes for all holders of the handle; what was sent before is still delivered. reason: at most 96
+ * bytes of UTF-8, or NULL. DISCONNECTED follows. */
+P2P_DEF int p2p_close(p2p_node *node, p2p_conn conn, uint32_t code, const char *reason);
+
+/* One holder more or fewer of the handle; return how many there are. The last p2p_release closes
+ * with code 0. */
+P2P_DEF int p2p_retain(p2p_node *node, p2p_conn conn);
+P2P_DEF int p2p_release(p2p_node *node, p2p_conn conn);
+
+/* CONNECTED was reached and DISCONNECTED was not. */
+P2P_DEF bool p2p_is_connected(const p2p_node *node, p2p_conn conn);
+
+P2P_DEF int p2p_remote_id(const p2p_node *node, p2p_conn conn, p2p_id *out);
+
+/* Handles of the connections that are up, at most capacity of them; returns how many there are. */
+P2P_DEF int p2p_connections(const p2p_node *node, p2p_conn *out, size_t capacity);
+
+/* The application protocol that was agreed on. P2P_ERR_STATE before CONNECTED. */
+P2P_DEF int p2p_conn_alpn(const p2p_node *node, p2p_conn conn, p2p_str *out);
+
+P2P_DEF int p2p_conn_set_user(p2p_node *node, p2p_conn conn, void *user);
+P2P_DEF void *p2p_conn_user(const p2p_node *node, p2p_conn conn);
+P2P_DEF int p2p_conn_stats(const p2p_node *node, p2p_conn conn, p2p_stats *out);
+
+/* ---- messages: in order, exactly once; allowed from p2p_connect on, queued until CONNECTED - */
+
+/* All of it, or P2P_ERR_AGAIN (WRITABLE will come), or P2P_ERR_TOO_LARGE: over bytes.message_send
+ * (use p2p_send_ref) or over what the peer takes. */
+P2P_DEF int p2p_send(p2p_node *node, p2p_conn conn, const void *message, size_t size);
+
+/* The next message: its size. P2P_ERR_AGAIN; P2P_ERR_TOO_LARGE for a small buffer leaves it in
+ * place. */
+P2P_DEF int p2p_recv(p2p_node *node, p2p_conn conn, void *buffer, size_t capacity);
+
+/* Size of the next message, known as soon as its first bytes are here. P2P_ERR_AGAIN. */
+P2P_DEF int p2p_recv_size(const p2p_node *node, p2p_conn conn);
+
+/* Lends memory for a message larger than bytes.message_recv, which MESSAGE with P2P_ERR_TOO_LARGE
+ * asked for. It fills as bytes come; MESSAGE with .user = buffer gives it back. */
+P2P_DEF int p2p_recv_ref(p2p_node *node, p2p_conn conn, void *buffer, size_t capacity);
+
+/* For messages larger than the send buffer: the caller keeps the memory unchanged until SENT, which
+ * always comes and carries the token. P2P_ERR_AGAIN while another one is under way. */
+P2P_DEF int p2p_send_ref(p2p_node *node, p2p_conn conn, const void *message, size_t size,
+                         void *token);
+
+/* ---- streams: reliable ordered bytes; allowed from p2p_connect on -------------------------- */
+
+/* desc NULL: both ways, priority 0. P2P_ERR_LIMIT: max.streams. */
+P2P_DEF int p2p_stream_open(p2p_node *node, p2p_conn conn, const p2p_stream_desc *desc,
+                            p2p_stream *out);
+
+/* The streams that the peer opened, in order, for programs without an event switch.
+ * P2P_ERR_AGAIN. */
+P2P_DEF int p2p_stream_accept(p2p_node *node, p2p_conn conn, p2p_stream *out);
+
+P2P_DEF int p2p_stream_set_user(p2p_node *node, p2p_stream s, void *user);
+P2P_DEF void *p2p_stream_user(const p2p_node *node, p2p_stream s);
+P2P_DEF int p2p_stream_conn(const p2p_node *node, p2p_stream s, p2p_conn *out);
+
+/* Bytes taken, maybe fewer than size: then WRITABLE comes. P2P_ERR_AGAIN for none, P2P_ERR_RESET,
+ * P2P_ERR_STATE after finish, P2P_ERR_CLOSED. */
+P2P_DEF int p2p_stream_write(p2p_node *node, p2p_stream s, const void *data, size_t size);
+
+/* Room in the send buffer, contiguous and up to want bytes, for read(2) or DMA. It stays and does
+ * not move until committed. P2P_ERR_AGAIN: WRITABLE comes. */
+P2P_DEF int p2p_stream_reserve(p2p_node *node, p2p_stream s, size_t want, p2p_room *out);
+
+/* How much of the reserved room was filled, from its start; 0: none. */
+P2P_DEF int p2p_stream_commit(p2p_node *node, p2p_stream s, size_t size);
+
+/* Bytes; 0 at the end and only there; P2P_ERR_AGAIN; P2P_ERR_RESET. */
+P2P_DEF int p2p_stream_read(p2p_node *node, p2p_stream s, void *buffer, size_t capacity);
+
+/* A view of the next bytes, contiguous but perhaps not all; returns as p2p_stream_read does. They
+ * stay and do not move until skipped, or until the stream's CLOSED was taken. */
+P2P_DEF int p2p_stream_peek(p2p_node *node, p2p_stream s, p2p_span *out);
+
+/* Consumes peeked bytes. Only this and p2p_stream_read open the peer's window. */
+P2P_DEF int p2p_stream_skip(p2p_node *node, p2p_stream s, size_t size);
+
+/* No more from here. CLOSED comes when both halves are done and acknowledged. */
+P2P_DEF int p2p_stream_finish(p2p_node *node, p2p_stream s);
+
+/* Abandons both halves at once; CLOSED follows. Also how a reader says "no more". */
+P2P_DEF int p2p_stream_reset(p2p_node *node, p2p_stream s, uint32_t code);
+
+/* ---- datagrams: unordered, unreliable, never more than once -------------------------------- */
+
+/* Queues one. Never P2P_ERR_AGAIN: the oldest queued one gives way, counted. P2P_ERR_TOO_LARGE:
+ * over p2p_datagram_max. */
+P2P_DEF int p2p_datagram_send(p2p_node *node, p2p_conn conn, const void *data, size_t size);
+
+/* The next datagram: its size. P2P_ERR_AGAIN; P2P_ERR_TOO_LARGE for a small buffer leaves it in
+ * place. */
+P2P_DEF int p2p_datagram_recv(p2p_node *node, p2p_conn conn, void *buffer, size_t capacity);
+
+/* Bytes of the largest datagram that can go to this peer now. */
+P2P_DEF int p2p_datagram_max(const p2p_node *node, p2p_conn conn);
+
+/* ---- router: HTTP-like requests over streams ----------------------------------------------- */
+
+/* Copied into one of max.routes. P2P_ERR_CONFIG: a pattern that is malformed or there already for
+ * this method; P2P_ERR_LIMIT. */
+P2P_DEF int p2p_route_add(p2p_node *node, const p2p_route *route);
+
+/* All routes of the service, or none. P2P_ERR_CONFIG, P2P_ERR_LIMIT (max.services). */
+P2P_DEF int p2p_service_add(p2p_node *node, const p2p_service *service);
+
+/* What ":name" or "*name" of the pattern matched; data NULL when the pattern has no such name. */
+P2P_DEF p2p_str p2p_param(const p2p_request *request, const char *name);
+
+/* "12" for "from" in "from=12&to=20", as it stands there; data NULL when absent. */
+P2P_DEF p2p_str p2p_query(const p2p_request *request, const char *name);
+
+/* A header's value by its lower-case name; data NULL when absent. */
+P2P_DEF p2p_str p2p_request_header(const p2p_request *request, const char *name);
+
+/* What the "range" header asks of a body of total bytes (RFC 9110 section 14): 0 the whole, 1 a
+ * part (answer 206), P2P_ERR_ARG not satisfiable (416). */
+P2P_DEF int p2p_request_range(const p2p_request *request, uint64_t total, uint64_t *first,
+                              uint64_t *count);
+
+/* A whole answer; takes everything or, beyond bytes.peer_send, P2P_ERR_TOO_LARGE. Before the end of
+ * the request's body the rest of that is refused and dropped. */
+P2P_DEF int p2p_reply(p2p_node *node, p2p_stream s, int status, const p2p_header *headers,
+                      size_t count, const void *body, size_t size);
+
+/* Status and headers; the body follows by p2p_stream_write or p2p_stream_reserve, then
+ * p2p_stream_finish. */
+P2P_DEF int p2p_reply_begin(p2p_node *node, p2p_stream s, int status, const p2p_header *headers,
+                            size_t count);
+
+/* In a handler: no 500 at its return; reply before time.request_us. What the request said is gone
+ * by then: copy it. */
+P2P_DEF int p2p_reply_later(p2p_node *node, p2p_stream s);
+
+/* Sends a request; RESPONSE comes, with .err P2P_ERR_TIMEOUT after time.request_us. P2P_ERR_LIMIT
+ * (max.streams), P2P_ERR_TOO_LARGE (head and body beyond bytes.stream_send). */
+P2P_DEF int p2p_request_send(p2p_node *node, p2p_conn conn, const p2p_request_desc *desc,
+                             p2p_stream *out);
+
+/* Status and headers once they are here, until the next p2p_next_event; the body by
+ * p2p_stream_read. P2P_ERR_AGAIN. */
+P2P_DEF int p2p_response(p2p_node *node, p2p_stream s, p2p_response_head *out);
+
+/* A header's value by its lower-case name; data NULL when absent. */
+P2P_DEF p2p_str p2p_response_header(const p2p_response_head *head, const char *name);
+
+/* ---- discovery ----------------------------------------------------------------------------- */
+
+/* Publishes this node under a name until the node closes, by desc.discovery. P2P_ERR_DISCOVERY. */
+P2P_DEF int p2p_register(p2p_node *node, const char *name);
+
+/* Asks who has the name. FOUND answers, with .err P2P_ERR_NOT_FOUND if nobody does. */
+P2P_DEF int p2p_discover(p2p_node *node, const char *name, uint32_t *out_query);
+
+/* A provider's answer to a query; NULL: not found. */
+P2P_DEF int p2p_discovered(p2p_node *node, uint32_t query, const p2p_ticket *found);
+
+/* ---- observability ------------------------------------------------------------------------- */
+
+P2P_DEF void p2p_metrics_get(const p2p_node *node, p2p_metrics *out);
+
+/* Prometheus text exposition; returns the length, or P2P_ERR_TOO_LARGE. */
+P2P_DEF int p2p_metrics_text(const p2p_node *node, char *out, size_t size);
+
+/* Walks every invariant of the node: P2P_OK, or P2P_ERR_STATE when one does not hold. For tests and
+ * debug builds: it costs time in proportion to the arena's tables. */
+P2P_DEF int p2p_check(const p2p_node *node);
+
+/* ---- what the declarations were compiled as ------------------------------------------------ */
+
+/* FNV-1a over versions and sizes, a constant expression; differs when caller and implementation
+ * disagree on the layout of anything public. */
+#define P2P__MIX(hash, value)    (((hash) ^ (uint32_t)(value)) * (uint32_t)16777619u)
+#define P2P__MIX3(hash, a, b, c) P2P__MIX(P2P__MIX(P2P__MIX(hash, a), b), c)
+#define P2P__ABI_VERSION \
+    P2P__MIX3((uint32_t)2166136261u, P2P_VERSION, sizeof(void *), P2P_METRIC_COUNT)
+#define P2P__ABI_BASIC                                                                           \
+    P2P__MIX3(                                                                                   \
+        P2P__MIX3(P2P__ABI_VERSION, sizeof(p2p_str), sizeof(p2p_key), sizeof(p2p_error_detail)), \
+        sizeof(p2p_addr), sizeof(p2p_ticket), sizeof(p2p_event))
+#define P2P__ABI_TABLES                                                                 \
+    P2P__MIX3(P2P__MIX3(P2P__ABI_BASIC, sizeof(p2p_crypto_api), sizeof(p2p_secure_api), \
+                        sizeof(p2p_discovery_api)),                                     \
+              sizeof(p2p_secure_params), sizeof(p2p_packet), sizeof(p2p_link))
+#define P2P__ABI_DESCS                                                                         \
+    P2P__MIX3(P2P__MIX3(P2P__ABI_TABLES, sizeof(p2p_desc), sizeof(p2p_env), sizeof(p2p_gate)), \
+              sizeof(p2p_connect_desc), sizeof(p2p_listen_desc), sizeof(p2p_stream_desc))
+#define P2P__ABI_OFFSETS                                                                    \
+    P2P__MIX3(P2P__MIX3(P2P__ABI_DESCS, offsetof(p2p_desc, max), offsetof(p2p_desc, bytes), \
+                        offsetof(p2p_desc, time)),                                          \
+              offsetof(p2p_event, peer), sizeof(p2p_metrics), sizeof(p2p_stats))
+#define P2P_ABI                                                                                   \
+    P2P__MIX3(                                                                                    \
+        P2P__MIX3(P2P__ABI_OFFSETS, sizeof(p2p_request), sizeof(p2p_route), sizeof(p2p_service)), \
+        sizeof(p2p_request_desc), sizeof(p2p_response_head), sizeof(p2p_header))
+
+/* Opens a node, as p2p_node_open_abi says. Inline, so that the layout it passes is the caller's. */
+static inline int p2p_node_open(p2p_node **out, const p2p_desc *desc, void *arena,
+                                size_t arena_size) {
+    return p2p_node_open_abi(out, desc, arena, arena_size, P2P_ABI);
+}
+
+#ifdef __cplusplus
+}
+#endif
+#endif /* P2P_H */
+#if defined(P2P_IMPLEMENTATION) && !defined(P2P__IMPLEMENTED)
+#define P2P__IMPLEMENTED
+#include <string.h>
+
+/* Overrides, for the one file that defines P2P_IMPLEMENTATION: all four memory calls, or none. */
+#if defined(P2P_MEMCPY) || defined(P2P_MEMMOVE) || defined(P2P_MEMSET) || defined(P2P_MEMCMP)
+#if !defined(P2P_MEMCPY) || !defined(P2P_MEMMOVE) || !defined(P2P_MEMSET) || !defined(P2P_MEMCMP)
+#error "p2p.h: define all of P2P_MEMCPY, P2P_MEMMOVE, P2P_MEMSET and P2P_MEMCMP, or none of them"
+#endif
+#else
+#define P2P_MEMCPY  memcpy
+#define P2P_MEMMOVE memmove
+#define P2P_MEMSET  memset
+#define P2P_MEMCMP  memcmp
+#endif
+
+/* ==== >>base ====
+ * For: what every room uses: assertions, times, texts, error names.
+ * Always: nothing here knows an object of the library; every function is total.
+ * Covered by tests/unit/test_base.c. */
+
+#if defined(P2P_DEBUG) && !defined(P2P_ASSERT)
+static void p2p__trap(void) {
+#if defined(__GNUC__) || defined(__clang__)
+    __builtin_trap();
+#else
+    *(volatile int *)0 = 0;
+#endif
+}
+#endif
+
+/* States what must hold of the library's own state, never of a caller's or a peer's input. */
+#ifndef P2P_ASSERT
+#ifdef P2P_DEBUG
+#define P2P_ASSERT(x) ((x) ? (void)0 : p2p__trap())
+#else
+#define P2P_ASSERT(x) ((void)(0 && (x))) /* compiled, so that it cannot rot, and never run */
+#endif
+#endif
+
+#define P2P__MIN(a, b) ((a) < (b) ? (a) : (b))
+#define P2P__MAX(a, b) ((a) > (b) ? (a) : (b))
+
+/* Saturates at P2P_NEVER, so that "never" plus anything stays never. */
+static uint64_t p2p__time_add(uint64_t a_us, uint64_t b_us) {
+    return b_us > P2P_NEVER - a_us ? P2P_NEVER : a_us + b_us;
+}
+
+typedef struct p2p__err_entry {
+    int err;
+    const char *name, *text;
+} p2p__err_entry;
+
+/* The entry of P2P_ERRORS; the last one stands for every number that is not in it. */
+static const p2p__err_entry *p2p__err_find(int err) {
+    static const p2p__err_entry table[] = {
+#define P2P__X(name, value, text) {value, #name, text},
+        P2P_ERRORS(P2P__X)
+#undef P2P__X
+            {1, "P2P_ERR_UNKNOWN", "an error not known to this version"},
+    };
+    size_t i = 0, last = sizeof table / sizeof table[0] - 1;
+    while (i < last && table[i].err != err)
+        i++;
+    return &table[i];
+}
+
+P2P_DEF const char *p2p_err_name(int err) { return p2p__err_find(P2P__MIN(err, 0))->name; }
+
+P2P_DEF const char *p2p_err_text(int err) { return p2p__err_find(P2P__MIN(err, 0))->text; }
+
+P2P_DEF uint32_t p2p_version(void) { return P2P_VERSION; }
+
+static size_t p2p__text_size(const char *text) {
+    size_t size = 0;
+    while (text[size])
+        size++;
+    return size;
+}
+
+P2P_DEF p2p_str p2p_str_of(const char *text) {
+    p2p_str s;
+    s.data = text;
+    s.size = text ? p2p__text_size(text) : 0;
+    return s;
+}
+
+P2P_DEF bool p2p_str_equal(p2p_str a, const char *b) {
+    size_t i = 0;
+    if (!a.data || !b)
+        return !a.data && !b;
+    while (i < a.size && b[i] && a.data[i] == b[i])
+        i++;
+    return i == a.size && !b[i];
+}
+
+/* Decimal digits, all of the text; no sign, no space; a leading zero is taken. */
+P2P_DEF int p2p_str_u64(p2p_str text, uint64_t *out) {
+    uint64_t value = 0;
+    if (!out || !text.data || !text.size)
+        return P2P_ERR_ARG;
+    for (size_t i = 0; i < text.size; i++) {
+        uint64_t digit = (uint64_t)(uint8_t)text.data[i] - '0';
+        if (digit > 9 || value > (UINT64_MAX - digit) / 10)
+            return P2P_ERR_ARG;
+        value = value * 10 + digit;
+    }
+    *out = value;
+    return P2P_OK;
+}
+
+/* The text lies in buffer, ends with NUL and is 1 to 20 digits long. */
+P2P_DEF p2p_str p2p_u64_str(uint64_t value, char buffer[21]) {
+    char digits[20];
+    size_t count = 0;
+    p2p_str s;
+    do {
+        digits[count++] = (char)('0' + value % 10);
+        value /= 10;
+    } while (value);
+    for (size_t i = 0; i < count; i++)
+        buffer[i] = digits[count - 1 - i];
+    buffer[count] = 0;
+    s.data = buffer;
+    s.size = count;
+    return s;
+}
+
+/* Goes through a volatile pointer, so that no compiler drops it as a store nobody reads. */
+P2P_DEF void p2p_wipe(void *secret, size_t size) {
+    volatile uint8_t *p = (volatile uint8_t *)secret;
+    while (size--)
+        *p++ = 0;
+}
+
+/* Takes the same time wherever the two differ. */
+static bool p2p__ct_equal(const void *a, const void *b, size_t size) {
+    const volatile uint8_t *x = (const volatile uint8_t *)a, *y = (const volatile uint8_t *)b;
+    uint8_t differ = 0;
+    for (size_t i = 0; i < size; i++)
+        differ = (uint8_t)(differ | (x[i] ^ y[i]));
+    return differ == 0;
+}
+
+/* ==== >>bytes ====
+ * For: the only two ways bytes are read from and written to a datagram.
+ * Always: a cursor stays within [at, end]; a failure sticks, reads as 0 and writes nothing.
+ * Covered by tests/unit/test_bytes.c. */
+
+#define P2P__VARINT_MAX ((UINT64_C(1) << 62) - 1)
+
+typedef struct p2p__reader {
+    const uint8_t *at, *end;
+    int bad;
+} p2p__reader;
+
+typedef struct p2p__writer {
+    uint8_t *at, *end;
+    int bad;
+} p2p__writer;
+
+static p2p__reader p2p__reader_of(const void *data, size_t size) {
+    p2p__reader r;
+    r.at = (const uint8_t *)data;
+    r.end = size ? r.at + size : r.at;
+    r.bad = 0;
+    return r;
+}
+
+static size_t p2p__left(const p2p__reader *r) { return r->bad ? 0 : (size_t)(r->end - r->at); }
+
+/* n bytes of the input where they lie, or NULL and bad. */
+static const uint8_t *p2p__get_bytes(p2p__reader *r, uint64_t n) {
+    const uint8_t *bytes = r->at;
+    if (r->bad || n > (uint64_t)(r->end - r->at)) {
+        r->bad = 1;
+        return NULL;
+    }
+    r->at += (size_t)n;
+    return bytes;
+}
+
+/* size is at most 8; most significant byte first. */
+static uint64_t p2p__get_uint(p2p__reader *r, size_t size) {
+    const uint8_t *bytes = p2p__get_bytes(r, size);
+    uint64_t value = 0;
+    for (size_t i = 0; bytes && i < size; i++)
+        value = value << 8 | bytes[i];
+    return value;
+}
+
+static uint8_t p2p__get_u8(p2p__reader *r) { return (uint8_t)p2p__get_uint(r, 1); }
+static uint64_t p2p__get_u16(p2p__reader *r) { return p2p__get_uint(r, 2); }
+static uint64_t p2p__get_u32(p2p__reader *r) { return p2p__get_uint(r, 4); }
+static uint64_t p2p__get_u64(p2p__reader *r) { return p2p__get_uint(r, 8); }
+
+/* Bytes of the shortest form: 1, 2, 4 or 8. The value is at most P2P__VARINT_MAX. */
+static uint32_t p2p__varint_size(uint64_t value) {
+    P2P_ASSERT(value <= P2P__VARINT_MAX);
+    return value < 0x40 ? 1u : value < 0x4000 ? 2u : value < 0x40000000 ? 4u : 8u;
+}
+
+/* RFC 9000 section 16; a longer form than needed is bad, so that every value has one encoding. */
+static uint64_t p2p__get_varint(p2p__reader *r) {
+    uint32_t size = p2p__left(r) ? 1u << (*r->at >> 6) : 1u;
+    uint64_t value = p2p__get_uint(r, size) & (P2P__VARINT_MAX >> (64 - 8 * size));
+    if (p2p__varint_size(value) == size && !r->bad)
+        return value;
+    r->bad = 1;
+    return 0;
+}
+
+/* A varint that is at most max; beyond is bad. */
+static uint64_t p2p__get_varint_max(p2p__reader *r, uint64_t max) {
+    uint64_t value = p2p__get_varint(r);
+    if (value <= max)
+        return value;
+    r->bad = 1;
+    return 0;
+}
+
+/* A varint length and that many bytes; longer than max is bad. Points into the input. */
+static p2p_str p2p__get_str(p2p__reader *r, uint64_t max) {
+    p2p_str s;
+    uint64_t size = p2p__get_varint_max(r, max);
+    const uint8_t *bytes = p2p__get_bytes(r, size);
+    s.data = (const char *)bytes;
+    s.size = bytes ? (size_t)size : 0;
+    return s;
+}
+
+static p2p__writer p2p__writer_of(void *room, size_t size) {
+    p2p__writer w;
+    w.at = (uint8_t *)room;
+    w.end = size ? w.at + size : w.at;
+    w.bad = 0;
+    return w;
+}
+
+/* Room of n bytes to fill in, or NULL and bad. */
+static uint8_t *p2p__put_room(p2p__writer *w, size_t n) {
+    uint8_t *room = w->at;
+    if (w->bad || n > (size_t)(w->end - w->at)) {
+        w->bad = 1;
+        return NULL;
+    }
+    w->at += n;
+    return room;
+}
+
+static void p2p__put_uint(p2p__writer *w, uint64_t value, size_t size) {
+    uint8_t *room = p2p__put_room(w, size);
+    for (size_t i = size; room && i-- > 0; value >>= 8)
+        room[i] = (uint8_t)value;
+}
+
+static void p2p__put_u8(p2p__writer *w, uint64_t value) { p2p__put_uint(w, value, 1); }
+static void p2p__put_u16(p2p__writer *w, uint64_t value) { p2p__put_uint(w, value, 2); }
+static void p2p__put_u32(p2p__writer *w, uint64_t value) { p2p__put_uint(w, value, 4); }
+static void p2p__put_u64(p2p__writer *w, uint64_t value) { p2p__put_uint(w, value, 8); }
+
+static void p2p__put_varint(p2p__writer *w, uint64_t value) {
+    uint32_t size, form;
+    if (value > P2P__VARINT_MAX) {
+        w->bad = 1;
+        return;
+    }
+    size = p2p__varint_size(value);
+    form = size == 1 ? 0u : size == 2 ? 1u : size == 4 ? 2u : 3u;
+    p2p__put_uint(w, value | (uint64_t)form << (8 * size - 2), size);
+}
+
+static void p2p__put_bytes(p2p__writer *w, const void *bytes, size_t size) {
+    uint8_t *room = p2p__put_room(w, size);
+    if (room && size)
+        P2P_MEMCPY(room, bytes, size);
+}
+
+/* Ends a unit of several puts that began at start: whole, or nothing of it. */
+static void p2p__put_end(p2p__writer *w, uint8_t *start) {
+    if (w->bad)
+        w->at = start;
+}
+
+static void p2p__put_str(p2p__writer *w, p2p_str s) {
+    uint8_t *start = w->at;
+    p2p__put_varint(w, s.size);
+    p2p__put_bytes(w, s.data, s.size);
+    p2p__put_end(w, start);
+}
+
+/* Bytes of the UTF-8 sequence (RFC 3629) in front; 0: cut, overlong, a surrogate or beyond. */
+static size_t p2p__utf8_step(const uint8_t *at, size_t left) {
+    uint32_t lead = at[0], size = lead < 0x80 ? 1u : lead < 0xe0 ? 2u : lead < 0xf0 ? 3u : 4u;
+    uint32_t low = 0x80, high = 0xbf;
+    if (size == 1)
+        return 1;
+    if (lead < 0xc2 || lead > 0xf4 || left < size)
+        return 0;
+    if (lead == 0xe0 || lead == 0xf0)
+        low = lead == 0xe0 ? 0xa0 : 0x90;
+    if (lead == 0xed || lead == 0xf4)
+        high = lead == 0xed ? 0x9f : 0x8f;
+    if (at[1] < low || at[1] > high)
+        return 0;
+    for (uint32_t i = 2; i < size; i++) {
+        if ((at[i] & 0xc0) != 0x80)
+            return 0;
+    }
+    return size;
+}
+
+static bool p2p__utf8_valid(const void *text, size_t size) {
+    const uint8_t *at = (const uint8_t *)text;
+    while (size) {
+        size_t step = p2p__utf8_step(at, size);
+        if (!step)
+            return false;
+        at += step;
+        size -= step;
+    }
+    return true;
+}
+
+/* ==== >>arena ====
+ * For: one walk that measures what a node needs, and with a base carves it.
+ * Always: both walks advance alike, so the measured size is exact; overflow saturates at SIZE_MAX.
+ * Covered by tests/unit/test_pool.c. */
+
+typedef struct p2p__layout {
+    uint8_t *base; /* aligned for everything that is taken; NULL: measure only */
+    size_t size;
+} p2p__layout;
+
+/* align is a power of two. NULL when measuring; count 0 takes no bytes. */
+static void *p2p__layout_take(p2p__layout *l, size_t count, size_t item_size, size_t align) {
+    size_t pad = ((size_t)0 - l->size) & (align - 1), at;
+    P2P_ASSERT(align && !(align & (align - 1)));
+    if (l->size > SIZE_MAX - pad || (item_size && count > (SIZE_MAX - l->size - pad) / item_size)) {
+        P2P_ASSERT(!l->base);
+        l->size = SIZE_MAX;
+        return NULL;
+    }
+    at = l->size + pad;
+    l->size = at + count * item_size;
+    return l->base ? l->base + at : NULL;
+}
+
+/* ==== >>pool ====
+ * For: tables of a fixed number of items, named by handles that go stale.
+ * Always: a free item is zero but for its slot; an id is never 0 and names one life of one item;
+ *         freed items are reused oldest first, so that a handle stays stale as long as possible.
+ * Covered by tests/unit/test_pool.c. */
+
+typedef struct p2p__slot { /* every item of a pool begins with one */
+    uint32_t gen;          /* its low 32 - shift bits are in the id */
+    uint32_t next_free;    /* index + 1; 0: the last */
+    uint8_t live, reserved[3];
+} p2p__slot;
+
+typedef struct p2p__pool {
+    uint8_t *items;
+    uint32_t item_size, count, used;
+    uint32_t free_head, free_tail; /* index + 1; 0: none */
+    uint32_t shift;                /* bits that hold base + count */
+    uint32_t base;                 /* added to indices in ids: pools that share one space of ids */
+} p2p__pool;
+
+static void *p2p__pool_at(const p2p__pool *pool, uint32_t index) {
+    P2P_ASSERT(index < pool->count);
+    return pool->items + (size_t)index * pool->item_size;
+}
+
+static uint32_t p2p__pool_index(const p2p__pool *pool, const void *item) {
+    size_t offset = (size_t)((const uint8_t *)item - pool->items);
+    P2P_ASSERT((const uint8_t *)item >= pool->items && offset % pool->item_size == 0);
+    P2P_ASSERT(offset / pool->item_size < pool->count);
+    return (uint32_t)(offset / pool->item_size);
+}
+
+static bool p2p__slot_live(const void *item) { return ((const p2p__slot *)item)->live != 0; }
+
+static void p2p__pool_append_free(p2p__pool *pool, uint32_t index) {
+    ((p2p__slot *)p2p__pool_at(pool, index))->next_free = 0;
+    if (pool->free_tail)
+        ((p2p__slot *)p2p__pool_at(pool, pool->free_tail - 1))->next_free = index + 1;
+    else
+        pool->free_head = index + 1;
+    pool->free_tail = index + 1;
+}
+
+/* items: count times item_size bytes, aligned for the item; count is below 2^24. */
+static void p2p__pool_init(p2p__pool *pool, void *items, size_t item_size, uint32_t count,
+                           uint32_t gen_seed) {
+    P2P_ASSERT(item_size >= sizeof(p2p__slot) && item_size <= UINT32_MAX && count < 1u << 24);
+    P2P_MEMSET(pool, 0, sizeof *pool);
+    pool->items = (uint8_t *)items;
+    pool->item_size = (uint32_t)item_size;
+    pool->count = count;
+    while (count >> pool->shift)
+        pool->shift++;
+    for (uint32_t i = 0; i < count; i++) {
+        P2P_MEMSET(p2p__pool_at(pool, i), 0, item_size);
+        ((p2p__slot *)p2p__pool_at(pool, i))->gen = gen_seed;
+        p2p__pool_append_free(pool, i);
+    }
+}
+
+/* Makes the ids of this pool begin after those of others; total: the items of all of them. */
+static void p2p__pool_share(p2p__pool *pool, uint32_t base, uint32_t total) {
+    P2P_ASSERT(base + pool->count <= total && pool->used == 0);
+    pool->base = base;
+    while (total >> pool->shift)
+        pool->shift++;
+}
+
+/* An item that is zero but for its slot, or NULL when all are taken. */
+static void *p2p__pool_take(p2p__pool *pool) {
+    p2p__slot *slot;
+    if (!pool->free_head)
+        return NULL;
+    slot = (p2p__slot *)p2p__pool_at(pool, pool->free_head - 1);
+    P2P_ASSERT(!slot->live && pool->used < pool->count);
+    pool->free_head = slot->next_free;
+    if (!pool->free_head)
+        pool->free_tail = 0;
+    slot->next_free = 0;
+    slot->live = 1;
+    pool->used++;
+    return slot;
+}
+
+/* Wipes the item and ends all handles to it. */
+static void p2p__pool_give(p2p__pool *pool, void *item) {
+    p2p__slot *slot = (p2p__slot *)item;
+    uint32_t gen = slot->gen + 1, index = p2p__pool_index(pool, item);
+    P2P_ASSERT(slot->live && pool->used);
+    P2P_MEMSET(item, 0, pool->item_size);
+    slot->gen = gen;
+    pool->used--;
+    p2p__pool_append_free(pool, index);
+}
+
+static uint32_t p2p__pool_id(const p2p__pool *pool, const void *item) {
+    uint32_t place = pool->base + p2p__pool_index(pool, item) + 1;
+    return ((const p2p__slot *)item)->gen << pool->shift | place;
+}
+
+/* The item that id names, or NULL: none, free, or of an earlier life or another node. */
+static void *p2p__pool_get(const p2p__pool *pool, uint32_t id) {
+    uint32_t index = (id & ((1u << pool->shift) - 1)) - 1 - pool->base;
+    void *item;
+    if (index >= pool->count)
+        return NULL;
+    item = p2p__pool_at(pool, index);
+    return p2p__slot_live(item) && p2p__pool_id(pool, item) == id ? item : NULL;
+}
+
+/* ==== >>log ====
+ * For: telling the desc's log hook what happened, item by item.
+ * Always: an item has one level and one text; no hook, or a lower level, costs one comparison.
+ * Covered by tests/unit/test_base.c. */
+
+/* Level (1 error, 2 warning, 3 info, 4 debug), item, text. */
+#define P2P__LOG_ITEMS(X)                                                              \
+    X(1, RANDOM_FAILED, "the random source failed")                                    \
+    X(1, CRYPTO_FAILED, "the crypto table failed")                                     \
+    X(1, SECURE_FAILED, "the secure channel failed")                                   \
+    X(2, AUTH_FAILED, "a peer could not prove the identity that was dialled")          \
+    X(2, PROTOCOL_BROKEN, "a peer broke the protocol; its connection was closed")      \
+    X(2, REFUSED, "the allow hook refused a peer")                                     \
+    X(2, TABLE_FULL, "a table of the desc is full")                                    \
+    X(2, CLOCK_BACK, "the clock went back; the older time is kept")                    \
+    X(3, LISTENING, "listening")                                                       \
+    X(3, DIALLING, "dialling a peer")                                                  \
+    X(3, DIAL_RETRIED, "the peer asked for a cookie, or the handshake is tried again") \
+    X(3, DIAL_TIMEOUT, "a dial got no answer in time")                                 \
+    X(3, CONNECTED, "connected")                                                       \
+    X(3, DISCONNECTED, "disconnected")                                                 \
+    X(3, STOPPED, "stopped")                                                           \
+    X(4, DATAGRAM_DROPPED, "a datagram was dropped")                                   \
+    X(4, PACKET_LOST, "a packet was lost")                                             \
+    X(4, PROBE, "a probe was sent after a timeout")                                    \
+    X(4, HANDLER_SILENT, "a handler neither replied nor deferred; 500 was sent for it")
+
+enum p2p__log_item {
+#define P2P__X(level, item, text) P2P__LOG_##item,
+    P2P__LOG_ITEMS(P2P__X)
+#undef P2P__X
+        P2P__LOG_COUNT
+};
+
+typedef struct p2p__log_sink { /* the log member of a p2p_desc */
+    void (*fn)(void *ctx, int level, const char *item, const char *text);
+    void *ctx;
+    int level;
+} p2p__log_sink;
+
+typedef struct p2p__log_entry {
+    int level;
+    const char *item, *text;
+} p2p__log_entry;
+
+static void p2p__log(const p2p__log_sink *sink, int item) {
+    static const p2p__log_entry table[] = {
+#define P2P__X(level, item, text) {level, #item, text},
+        P2P__LOG_ITEMS(P2P__X)
+#undef P2P__X
+    };
+    P2P_ASSERT(item >= 0 && item < (int)P2P__LOG_COUNT);
+    if (sink->fn && table[item].level <= sink->level)
+        sink->fn(sink->ctx, table[item].level, table[item].item, table[item].text);
+}
+
+/* ==== >>hash ====
+ * For: keyed 64-bit hashes of tables and checksums, and HMAC over the crypto table's SHA-256.
+ * Always: no digest is written here; SipHash only guards tables against chosen collisions.
+ * Covered by tests/unit/test_hash.c. */
+
+static uint64_t p2p__load64_le(const uint8_t *p) {
+    uint64_t value = 0;
+    for (int i = 8; i-- > 0;)
+        value = value << 8 | p[i];
+    return value;
+}
+
+static uint64_t p2p__rotl64(uint64_t x, int bits) { return x << bits | x >> (64 - bits); }
+
+/* One SipRound: four additions, four rotations with their exclusive ors, two half swaps. */
+static void p2p__sip_round(uint64_t v[4]) {
+    v[0] += v[1];
+    v[2] += v[3];
+    v[1] = p2p__rotl64(v[1], 13) ^ v[0];
+    v[3] = p2p__rotl64(v[3], 16) ^ v[2];
+    v[0] = p2p__rotl64(v[0], 32);
+    v[2] += v[1];
+    v[0] += v[3];
+    v[1] = p2p__rotl64(v[1], 17) ^ v[2];
+    v[3] = p2p__rotl64(v[3], 21) ^ v[0];
+    v[2] = p2p__rotl64(v[2], 32);
+}
+
+static void p2p__sip_word(uint64_t v[4], uint64_t word) {
+    v[3] ^= word;
+    p2p__sip_round(v);
+    v[0] ^= word;
+}
+
+/* SipHash-1-3 (Aumasson, Bernstein 2012, with one and three rounds). */
+static uint64_t p2p__hash64(const uint8_t key[16], const void *data, size_t size) {
+    const uint8_t *p = (const uint8_t *)data;
+    uint64_t k0 = p2p__load64_le(key), k1 = p2p__load64_le(key + 8);
+    uint64_t last = (uint64_t)(size & 0xff) << 56, v[4];
+    v[0] = k0 ^ UINT64_C(0x736f6d6570736575);
+    v[1] = k1 ^ UINT64_C(0x646f72616e646f6d);
+    v[2] = k0 ^ UINT64_C(0x6c7967656e657261);
+    v[3] = k1 ^ UINT64_C(0x7465646279746573);
+    for (; size >= 8; size -= 8, p += 8)
+        p2p__sip_word(v, p2p__load64_le(p));
+    for (size_t i = 0; i < size; i++)
+        last |= (uint64_t)p[i] << (8 * i);
+    p2p__sip_word(v, last);
+    v[2] ^= 0xff;
+    for (int i = 0; i < 3; i++)
+        p2p__sip_round(v);
+    return v[0] ^ v[1] ^ v[2] ^ v[3];
+}
+
+static int p2p__sha256(const p2p_crypto *c, const void *const *parts, const size_t *sizes,
+                       size_t count, uint8_t out[32]) {
+    return c->api->sha256(c->ctx, parts, sizes, count, out);
+}
+
+/* One layer of HMAC: SHA-256 of the key's block, turned by pad, then the parts. */
+static int p2p__hmac_layer(const p2p_crypto *c, const uint8_t block[64], uint8_t pad,
+                           const void *const *parts, const size_t *sizes, size_t count,
+                           uint8_t out[32]) {
+    const void *all[7];
+    size_t all_sizes[7];
+    uint8_t turned[64];
+    int err;
+    for (size_t i = 0; i < 64; i++)
+        turned[i] = (uint8_t)(block[i] ^ pad);
+    all[0] = turned;
+    all_sizes[0] = sizeof turned;
+    for (size_t i = 0; i < count; i++) {
+        all[i + 1] = parts[i];
+        all_sizes[i + 1] = sizes[i];
+    }
+    err = p2p__sha256(c, all, all_sizes, count + 1, out);
+    p2p_wipe(turned, sizeof turned);
+    return err;
+}
+
+/* HMAC-SHA256 (RFC 2104) over at most 6 parts in a row. out may be the key or one of the parts. */
+static int p2p__hmac(const p2p_crypto *c, const uint8_t *key, size_t key_size,
+                     const void *const *parts, const size_t *sizes, size_t count, uint8_t out[32]) {
+    uint8_t block[64], inner[32];
+    const void *inner_part = inner, *key_part = key;
+    size_t inner_size = sizeof inner;
+    int err = P2P_OK;
+    P2P_ASSERT(count <= 6);
+    P2P_MEMSET(block, 0, sizeof block);
+    if (key_size > sizeof block)
+        err = p2p__sha256(c, &key_part, &key_size, 1, block);
+    else
+        P2P_MEMCPY(block, key, key_size);
+    if (err >= 0)
+        err = p2p__hmac_layer(c, block, 0x36, parts, sizes, count, inner);
+    if (err >= 0)
+        err = p2p__hmac_layer(c, block, 0x5c, &inner_part, &inner_size, 1, out);
+    p2p_wipe(block, sizeof block);
+    p2p_wipe(inner, sizeof inner);
+    return err < 0 ? err : P2P_OK;
+}
+
+/* ==== >>random ====
+ * For: every random byte of a node, from one HMAC-DRBG seeded at open.
+ * Always: two equal blocks or an error from the entropy source open no generator; a failing crypto
+ *         table fills nothing and says so.
+ * Covered by tests/unit/test_random.c. */
+
+typedef struct p2p__drbg {
+    const p2p_crypto *crypto;
+    uint8_t k[32], v[32];
+    uint64_t fast; /* never 0 once open */
+} p2p__drbg;
+
+/* HMAC_DRBG_Update (SP 800-90A 10.1.2.2); at most 4 parts of provided data. */
+static int p2p__drbg_update(p2p__drbg *d, const void *const *parts, const size_t *sizes,
+                            size_t count) {
+    const void *all[6];
+    size_t all_sizes[6];
+    int err = P2P_OK;
+    P2P_ASSERT(count <= 4);
+    for (size_t i = 0; i < count; i++) {
+        all[i + 2] = parts[i];
+        all_sizes[i + 2] = sizes[i];
+    }
+    for (uint8_t round = 0; err >= 0 && round < (count ? 2 : 1); round++) {
+        all[0] = d->v;
+        all_sizes[0] = sizeof d->v;
+        all[1] = &round;
+        all_sizes[1] = 1;
+        err = p2p__hmac(d->crypto, d->k, sizeof d->k, all, all_sizes, count + 2, d->k);
+        if (err >= 0)
+            err = p2p__hmac(d->crypto, d->k, sizeof d->k, all, all_sizes, 1, d->v);
+    }
+    return err;
+}
+
+/* One request (SP 800-90A 10.1.2.5): size is at most 65536. */
+static int p2p__drbg_request(p2p__drbg *d, uint8_t *out, size_t size) {
+    const void *part = d->v;
+    size_t part_size = sizeof d->v;
+    while (size) {
+        size_t step = P2P__MIN(size, sizeof d->v);
+        int err = p2p__hmac(d->crypto, d->k, sizeof d->k, &part, &part_size, 1, d->v);
+        if (err < 0)
+            return err;
+        P2P_MEMCPY(out, d->v, step);
+        out += step;
+        size -= step;
+    }
+    return p2p__drbg_update(d, NULL, NULL, 0);
+}
+
+/* Has the signature of p2p_random.fill. The 2^48 requests after which the standard wants new
+ * entropy are more than a node makes in its life. On an error out is wiped. */
+static int p2p__drbg_fill(void *drbg, void *out, size_t size) {
+    p2p__drbg *d = (p2p__drbg *)drbg;
+    uint8_t *at = (uint8_t *)out;
+    size_t left = size;
+    while (left) {
+        size_t step = P2P__MIN(left, (size_t)65536);
+        int err = p2p__drbg_request(d, at, step);
+        if (err < 0) {
+            p2p_wipe(out, size);
+            return err;
+        }
+        at += step;
+        left -= step;
+    }
+    return P2P_OK;
+}
+
+/* Two blocks of entropy that must differ: a source that is stuck repeats itself. */
+static int p2p__entropy_blocks(const p2p_random *entropy, uint8_t out[64]) {
+    int err = entropy->fill ? entropy->fill(entropy->ctx, out, 32) : P2P_ERR_CONFIG;
+    if (err >= 0)
+        err = entropy->fill(entropy->ctx, out + 32, 32);
+    if (err < 0)
+        return err;
+    return p2p__ct_equal(out, out + 32, 32) ? P2P_ERR_CONFIG : P2P_OK;
+}
+
+/* seed is the identity's: with it and the time, weak entropy alone makes no two nodes alike. */
+static int p2p__drbg_open(p2p__drbg *d, const p2p_crypto *crypto, const p2p_random *entropy,
+                          const uint8_t seed[32], uint64_t time_us) {
+    uint8_t blocks[64], time[8], fast[8];
+    const size_t sizes[3] = {sizeof blocks, 32, sizeof time};
+    const void *parts[3];
+    p2p__writer w = p2p__writer_of(time, sizeof time);
+    p2p__reader r = p2p__reader_of(fast, sizeof fast);
+    int err = p2p__entropy_blocks(entropy, blocks);
+    p2p__put_u64(&w, time_us);
+    P2P_MEMSET(d, 0, sizeof *d);
+    P2P_MEMSET(d->v, 1, sizeof d->v);
+    d->crypto = crypto;
+    parts[0] = blocks;
+    parts[1] = seed;
+    parts[2] = time;
+    if (err >= 0)
+        err = p2p__drbg_update(d, parts, sizes, 3);
+    if (err >= 0)
+        err = p2p__drbg_fill(d, fast, sizeof fast);
+    if (err >= 0)
+        d->fast = p2p__get_u64(&r) | 1;
+    p2p_wipe(blocks, sizeof blocks);
+    if (err < 0)
+        p2p_wipe(d, sizeof *d);
+    return err < 0 ? P2P_ERR_CONFIG : P2P_OK;
+}
+
+/* xorshift64*: for what needs no secrecy, such as jitter and left-out packet numbers. */
+static uint32_t p2p__drbg_fast(p2p__drbg *d) {
+    P2P_ASSERT(d->fast);
+    d->fast ^= d->fast >> 12;
+    d->fast ^= d->fast << 25;
+    d->fast ^= d->fast >> 27;
+    return (uint32_t)(d->fast * UINT64_C(0x2545f4914f6cdd1d) >> 32);
+}
+
+/* ==== >>identity ====
+ * For: node ids, keys, addresses and tickets, and their texts.
+ * Always: a text has one meaning and a value one text; an id that was parsed passed p2p__id_check.
+ * Covered by tests/unit/test_identity.c, tests/fuzz/fuzz_ticket.c and tests/fuzz/fuzz_addr.c. */
+
+/* The y coordinates of the 8 points of small order, but 0 and 1, which differ in their first byte
+ * only. The sign bit is masked before comparing; other encodings of them are not canonical. */
+static const uint8_t p2p__small_order[3][32] = {
+    {0x26, 0xe8, 0x95, 0x8f, 0xc2, 0xb2, 0x27, 0xb0, 0x45, 0xc3, 0xf4,
+     0x89, 0xf2, 0xef, 0x98, 0xf0, 0xd5, 0xdf, 0xac, 0x05, 0xd3, 0xc6,
+     0x33, 0x39, 0xb1, 0x38, 0x02, 0x88, 0x6d, 0x53, 0xfc, 0x05},
+    {0xc7, 0x17, 0x6a, 0x70, 0x3d, 0x4d, 0xd8, 0x4f, 0xba, 0x3c, 0x0b,
+     0x76, 0x0d, 0x10, 0x67, 0x0f, 0x2a, 0x20, 0x53, 0xfa, 0x2c, 0x39,
+     0xcc, 0xc6, 0x4e, 0xc7, 0xfd, 0x77, 0x92, 0xac, 0x03, 0x7a},
+    {0xec, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
+     0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
+     0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f},
+};
+
+/* y >= 2^255 - 19: the same point has a smaller encoding, which is the canonical one. */
+static bool p2p__y_canonical(const uint8_t y[32]) {
+    if (y[0] < 0xed || y[31] != 0x7f)
+        return true;
+    for (size_t i = 1; i < 31; i++) {
+        if (y[i] != 0xff)
+            return true;
+    }
+    return false;
+}
+
+static bool p2p__y_zero_or_one(const uint8_t y[32]) {
+    uint8_t rest = 0;
+    for (size_t i = 1; i < 32; i++)
+        rest |= y[i];
+    return y[0] <= 1 && rest == 0;
+}
+
+/* P2P_OK, or P2P_ERR_INVALID_ID: of small order (zeros too), not canonical (RFC 8032 5.1.3). If
+ * the point is on the curve only the crypto table can tell; its verify refuses one that is not. */
+static int p2p__id_check(const p2p_id *id) {
+    uint8_t y[32];
+    P2P_MEMCPY(y, id->bytes, sizeof y);
+    y[31] &= 0x7f;
+    if (p2p__y_zero_or_one(y) || !p2p__y_canonical(y))
+        return P2P_ERR_INVALID_ID;
+    for (size_t i = 0; i < sizeof p2p__small_order / sizeof p2p__small_order[0]; i++) {
+        if (P2P_MEMCMP(y, p2p__small_order[i], sizeof y) == 0)
+            return P2P_ERR_INVALID_ID;
+    }
+    return P2P_OK;
+}
+
+P2P_DEF bool p2p_id_equal(const p2p_id *a, const p2p_id *b) {
+    return P2P_MEMCMP(a->bytes, b->bytes, sizeof a->bytes) == 0;
+}
+
+/* out may be the key that seed lies in. On an error out is wiped. */
+P2P_DEF int p2p_key_from_seed(const p2p_crypto *crypto, const uint8_t seed[32], p2p_key *out) {
+    int err;
+    if (!crypto || !crypto->api || !crypto->api->public_key || !seed || !out)
+        return P2P_ERR_ARG;
+    P2P_MEMMOVE(out->seed, seed, sizeof out->seed);
+    err = crypto->api->public_key(crypto->ctx, out->seed, &out->id);
+    if (err >= 0)
+        err = p2p__id_check(&out->id);
+    if (err < 0)
+        p2p_wipe(out, sizeof *out);
+    return err < 0 ? err : P2P_OK;
+}
+
+P2P_DEF int p2p_key_generate(const p2p_crypto *crypto, const p2p_random *random, p2p_key *out) {
+    uint8_t blocks[64];
+    int err;
+    if (!random || !out)
+        return P2P_ERR_ARG;
+    err = p2p__entropy_blocks(random, blocks);
+    if (err >= 0)
+        err = p2p_key_from_seed(crypto, blocks, out);
+    p2p_wipe(blocks, sizeof blocks);
+    return err;
+}
+
+/* ---- texts: z-base-32 and hex */
+
+static const char p2p__z32_letters[] = "ybndrfg8ejkmcpqxot1uwisza345h769";
+
+/* Characters that size bytes take. */
+static size_t p2p__z32_size(size_t size) { return (size * 8 + 4) / 5; }
+
+/* Writes p2p__z32_size(size) characters, most significant bit first, and no NUL. */
+static void p2p__z32_put(const uint8_t *bytes, size_t size, char *out) {
+    uint32_t bits = 0, count = 0;
+    for (size_t i = 0; i < size; i++) {
+        bits = (bits << 8 | bytes[i]) & 0xfff;
+        for (count += 8; count >= 5; count -= 5)
+            *out++ = p2p__z32_letters[bits >> (count - 5) & 31];
+    }
+    if (count)
+        *out = p2p__z32_letters[bits << (5 - count) & 31];
+}
+
+static uint32_t p2p__z32_value(char letter) {
+    uint32_t i = 0;
+    while (i < 32 && p2p__z32_letters[i] != letter)
+        i++;
+    return i;
+}
+
+/* Decodes all of a text of size characters into at most room bytes. Their count, or P2P_ERR_ARG: a
+ * letter that is none, a size no bytes have, spare bits that are set, too long. */
+static int p2p__z32_get(const char *text, size_t size, uint8_t *out, size_t room) {
+    uint32_t bits = 0, count = 0;
+    size_t bytes = size * 5 / 8, at = 0;
+    if (bytes > room || p2p__z32_size(bytes) != size)
+        return P2P_ERR_ARG;
+    for (size_t i = 0; i < size; i++) {
+        uint32_t value = p2p__z32_value(text[i]);
+        if (value > 31)
+            return P2P_ERR_ARG;
+        bits = (bits << 5 | value) & 0xfff;
+        count += 5;
+        if (count >= 8) {
+            count -= 8;
+            out[at++] = (uint8_t)(bits >> count);
+        }
+    }
+    return (bits & ((1u << count) - 1)) != 0 ? P2P_ERR_ARG : (int)at;
+}
+
+static void p2p__hex_put(const uint8_t *bytes, size_t size, char *out) {
+    static const char digits[] = "0123456789abcdef";
+    for (size_t i = 0; i < size; i++) {
+        out[2 * i] = digits[bytes[i] >> 4];
+        out[2 * i + 1] = digits[bytes[i] & 15];
+    }
+    out[2 * size] = 0;
+}
+
+/* The digit's value in the base (10 or 16), or 16: not a digit of it. */
+static uint32_t p2p__digit(char c, uint32_t base) {
+    uint32_t value = 16;
+    if (c >= '0' && c <= '9')
+        value = (uint32_t)(c - '0');
+    else if (c >= 'a' && c <= 'f')
+        value = (uint32_t)(c - 'a') + 10;
+    else if (c >= 'A' && c <= 'F')
+        value = (uint32_t)(c - 'A') + 10;
+    return value < base ? value : 16;
+}
+
+static int p2p__hex_get(const char *text, uint8_t *out, size_t size) {
+    for (size_t i = 0; i < size; i++) {
+        uint32_t high = p2p__digit(text[2 * i], 16), low = p2p__digit(text[2 * i + 1], 16);
+        if (high > 15 || low > 15)
+            return P2P_ERR_ARG;
+        out[i] = (uint8_t)(high << 4 | low);
+    }
+    return P2P_OK;
+}
+
+/* Returns 52, the characters written before the NUL. */
+P2P_DEF int p2p_id_text(const p2p_id *id, char out[P2P_ID_TEXT_SIZE]) {
+    if (!id || !out)
+        return P2P_ERR_ARG;
+    p2p__z32_put(id->bytes, sizeof id->bytes, out);
+    out[P2P_ID_TEXT_SIZE - 1] = 0;
+    return P2P_ID_TEXT_SIZE - 1;
+}
+
+/* Returns 10. */
+P2P_DEF int p2p_id_short(const p2p_id *id, char out[11]) {
+    if (!id || !out)
+        return P2P_ERR_ARG;
+    p2p__hex_put(id->bytes, 5, out);
+    return 10;
+}
+
+/* The text is an id only when it is one that can be dialled. On an error out is left as it was. */
+P2P_DEF int p2p_id_parse(const char *text, p2p_id *out) {
+    p2p_id id;
+    size_t size;
+    int err = P2P_ERR_INVALID_ID;
+    if (!text || !out)
+        return P2P_ERR_ARG;
+    P2P_MEMSET(&id, 0, sizeof id);
+    size = p2p__text_size(text);
+    if (size == P2P_ID_TEXT_SIZE - 1)
+        err = p2p__z32_get(text, size, id.bytes, sizeof id.bytes);
+    else if (size == 2 * sizeof id.bytes)
+        err = p2p__hex_get(text, id.bytes, sizeof id.bytes);
+    if (err < 0 || p2p__id_check(&id) < 0)
+        return P2P_ERR_INVALID_ID;
+    *out = id;
+    return P2P_OK;
+}
+
+/* ---- addresses */
+
+/* A decimal number up to max without leading zero; on return *at is behind it. UINT64_MAX: none. */
+static uint64_t p2p__parse_decimal(const char **at, uint32_t max) {
+    const char *start = *at;
+    uint64_t value = 0;
+    while (p2p__digit(**at, 10) < 10 && value <= max)
+        value = value * 10 + p2p__digit(*(*at)++, 10);
+    if (*at == start || value > max || (*start == '0' && *at - start > 1))
+        return UINT64_MAX;
+    return value;
+}
+
+static bool p2p__parse_ip4(const char **at, uint8_t ip[4]) {
+    for (int i = 0; i < 4; i++) {
+        uint64_t value;
+        if (i && *(*at)++ != '.')
+            return false;
+        value = p2p__parse_decimal(at, 255);
+        if (value > 255)
+            return false;
+        ip[i] = (uint8_t)value;
+    }
+    return true;
+}
+
+/* One to four hex digits; UINT32_MAX: none, or more. */
+static uint32_t p2p__parse_group(const char **at) {
+    uint32_t value = 0, digits = 0;
+    while (digits < 5 && p2p__digit(**at, 16) < 16) {
+        value = value << 4 | p2p__digit(*(*at)++, 16);
+        digits++;
+    }
+    return digits >= 1 && digits <= 4 ? value : UINT32_MAX;
+}
+
+static bool p2p__dotted(const char *text) {
+    while (p2p__digit(*text, 10) < 10)
+        text++;
+    return *text == '.';
+}
+
+#define P2P__NO_GAP SIZE_MAX
+
+/* Moves what stands behind "::" to the end of ip; "::" was after gap of the filled bytes. */
+static void p2p__ip6_spread(uint8_t ip[16], size_t gap, size_t filled) {
+    P2P_MEMMOVE(ip + (16 + gap - filled), ip + gap, filled - gap);
+    P2P_MEMSET(ip + gap, 0, 16 - filled);
+}
+
+/* Reads what is before the next group: nothing, ":" or the one "::". False: the end is here. */
+static bool p2p__parse_colons(const char **at, size_t filled, size_t *gap) {
+    if ((*at)[0] == ':' && (*at)[1] == ':' && *gap == P2P__NO_GAP) {
+        *gap = filled;
+        *at += 2;
+        return p2p__digit(**at, 16) < 16;
+    }
+    if (!filled)
+        return true;
+    return *(*at) == ':' && *++*at;
+}
+
+/* RFC 4291 2.2: groups, at most one "::" (for one or more), a dotted quad for the last two. */
+static bool p2p__parse_ip6(const char **at, uint8_t ip[16]) {
+    size_t filled = 0, gap = P2P__NO_GAP;
+    while (filled < 16 && p2p__parse_colons(at, filled, &gap)) {
+        uint32_t group;
+        if (p2p__dotted(*at)) {
+            if (filled > 12 || !p2p__parse_ip4(at, ip + filled))
+                return false;
+            filled += 4;
+            break;
+        }
+        group = p2p__parse_group(at);
+        if (group > 0xffff)
+            return false;
+        ip[filled++] = (uint8_t)(group >> 8);
+        ip[filled++] = (uint8_t)group;
+    }
+    if (gap == P2P__NO_GAP)
+        return filled == 16;
+    if (filled > 14)
+        return false;
+    p2p__ip6_spread(ip, gap, filled);
+    return true;
+}
+
+/* fe80::/10, the only addresses that need a scope to be sent to. */
+static bool p2p__link_local(const p2p_addr *addr) {
+    return addr->family == 6 && addr->ip[0] == 0xfe && (addr->ip[1] & 0xc0) == 0x80;
+}
+
+/* "[ip]" or "[ip%scope]", scope a decimal number from 1 up. */
+static bool p2p__parse_bracketed(const char **at, p2p_addr *addr) {
+    uint64_t scope;
+    addr->family = 6;
+    ++*at;
+    if (!p2p__parse_ip6(at, addr->ip))
+        return false;
+    if (**at == '%') {
+        ++*at;
+        scope = p2p__parse_decimal(at, UINT32_MAX);
+        if (!scope || scope > UINT32_MAX || !p2p__link_local(addr))
+            return false;
+        addr->scope = (uint32_t)scope;
+    }
+    return *(*at)++ == ']';
+}
+
+/* Numbers only, with a port: "127.0.0.1:8800", "[::1]:8800", "[fe80::1%2]:8800". P2P_ERR_ARG for
+ * all else; out is left as it was. */
+P2P_DEF int p2p_addr_parse(const char *text, p2p_addr *out) {
+    p2p_addr addr;
+    uint64_t port;
+    if (!text || !out)
+        return P2P_ERR_ARG;
+    P2P_MEMSET(&addr, 0, sizeof addr);
+    if (*text == '[') {
+        if (!p2p__parse_bracketed(&text, &addr))
+            return P2P_ERR_ARG;
+    } else {
+        addr.family = 4;
+        if (!p2p__parse_ip4(&text, addr.ip))
+            return P2P_ERR_ARG;
+    }
+    if (*text++ != ':')
+        return P2P_ERR_ARG;
+    port = p2p__parse_decimal(&text, 65535);
+    if (port > 65535 || *text)
+        return P2P_ERR_ARG;
+    addr.port = (uint16_t)port;
+    *out = addr;
+    return P2P_OK;
+}
+
+static char *p2p__put_decimal(char *at, uint32_t value) {
+    char buffer[21];
+    p2p_str digits = p2p_u64_str(value, buffer);
+    P2P_MEMCPY(at, digits.data, digits.size);
+    return at + digits.size;
+}
+
+static char *p2p__put_ip4_text(char *at, const uint8_t ip[4]) {
+    for (int i = 0; i < 4; i++) {
+        if (i)
+            *at++ = '.';
+        at = p2p__put_decimal(at, ip[i]);
+    }
+    return at;
+}
+
+static char *p2p__put_group_text(char *at, uint32_t group) {
+    static const char digits[] = "0123456789abcdef";
+    int shift = group > 0xfff ? 12 : group > 0xff ? 8 : group > 0xf ? 4 : 0;
+    for (; shift >= 0; shift -= 4)
+        *at++ = digits[group >> shift & 15];
+    return at;
+}
+
+/* Finds the first of the longest runs of two or more zero groups; *count 0: there is none. */
+static uint32_t p2p__zero_run(const uint16_t groups[8], uint32_t *count) {
+    uint32_t best = 0, run = 0;
+    *count = 0;
+    for (uint32_t i = 0; i < 8; i++) {
+        run = groups[i] ? 0 : run + 1;
+        if (run > 1 && run > *count) {
+            *count = run;
+            best = i + 1 - run;
+        }
+    }
+    return best;
+}
+
+/* RFC 5952: lower case, the longest run of zeros as "::", IPv4-mapped ones with a dotted quad. */
+static char *p2p__put_ip6_text(char *at, const uint8_t ip[16]) {
+    static const uint8_t mapped[12] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
+    bool quad = P2P_MEMCMP(ip, mapped, sizeof mapped) == 0;
+    uint32_t run_size, run, shown = quad ? 6 : 8;
+    uint16_t groups[8];
+    for (size_t i = 0; i < 8; i++)
+        groups[i] = (uint16_t)(ip[2 * i] << 8 | ip[2 * i + 1]);
+    run = p2p__zero_run(groups, &run_size);
+    for (uint32_t i = 0; i < shown; i++) {
+        if (run_size && i == run) {
+            *at++ = ':';
+            *at++ = ':';
+            i += run_size - 1;
+            continue;
+        }
+        if (i && !(run_size && i == run + run_size))
+            *at++ = ':';
+        at = p2p__put_group_text(at, groups[i]);
+    }
+    if (quad) {
+        *at++ = ':';
+        at = p2p__put_ip4_text(at, ip + 12);
+    }
+    return at;
+}
+
+/* Returns the characters written before the NUL; P2P_ERR_ARG and an empty text for family 0. */
+P2P_DEF int p2p_addr_text(const p2p_addr *addr, char out[P2P_ADDR_TEXT_SIZE]) {
+    char *at = out;
+    if (!addr || !out)
+        return P2P_ERR_ARG;
+    *out = 0;
+    if (addr->family != 4 && addr->family != 6)
+        return P2P_ERR_ARG;
+    if (addr->family == 4) {
+        at = p2p__put_ip4_text(at, addr->ip);
+    } else {
+        *at++ = '[';
+        at = p2p__put_ip6_text(at, addr->ip);
+        if (addr->scope && p2p__link_local(addr)) {
+            *at++ = '%';
+            at = p2p__put_decimal(at, addr->scope);
+        }
+        *at++ = ']';
+    }
+    *at++ = ':';
+    at = p2p__put_decimal(at, addr->port);
+    *at = 0;
+    P2P_ASSERT(at - out < P2P_ADDR_TEXT_SIZE);
+    return (int)(at - out);
+}
+
+/* Family, address and port, without scope: what one end tells the other over the wire. */
+static void p2p__put_endpoint(p2p__writer *w, const p2p_addr *addr) {
+    uint8_t *start = w->at;
+    if (addr->family != 4 && addr->family != 6)
+        w->bad = 1;
+    p2p__put_u8(w, addr->family);
+    p2p__put_bytes(w, addr->ip, addr->family == 4 ? 4 : 16);
+    p2p__put_u16(w, addr->port);
+    p2p__put_end(w, start);
+}
+
+static void p2p__get_endpoint(p2p__reader *r, p2p_addr *out) {
+    const uint8_t *ip;
+    P2P_MEMSET(out, 0, sizeof *out);
+    out->family = p2p__get_u8(r);
+    if (out->family != 4 && out->family != 6)
+        r->bad = 1;
+    ip = p2p__get_bytes(r, out->family == 4 ? 4 : 16);
+    if (ip)
+        P2P_MEMCPY(out->ip, ip, out->family == 4 ? 4 : 16);
+    out->port = (uint16_t)p2p__get_u16(r);
+}
+
+/* ---- tickets: "p2p1", then z-base-32 of the fields below and a checksum */
+
+#define P2P__TICKET_VERSION 1
+#define P2P__TICKET_RELAY   1 /* the flag bit: a relay's id and address follow the id */
+#define P2P__TICKET_SUM     4 /* bytes of checksum */
+#define P2P__TICKET_BYTES   (2 + 32 + 32 + 1 + (P2P_TICKET_ADDRS + 1) * 23 + P2P__TICKET_SUM)
+
+/* The fullest ticket fits: a text size that is too small does not compile. */
+typedef char p2p__ticket_fits[P2P_TICKET_TEXT_SIZE > 4 + (P2P__TICKET_BYTES * 8 + 4) / 5 ? 1 : -1];
+
+static uint32_t p2p__ticket_sum(const uint8_t *bytes, size_t size) {
+    static const uint8_t key[16] = {0};
+    return (uint32_t)(p2p__hash64(key, bytes, size) >> 32);
+}
+
+/* An address of a ticket can be sent to: it has a port. */
+static void p2p__put_ticket_addr(p2p__writer *w, const p2p_addr *addr) {
+    p2p__put_endpoint(w, addr);
+    if (p2p__link_local(addr))
+        p2p__put_u32(w, addr->scope);
+    if (!addr->port)
+        w->bad = 1;
+}
+
+static void p2p__get_ticket_addr(p2p__reader *r, p2p_addr *out) {
+    p2p__get_endpoint(r, out);
+    if (p2p__link_local(out))
+        out->scope = (uint32_t)p2p__get_u32(r);
+    if (!out->port)
+        r->bad = 1;
+}
+
+static void p2p__put_ticket(p2p__writer *w, const p2p_ticket *ticket) {
+    bool relay = ticket->relay.family != 0;
+    p2p__put_u8(w, P2P__TICKET_VERSION);
+    p2p__put_u8(w, relay ? P2P__TICKET_RELAY : 0);
+    p2p__put_bytes(w, ticket->id.bytes, sizeof ticket->id.bytes);
+    if (relay) {
+        p2p__put_bytes(w, ticket->relay_id.bytes, sizeof ticket->relay_id.bytes);
+        p2p__put_ticket_addr(w, &ticket->relay);
+    }
+    p2p__put_u8(w, ticket->addr_count);
+    for (uint32_t i = 0; i < ticket->addr_count; i++)
+        p2p__put_ticket_addr(w, &ticket->addrs[i]);
+}
+
+/* Returns the characters written before the NUL. P2P_ERR_INVALID_ID: an id; P2P_ERR_ARG: an address
+ * without family or port, or too many; out is empty then. */
+P2P_DEF int p2p_ticket_text(const p2p_ticket *ticket, char out[P2P_TICKET_TEXT_SIZE]) {
+    uint8_t bytes[P2P__TICKET_BYTES];
+    p2p__writer w = p2p__writer_of(bytes, sizeof bytes);
+    size_t size;
+    if (!ticket || !out)
+        return P2P_ERR_ARG;
+    *out = 0;
+    if (p2p__id_check(&ticket->id) < 0)
+        return P2P_ERR_INVALID_ID;
+    if (ticket->relay.family && p2p__id_check(&ticket->relay_id) < 0)
+        return P2P_ERR_INVALID_ID;
+    if (ticket->addr_count > P2P_TICKET_ADDRS)
+        return P2P_ERR_ARG;
+    p2p__put_ticket(&w, ticket);
+    p2p__put_u32(&w, p2p__ticket_sum(bytes, (size_t)(w.at - bytes)));
+    if (w.bad)
+        return P2P_ERR_ARG;
+    size = (size_t)(w.at - bytes);
+    P2P_MEMCPY(out, "p2p1", 4);
+    p2p__z32_put(bytes, size, out + 4);
+    size = 4 + p2p__z32_size(size);
+    out[size] = 0;
+    return (int)size;
+}
+
+static int p2p__get_ticket_id(p2p__reader *r, p2p_id *out) {
+    const uint8_t *bytes = p2p__get_bytes(r, sizeof out->bytes);
+    if (!bytes)
+        return P2P_ERR_INVALID_ID;
+    P2P_MEMCPY(out->bytes, bytes, sizeof out->bytes);
+    return p2p__id_check(out);
+}
+
+static int p2p__get_ticket_relay(p2p__reader *r, p2p_ticket *out, const char **why) {
+    *why = "relay id: cut, or not an Ed25519 public key";
+    if (p2p__get_ticket_id(r, &out->relay_id) < 0)
+        return P2P_ERR_INVALID_ID;
+    *why = "relay address: no family, address and port";
+    p2p__get_ticket_addr(r, &out->relay);
+    return r->bad ? P2P_ERR_ARG : P2P_OK;
+}
+
+static int p2p__get_ticket_addrs(p2p__reader *r, p2p_ticket *out, const char **why) {
+    *why = "address count: missing, or more than a ticket holds";
+    out->addr_count = p2p__get_u8(r);
+    if (r->bad || out->addr_count > P2P_TICKET_ADDRS)
+        return P2P_ERR_ARG;
+    *why = "addresses: one has no family, address and port";
+    for (uint32_t i = 0; i < out->addr_count; i++)
+        p2p__get_ticket_addr(r, &out->addrs[i]);
+    if (r->bad)
+        return P2P_ERR_ARG;
+    *why = "end: more bytes follow the last address";
+    return p2p__left(r) ? P2P_ERR_ARG : P2P_OK;
+}
+
+/* The fields behind a checksum that holds. On failure *why names the part. */
+static int p2p__get_ticket(p2p__reader *r, p2p_ticket *out, const char **why) {
+    uint8_t version = p2p__get_u8(r), flags = p2p__get_u8(r);
+    int err = P2P_OK;
+    *why = "version: not one that is known here";
+    if (version != P2P__TICKET_VERSION || (flags & ~P2P__TICKET_RELAY))
+        return P2P_ERR_PROTOCOL;
+    *why = "node id: cut, or not an Ed25519 public key";
+    if (p2p__get_ticket_id(r, &out->id) < 0)
+        return P2P_ERR_INVALID_ID;
+    if (flags & P2P__TICKET_RELAY)
+        err = p2p__get_ticket_relay(r, out, why);
+    return err < 0 ? err : p2p__get_ticket_addrs(r, out, why);
+}
+
+/* Decodes and checks the sum: the bytes before it, or P2P_ERR_ARG with *why. */
+static int p2p__ticket_bytes(const char *text, uint8_t bytes[P2P__TICKET_BYTES], const char **why) {
+    size_t size = p2p__text_size(text);
+    p2p__reader sum;
+    int count;
+    *why = "beginning: a ticket starts with p2p1";
+    if (size < 4 || P2P_MEMCMP(text, "p2p1", 4) != 0)
+        return P2P_ERR_ARG;
+    *why = "length: longer than any ticket; was something pasted behind it?";
+    if (size >= P2P_TICKET_TEXT_SIZE)
+        return P2P_ERR_ARG;
+    *why =
+        "letters: z-base-32 has lower-case letters and digits without 0, 2, l and v; or it is cut";
+    count = p2p__z32_get(text + 4, size - 4, bytes, P2P__TICKET_BYTES);
+    if (count < 0)
+        return P2P_ERR_ARG;
+    *why = "checksum: the ticket is cut or mistyped; copy it again, whole";
+    if (count <= P2P__TICKET_SUM)
+        return P2P_ERR_ARG;
+    count -= P2P__TICKET_SUM;
+    sum = p2p__reader_of(bytes + count, P2P__TICKET_SUM);
+    return p2p__get_u32(&sum) == p2p__ticket_sum(bytes, (size_t)count) ? count : P2P_ERR_ARG;
+}
+
+static int p2p__ticket_read(const char *text, p2p_ticket *out, const char **why) {
+    uint8_t bytes[P2P__TICKET_BYTES];
+    int size = p2p__ticket_bytes(text, bytes, why);
+    p2p__reader r;
+    if (size < 0)
+        return size;
+    P2P_MEMSET(out, 0, sizeof *out);
+    r = p2p__reader_of(bytes, (size_t)size);
+    return p2p__get_ticket(&r, out, why);
+}
+
+/* On an error out is left as it was. */
+P2P_DEF int p2p_ticket_parse(const char *text, p2p_ticket *out) {
+    p2p_ticket ticket;
+    const char *why;
+    int err;
+    if (!text || !out)
+        return P2P_ERR_ARG;
+    err = p2p__ticket_read(text, &ticket, &why);
+    if (err == P2P_OK)
+        *out = ticket;
+    return err;
+}
+
+/* NULL when the text is a ticket; else which part of it is damaged, and how. */
+P2P_DEF const char *p2p_ticket_fault(const char *text) {
+    p2p_ticket ticket;
+    const char *why = "text: there is none";
+    return text && p2p__ticket_read(text, &ticket, &why) == P2P_OK ? NULL : why;
+}
+
+/* ==== >>wire ====
+ * For: frames and the HELLO body, parsed whole before anything is done, and written.
+ * Always: no state is known here; what parses has one encoding; spans point into the packet.
+ * Covered by tests/unit/test_wire.c, tests/fuzz/fuzz_frame.c and tests/fuzz/fuzz_hello.c. */
+
+enum p2p__frame_type {
+    P2P__FRAME_PADDING = 0x00,
+    P2P__FRAME_PING = 0x01,
+    P2P__FRAME_ACK = 0x02,
+    P2P__FRAME_ACK_ECN = 0x03,
+    P2P__FRAME_RESET_STREAM = 0x04,
+    P2P__FRAME_STOP_SENDING = 0x05,
+    P2P__FRAME_STREAM = 0x08, /* to 0x0f: or one of the bits below */
+    P2P__FRAME_MAX_DATA = 0x10,
+    P2P__FRAME_MAX_STREAM_DATA = 0x11,
+    P2P__FRAME_MAX_STREAMS = 0x12,
+    P2P__FRAME_DATA_BLOCKED = 0x14,
+    P2P__FRAME_STREAM_DATA_BLOCKED = 0x15,
+    P2P__FRAME_STREAMS_BLOCKED = 0x16,
+    P2P__FRAME_PATH_CHALLENGE = 0x1a,
+    P2P__FRAME_PATH_RESPONSE = 0x1b,
+    P2P__FRAME_CLOSE = 0x1c,
+    P2P__FRAME_HELLO = 0x20,
+    P2P__FRAME_AUTH = 0x21,
+    P2P__FRAME_DONE = 0x22,
+    P2P__FRAME_DATAGRAM = 0x30,
+    P2P__FRAME_DATAGRAM_SIZED = 0x31,
+    P2P__FRAME_EXTENSION = 0x40, /* to 0x7f: skipped */
+    P2P__FRAME_EXTENSION_LAST = 0x7f
+};
+
+#define P2P__STREAM_FIN    1u
+#define P2P__STREAM_SIZED  2u
+#define P2P__STREAM_OFFSET 4u
+
+/* Of a CLOSE of origin 0. */
+enum p2p__code {
+    P2P__CODE_NONE,
+    P2P__CODE_PROTOCOL,
+    P2P__CODE_FLOW_CONTROL,
+    P2P__CODE_STREAM_LIMIT,
+    P2P__CODE_FRAME_ENCODING,
+    P2P__CODE_INTERNAL,
+    P2P__CODE_NO_VERSION,
+    P2P__CODE_NO_ALPN,
+    P2P__CODE_REFUSED,
+    P2P__CODE_DUPLICATE,
+    P2P__CODE_REKEY,
+    P2P__CODE_GENERIC,
+    P2P__CODE_LIMIT,
+    P2P__CODE_STOPPED,
+    P2P__CODE_IDLE,
+    P2P__CODE_BAD_PROOF
+};
+
+/* Of a HELLO; one that is missing reads as 0. */
+enum p2p__param {
+    P2P__PARAM_MAX_PACKET = 1,
+    P2P__PARAM_MAX_DATA,
+    P2P__PARAM_STREAM_DATA_THEIRS, /* of streams that the receiver of this HELLO opens */
+    P2P__PARAM_STREAM_DATA_OURS,   /* of streams that its sender opens */
+    P2P__PARAM_STREAM_DATA_UNI,
+    P2P__PARAM_STREAM_DATA_MESSAGES,
+    P2P__PARAM_MAX_STREAMS_BIDI,
+    P2P__PARAM_MAX_STREAMS_UNI,
+    P2P__PARAM_MAX_STREAMS_REQUEST,
+    P2P__PARAM_MESSAGE_MAX,
+    P2P__PARAM_DATAGRAM_MAX,
+    P2P__PARAM_IDLE_US,
+    P2P__PARAM_END
+};
+
+#define P2P__ACK_RANGES     32u
+#define P2P__REASON_MAX     96u
+#define P2P__AUTH_SIZE      96u                 /* id and signature */
+#define P2P__STREAMS_MAX    (UINT64_C(1) << 59) /* a stream's number takes 59 bits of its id */
+#define P2P__STREAM_KINDS   3u                  /* kinds that MAX_STREAMS counts */
+#define P2P__HELLO_VERSIONS 8u
+#define P2P__HELLO_ALPNS    8u
+#define P2P__HELLO_PARAMS   32u
+#define P2P__ALPN_MAX       32u
+
+typedef struct p2p__range { /* packet numbers, both included */
+    uint64_t first, last;
+} p2p__range;
+
+/* What a frame carries stands in the fields its type names; the others are 0.
+ *   ACK (also of type ACK_ECN)     ranges, range[0] the highest; largest, delay_us; ecn and ect
+ *   STREAM (0x08 for all its types) id, offset, data, fin
+ *   RESET_STREAM                   id, code, value the final size       STOP_SENDING   id, code
+ *   MAX_DATA, DATA_BLOCKED         value
+ *   MAX_STREAM_DATA and BLOCKED    id, value
+ *   MAX_STREAMS and BLOCKED        id the kind, value
+ *   PATH_CHALLENGE, PATH_RESPONSE  bytes (8); RESPONSE: family, addr
+ *   CLOSE                          origin, code, data the reason
+ *   HELLO, DATAGRAM (0x30)         data      AUTH   bytes (96) */
+typedef struct p2p__frame {
+    uint8_t type, fin, origin, family, ecn;
+    uint32_t ranges;
+    uint64_t id, offset, value, code, largest, delay_us, ect[3];
+    p2p_span data;
+    const uint8_t *bytes;
+    p2p_addr addr;
+    p2p__range range[P2P__ACK_RANGES]; /* last, and not cleared beyond ranges */
+} p2p__frame;
+
+static p2p_span p2p__get_span(p2p__reader *r, uint64_t size) {
+    p2p_span s;
+    s.data = p2p__get_bytes(r, size);
+    s.size = s.data ? (size_t)size : 0;
+    return s;
+}
+
+/* A stream id: the kind 3, messages, has the number 0 only. */
+static uint64_t p2p__get_stream_id(p2p__reader *r) {
+    uint64_t id = p2p__get_varint(r);
+    if ((id >> 1 & 3) == 3 && id >> 3)
+        r->bad = 1;
+    return id;
+}
+
+/* One more range below the lowest so far (RFC 9000 19.3.1): a gap, then a length. */
+static void p2p__get_ack_range(p2p__reader *r, p2p__frame *f) {
+    uint64_t lowest = f->range[f->ranges - 1].first;
+    uint64_t gap = p2p__get_varint(r), length = p2p__get_varint(r);
+    if (r->bad || lowest < 2 || gap > lowest - 2 || length > lowest - 2 - gap) {
+        r->bad = 1;
+        return;
+    }
+    f->range[f->ranges].last = lowest - 2 - gap;
+    f->range[f->ranges].first = lowest - 2 - gap - length;
+    f->ranges++;
+}
+
+static void p2p__get_ack(p2p__reader *r, p2p__frame *f) {
+    uint64_t more, first;
+    f->largest = p2p__get_varint(r);
+    f->delay_us = p2p__get_varint(r);
+    more = p2p__get_varint_max(r, P2P__ACK_RANGES - 1);
+    first = p2p__get_varint_max(r, f->largest);
+    f->range[0].last = f->largest;
+    f->range[0].first = f->largest - first;
+    f->ranges = 1;
+    while (more-- && !r->bad)
+        p2p__get_ack_range(r, f);
+    f->ecn = f->type == P2P__FRAME_ACK_ECN;
+    for (int i = 0; f->ecn && i < 3; i++)
+        f->ect[i] = p2p__get_varint(r);
+    f->type = P2P__FRAME_ACK;
+}
+
+/* An offset of 0 is never written: it would be a second encoding of the same frame. */
+static void p2p__get_stream(p2p__reader *r, p2p__frame *f) {
+    uint32_t bits = f->type & 7u;
+    uint64_t size;
+    f->type = P2P__FRAME_STREAM;
+    f->fin = bits & P2P__STREAM_FIN;
+    f->id = p2p__get_stream_id(r);
+    if (bits & P2P__STREAM_OFFSET) {
+        f->offset = p2p__get_varint(r);
+        if (!f->offset)
+            r->bad = 1;
+    }
+    size = bits & P2P__STREAM_SIZED ? p2p__get_varint(r) : p2p__left(r);
+    f->data = p2p__get_span(r, size);
+    if (f->data.size > P2P__VARINT_MAX - f->offset)
+        r->bad = 1;
+}
+
+static void p2p__get_close(p2p__reader *r, p2p__frame *f) {
+    f->origin = (uint8_t)p2p__get_varint_max(r, 1);
+    f->code = p2p__get_varint_max(r, UINT32_MAX);
+    f->data = p2p__get_span(r, p2p__get_varint_max(r, P2P__REASON_MAX));
+    if (!p2p__utf8_valid(f->data.data, f->data.size))
+        r->bad = 1;
+}
+
+static void p2p__get_kind_and_count(p2p__reader *r, p2p__frame *f) {
+    f->id = p2p__get_varint_max(r, P2P__STREAM_KINDS - 1);
+    f->value = p2p__get_varint_max(r, P2P__STREAMS_MAX);
+}
+
+/* Frames of flow control, which are rows of varints. False: the type is none of them. */
+static bool p2p__get_flow_frame(p2p__reader *r, p2p__frame *f) {
+    switch (f->type) {
+    case P2P__FRAME_RESET_STREAM:
+    case P2P__FRAME_STOP_SENDING:
+        f->id = p2p__get_stream_id(r);
+        f->code = p2p__get_varint_max(r, UINT32_MAX);
+        if (f->type == P2P__FRAME_RESET_STREAM)
+            f->value = p2p__get_varint(r);
+        return true;
+    case P2P__FRAME_MAX_STREAM_DATA:
+    case P2P__FRAME_STREAM_DATA_BLOCKED:
+        f->id = p2p__get_stream_id(r);
+        f->value = p2p__get_varint(r);
+        return true;
+    case P2P__FRAME_MAX_DATA:
+    case P2P__FRAME_DATA_BLOCKED: f->value = p2p__get_varint(r); return true;
+    case P2P__FRAME_MAX_STREAMS:
+    case P2P__FRAME_STREAMS_BLOCKED: p2p__get_kind_and_count(r, f); return true;
+    default: return false;
+    }
+}
+
+/* The rest; an unknown type is bad. */
+static void p2p__get_other_frame(p2p__reader *r, p2p__frame *f) {
+    switch (f->type) {
+    case P2P__FRAME_PING:
+    case P2P__FRAME_DONE: break;
+    case P2P__FRAME_ACK:
+    case P2P__FRAME_ACK_ECN: p2p__get_ack(r, f); break;
+    case P2P__FRAME_PATH_CHALLENGE: f->bytes = p2p__get_bytes(r, 8); break;
+    case P2P__FRAME_PATH_RESPONSE:
+        f->bytes = p2p__get_bytes(r, 8);
+        p2p__get_endpoint(r, &f->addr);
+        f->family = f->addr.family;
+        break;
+    case P2P__FRAME_CLOSE: p2p__get_close(r, f); break;
+    case P2P__FRAME_HELLO: f->data = p2p__get_span(r, p2p__get_varint(r)); break;
+    case P2P__FRAME_AUTH: f->bytes = p2p__get_bytes(r, P2P__AUTH_SIZE); break;
+    case P2P__FRAME_DATAGRAM: f->data = p2p__get_span(r, p2p__left(r)); break;
+    case P2P__FRAME_DATAGRAM_SIZED:
+        f->data = p2p__get_span(r, p2p__get_varint(r));
+        f->type = P2P__FRAME_DATAGRAM;
+        break;
+    default: r->bad = 1; break;
+    }
+}
+
+/* The type of the next frame that is neither padding nor an extension; *end: there is none. */
+static uint8_t p2p__get_frame_type(p2p__reader *r, bool *end) {
+    uint64_t type = P2P__FRAME_PADDING;
+    while ((*end = !p2p__left(r)) == false) {
+        type = p2p__get_varint_max(r, P2P__FRAME_EXTENSION_LAST);
+        if (type >= P2P__FRAME_EXTENSION)
+            p2p__get_bytes(r, p2p__get_varint(r));
+        else if (type != P2P__FRAME_PADDING)
+            break;
+    }
+    return (uint8_t)type;
+}
+
+/* The next frame of a packet: 1; 0 at its end; P2P_ERR_PROTOCOL, then and ever after. All that can
+ * be checked without state has been. Extension frames are skipped like padding, so a packet of
+ * nothing else gives 0 at once. */
+static int p2p__frame_get(p2p__reader *r, p2p__frame *out) {
+    bool end;
+    P2P_MEMSET(out, 0, offsetof(p2p__frame, range));
+    out->type = p2p__get_frame_type(r, &end);
+    if (r->bad)
+        return P2P_ERR_PROTOCOL;
+    if (end)
+        return 0;
+    if (out->type >= P2P__FRAME_STREAM && out->type < P2P__FRAME_MAX_DATA)
+        p2p__get_stream(r, out);
+    else if (!p2p__get_flow_frame(r, out))
+        p2p__get_other_frame(r, out);
+    return r->bad ? P2P_ERR_PROTOCOL : 1;
+}
+
+/* A frame that is a row of varints behind its type. */
+static void p2p__put_frame(p2p__writer *w, uint64_t type, size_t count, const uint64_t *values) {
+    uint8_t *start = w->at;
+    p2p__put_varint(w, type);
+    for (size_t i = 0; i < count; i++)
+        p2p__put_varint(w, values[i]);
+    p2p__put_end(w, start);
+}
+
+/* ranges descend and do not touch; n is 1 to 32. ect NULL: without ECN counts. */
+static void p2p__put_ack_ecn(p2p__writer *w, const p2p__range *ranges, size_t n, uint64_t delay_us,
+                             const uint64_t *ect) {
+    uint8_t *start = w->at;
+    P2P_ASSERT(n >= 1 && n <= P2P__ACK_RANGES);
+    p2p__put_varint(w, ect ? P2P__FRAME_ACK_ECN : P2P__FRAME_ACK);
+    p2p__put_varint(w, ranges[0].last);
+    p2p__put_varint(w, delay_us);
+    p2p__put_varint(w, n - 1);
+    p2p__put_varint(w, ranges[0].last - ranges[0].first);
+    for (size_t i = 1; i < n; i++) {
+        P2P_ASSERT(ranges[i].last + 2 <= ranges[i - 1].first);
+        p2p__put_varint(w, ranges[i - 1].first - ranges[i].last - 2);
+        p2p__put_varint(w, ranges[i].last - ranges[i].first);
+    }
+    for (int i = 0; ect && i < 3; i++)
+        p2p__put_varint(w, ect[i]);
+    p2p__put_end(w, start);
+}
+
+static void p2p__put_ack(p2p__writer *w, const p2p__range *ranges, size_t n, uint64_t delay_us) {
+    p2p__put_ack_ecn(w, ranges, n, delay_us, NULL);
+}
+
+/* The data follow. length UINT64_MAX: they run to the end of the packet. */
+static void p2p__put_stream_head(p2p__writer *w, uint64_t id, uint64_t offset, uint64_t length,
+                                 bool fin) {
+    uint8_t *start = w->at;
+    bool sized = length != UINT64_MAX;
+    p2p__put_varint(w, P2P__FRAME_STREAM | (fin ? P2P__STREAM_FIN : 0) |
+                           (sized ? P2P__STREAM_SIZED : 0) | (offset ? P2P__STREAM_OFFSET : 0));
+    p2p__put_varint(w, id);
+    if (offset)
+        p2p__put_varint(w, offset);
+    if (sized)
+        p2p__put_varint(w, length);
+    p2p__put_end(w, start);
+}
+
+/* The data follow. length UINT64_MAX: they run to the end of the packet. */
+static void p2p__put_datagram_head(p2p__writer *w, uint64_t length) {
+    bool sized = length != UINT64_MAX;
+    p2p__put_frame(w, sized ? P2P__FRAME_DATAGRAM_SIZED : P2P__FRAME_DATAGRAM, sized ? 1 : 0,
+                   &length);
+}
+
+/* The reason is UTF-8 of at most 96 bytes; another is bad, so check it where it is given. */
+static void p2p__put_close(p2p__writer *w, uint8_t origin, uint32_t code, p2p_str reason) {
+    uint8_t *start = w->at;
+    if (origin > 1 || reason.size > P2P__REASON_MAX || !p2p__utf8_valid(reason.data, reason.size))
+        w->bad = 1;
+    p2p__put_varint(w, P2P__FRAME_CLOSE);
+    p2p__put_varint(w, origin);
+    p2p__put_varint(w, code);
+    p2p__put_str(w, reason);
+    p2p__put_end(w, start);
+}
+
+static void p2p__put_path_response(p2p__writer *w, const uint8_t challenge[8],
+                                   const p2p_addr *seen) {
+    uint8_t *start = w->at;
+    p2p__put_varint(w, P2P__FRAME_PATH_RESPONSE);
+    p2p__put_bytes(w, challenge, 8);
+    p2p__put_endpoint(w, seen);
+    p2p__put_end(w, start);
+}
+
+/* ---- the HELLO body, which both proofs sign */
+
+typedef struct p2p__hello {
+    uint8_t version_count, alpn_count;
+    uint32_t versions[P2P__HELLO_VERSIONS];
+    p2p_str alpn[P2P__HELLO_ALPNS]; /* of 1 to 32 bytes each */
+    uint64_t caps;
+    uint64_t param[16]; /* by id: 1 to P2P__PARAM_END - 1 */
+} p2p__hello;
+
+static void p2p__put_hello_params(p2p__writer *w, const uint64_t param[16]) {
+    uint64_t count = 0;
+    for (uint64_t id = 1; id < P2P__PARAM_END; id++)
+        count += param[id] != 0;
+    p2p__put_varint(w, count);
+    for (uint64_t id = 1; id < P2P__PARAM_END; id++) {
+        if (!param[id])
+            continue;
+        p2p__put_varint(w, id);
+        p2p__put_varint(w, param[id]);
+    }
+}
+
+/* The body only, without frame type and length. Parameters ascend; zeros are left out. */
+static void p2p__put_hello(p2p__writer *w, const p2p__hello *hello) {
+    uint8_t *start = w->at;
+    P2P_ASSERT(hello->version_count >= 1 && hello->version_count <= P2P__HELLO_VERSIONS);
+    P2P_ASSERT(hello->alpn_count >= 1 && hello->alpn_count <= P2P__HELLO_ALPNS);
+    p2p__put_varint(w, hello->version_count);
+    for (uint32_t i = 0; i < hello->version_count; i++)
+        p2p__put_varint(w, hello->versions[i]);
+    p2p__put_varint(w, hello->alpn_count);
+    for (uint32_t i = 0; i < hello->alpn_count; i++)
+        p2p__put_str(w, hello->alpn[i]);
+    p2p__put_varint(w, hello->caps);
+    p2p__put_hello_params(w, hello->param);
+    p2p__put_end(w, start);
+}
+
+/* Ids ascend, which keeps the encoding single and makes a repeated id an error; unknown ones are
+ * ignored. A zero is left out, so it must not be written. */
+static void p2p__get_hello_params(p2p__reader *r, uint64_t param[16]) {
+    uint64_t count = p2p__get_varint_max(r, P2P__HELLO_PARAMS), before = 0;
+    for (uint64_t i = 0; i < count && !r->bad; i++) {
+        uint64_t id = p2p__get_varint(r), value = p2p__get_varint(r);
+        bool streams = id >= P2P__PARAM_MAX_STREAMS_BIDI && id <= P2P__PARAM_MAX_STREAMS_REQUEST;
+        if (id <= before || !value || (streams && value > P2P__STREAMS_MAX))
+            r->bad = 1;
+        if (id < P2P__PARAM_END)
+            param[id] = value;
+        before = id;
+    }
+}
+
+/* P2P_OK or P2P_ERR_PROTOCOL. The ALPN names point into body. */
+static int p2p__hello_get(p2p_span body, p2p__hello *out) {
+    p2p__reader r = p2p__reader_of(body.data, body.size);
+    P2P_MEMSET(out, 0, sizeof *out);
+    out->version_count = (uint8_t)p2p__get_varint_max(&r, P2P__HELLO_VERSIONS);
+    for (uint32_t i = 0; i < out->version_count; i++)
+        out->versions[i] = (uint32_t)p2p__get_varint_max(&r, UINT32_MAX);
+    out->alpn_count = (uint8_t)p2p__get_varint_max(&r, P2P__HELLO_ALPNS);
+    for (uint32_t i = 0; i < out->alpn_count; i++) {
+        out->alpn[i] = p2p__get_str(&r, P2P__ALPN_MAX);
+        if (!out->alpn[i].size)
+            r.bad = 1;
+    }
+    out->caps = p2p__get_varint(&r);
+    p2p__get_hello_params(&r, out->param);
+    if (r.bad || p2p__left(&r) || !out->version_count || !out->alpn_count)
+        return P2P_ERR_PROTOCOL;
+    return P2P_OK;
+}
+
+/* ==== >>exchange ====
+ * For: what the discovery and router rooms keep in the node and in every request's stream.
+ * Always: an exchange moves only by p2p__exchange_go, along the table in >>router.
+ * Covered by tests/unit/test_router.c. */
+
+#define P2P__NAME_MAX    63u /* bytes of a name that is registered or asked for */
+#define P2P__NAMES       4u  /* names a node registers */
+#define P2P__QUERIES     4u  /* questions of the application at a time; a dial has one of its own */
+#define P2P__PATH_MAX    1024u /* bytes of a request's path */
+#define P2P__HEADERS_MAX 32u   /* headers of a request or of an answer */
+#define P2P__PARAMS_MAX  8u    /* ":name" and "*name" of one pattern */
+
+typedef struct p2p__name {
+    uint8_t size; /* 0: none */
+    char text[P2P__NAME_MAX];
+} p2p__name;
+
+typedef struct p2p__peer { /* what is known of a peer */
+    p2p_ticket ticket;
+    uint64_t order; /* the newest has the highest; 0: the place is free */
+    uint8_t added;  /* by p2p_peer_add: gives way to no answer of discovery */
+} p2p__peer;
+
+enum p2p__query_state { P2P__QUERY_ASKED, P2P__QUERY_ANSWERED, P2P__QUERY_TOLD };
+
+typedef struct p2p__query {
+    p2p__slot slot;
+    uint32_t conn_id; /* the dial that waits for it; 0: the application, by p2p_discover */
+    int32_t err;
+    uint8_t state, by_id;
+    p2p__name name;
+    p2p_id id; /* asked for, or found */
+    uint64_t until_us;
+} p2p__query;
+
+typedef struct p2p__discovery {
+    p2p__peer *peers;
+    uint32_t peer_count;
+    uint32_t answered; /* queries whose FOUND is to be told */
+    uint32_t told;     /* the query whose FOUND was given last, until the next p2p_next_event */
+    uint64_t order;
+    p2p__pool queries;
+    p2p__name *names; /* P2P__NAMES of them when there is a provider */
+} p2p__discovery;
+
+/* Where a request is in its life. Served here: IDLE to REPLIED. Sent from here: ASKED to FAILED. */
+enum p2p__exchange_state {
+    P2P__EXCHANGE_IDLE,     /* the peer opened the stream; nothing of it is here */
+    P2P__EXCHANGE_HEAD,     /* a part of the head is here */
+    P2P__EXCHANGE_BODY,     /* routed; the rest of the body is waited for */
+    P2P__EXCHANGE_READY,    /* a handler run or a REQUEST event is pending */
+    P2P__EXCHANGE_RUNNING,  /* its guard or handler runs */
+    P2P__EXCHANGE_LATER,    /* the application owes the answer, by a deadline */
+    P2P__EXCHANGE_REPLYING, /* the head of the answer is queued; the application writes the body */
+    P2P__EXCHANGE_REPLIED,  /* the whole answer is queued */
+    P2P__EXCHANGE_ASKED,    /* our request is queued; the head of the answer is waited for */
+    P2P__EXCHANGE_ANSWERED, /* the head of the answer is here */
+    P2P__EXCHANGE_FAILED,   /* no answer will come; err says why */
+    P2P__EXCHANGE_GONE,     /* the stream is over */
+    P2P__EXCHANGE_STATES
+};
+
+enum p2p__exchange_flag {
+    P2P__EXCHANGE_DEFERRED = 1, /* p2p_reply_later, or given as a REQUEST event */
+    P2P__EXCHANGE_EXPOSED = 2,  /* pointers into its head and body are out */
+    P2P__EXCHANGE_MORE = 4      /* the application still writes the body of its request */
+};
+
+typedef struct p2p__exchange {
+    const p2p_route *route;
+    const uint8_t *head; /* where it lies in the receive ring; NULL when it does not any more */
+    uint32_t head_bytes; /* with its length prefix */
+    uint32_t mark; /* low half of a stream offset when the deadline was set: has it moved since? */
+    uint32_t next; /* handle of the next stream in p2p__router.taken */
+    int16_t err;
+    uint16_t service; /* index + 1; 0: p2p_route_add */
+    uint8_t state, flags, prefix_bytes;
+} p2p__exchange;
+
+typedef struct p2p__request_scratch { /* what a p2p_request points to beside the receive ring */
+    p2p_request request;
+    p2p_header headers[P2P__HEADERS_MAX];
+    p2p_header params[P2P__PARAMS_MAX];
+} p2p__request_scratch;
+
+typedef struct p2p__router {
+    p2p_route *routes;
+    p2p_service *services;
+    uint32_t route_count, route_room, service_count, service_room;
+    p2p__request_scratch *event;  /* of the REQUEST event given last */
+    p2p_header *response_headers; /* of the p2p_response called last */
+    uint32_t exposed; /* stream of the REQUEST event given last, until the next p2p_next_event */
+    uint32_t taken;   /* first of the streams whose answer's head goes at the next p2p_next_event */
+} p2p__router;
+
+/* Without a provider nothing can be asked, so neither queries nor names take memory. */
+static void p2p__discovery_layout(p2p__layout *l, const p2p_desc *desc, p2p__discovery *d) {
+    bool provider = desc->discovery.api != NULL;
+    uint32_t queries = provider ? desc->max.conns + P2P__QUERIES : 0;
+    p2p__peer *peers = (p2p__peer *)p2p__layout_take(l, desc->max.peers, sizeof *peers, 8);
+    p2p__query *items = (p2p__query *)p2p__layout_take(l, queries, sizeof *items, 8);
+    p2p__name *names =
+        (p2p__name *)p2p__layout_take(l, provider ? P2P__NAMES : 0, sizeof *names, 8);
+    if (l->base == NULL)
+        return;
+    P2P_MEMSET(d, 0, sizeof *d);
+    P2P_MEMSET(peers, 0, desc->max.peers * sizeof *peers);
+    P2P_MEMSET(names, 0, (provider ? P2P__NAMES : 0) * sizeof *names);
+    d->peers = peers;
+    d->peer_count = desc->max.peers;
+    d->names = names;
+    p2p__pool_init(&d->queries, items, sizeof *items, queries, 1);
+}
+
+static void p2p__router_layout(p2p__layout *l, const p2p_desc *desc, p2p__router *r) {
+    p2p_route *routes = (p2p_route *)p2p__layout_take(l, desc->max.routes, sizeof *routes, 8);
+    p2p_service *services =
+        (p2p_service *)p2p__layout_take(l, desc->max.services, sizeof *services, 8);
+    p2p__request_scratch *event = (p2p__request_scratch *)p2p__layout_take(l, 1, sizeof *event, 8);
+    p2p_header *headers = (p2p_header *)p2p__layout_take(l, P2P__HEADERS_MAX, sizeof *headers, 8);
+    if (l->base == NULL)
+        return;
+    P2P_MEMSET(r, 0, sizeof *r);
+    r->routes = routes;
+    r->services = services;
+    r->route_room = desc->max.routes;
+    r->service_room = desc->max.services;
+    r->event = event;
+    r->response_headers = headers;
+}
+
+/* ==== >>state ====
+ * Every object of a node: what it holds, and the one enum that says where it is in its life.
+ * Always: an index of P2P__NIL is none; all memory is carved once by p2p__node_layout; DOWN comes last.
+ * Covered by tests/unit/test_node.c and, through p2p_check, by every behaviour test. */
+
+#define P2P__NIL 0xffffu              /* no index */
+#define P2P__HOLES 32u                /* out-of-order runs kept a stream */
+#define P2P__WINDOW 1024u             /* packet numbers remembered against duplicates */
+#define P2P__ENVELOPE_MAX 512u        /* bytes of a handshake datagram */
+#define P2P__ENVELOPE_HEAD 25u        /* type, session id, tag */
+#define P2P__DATA_HEAD 9u             /* type, session id */
+#define P2P__COOKIE 16u
+#define P2P__COOKIE_LIFE_US 60000000u
+#define P2P__DIAL_ADDRS 8u
+#define P2P__ALPNS 8u
+#define P2P__ALPN_BYTES 32u
+#define P2P__REASON_BYTES P2P__REASON_MAX
+#define P2P__RETRIES 4u               /* RETRY answers that wait for p2p_output */
+#define P2P__ANY_ALPN 0xffu
+#ifndef P2P_ADMIT_PER_S
+#define P2P_ADMIT_PER_S 500u          /* unproven callers admitted a second without a cookie; 2 suits a microcontroller */
+#endif
+#define P2P__PER_SOURCE 2u            /* half-open sessions of one address or /64 */
+#define P2P__FRESH_US 10000u          /* clock steps below this need no correction of deadlines set meanwhile */
+#define P2P__SKIPPED 8u               /* packet numbers left out and still acknowledgeable */
+#define P2P__PRIORITIES 8u
+#define P2P__PACKET_MIN 64u           /* no packet is begun in less room */
+#define P2P__START_DATAGRAM 1200u     /* path MTU discovery starts here */
+#define P2P__UNPROVEN_LIFE_US 5000000u
+#define P2P__ACK_DELAY_US 25000u
+#define P2P__PTO_MAX_US 2000000u      /* probes are never further apart, unless the round trip is longer */
+#define P2P__FIRST_RTT_US 150000u     /* first handshake timer and initial round trip */
+#define P2P__FLUSH_US 3000000u        /* what was accepted has this long to be delivered at close */
+#define P2P__COLLAPSE_US 500000u      /* both dial at once: the lower NodeId waits this long for its own dial */
+#define P2P__RECORDS_MAX (1ull << 47)
+#define P2P__FORGED_MAX (1ull << 36)
+#define P2P__OFFSET_MAX ((1ull << 62) - 1)
+#define P2P__MESSAGE_OVER 8u          /* the longest length prefix of a message */
+
+enum p2p__kind { P2P__KIND_BIDI, P2P__KIND_UNI, P2P__KIND_REQUEST, P2P__KIND_MESSAGES, P2P__KINDS = 3 };
+
+/* Events and work pending on one object: bits, so none is lost and none takes memory. */
+enum p2p__ev {
+    P2P__EV_CONNECTED = 1,
+    P2P__EV_PATH = 2,
+    P2P__EV_STREAM = 4,
+    P2P__EV_HANDLER = 8,
+    P2P__EV_REQUEST = 16,
+    P2P__EV_RESPONSE = 32,
+    P2P__EV_MESSAGE = 64,
+    P2P__EV_LENT = 128,               /* a message lent memory for is complete */
+    P2P__EV_DATAGRAM = 256,
+    P2P__EV_READABLE = 512,
+    P2P__EV_SENT = 1024,
+    P2P__EV_WRITABLE = 2048,
+    P2P__EV_CLOSED = 4096,
+    P2P__EV_DISCONNECTED = 8192
+};
+
+/* An object's place in the node's list of those with something pending. */
+typedef struct p2p__ready {
+    uint32_t prev, next; /* references: P2P__REF_STREAM | index, or the connection's index */
+    uint16_t flags;
+    uint8_t listed, reserved;
+} p2p__ready;
+#define P2P__REF_NONE UINT32_MAX
+#define P2P__REF_STREAM 0x80000000u
+
+/* ---- what was sent: packets and the runs of stream bytes in them */
+
+enum p2p__chunk_state { P2P__CHUNK_FREE, P2P__CHUNK_FLYING, P2P__CHUNK_LOST, P2P__CHUNK_ACKED };
+/* What a chunk stands for. Data chunks of a stream lie in its list by offset and cover [acked, sent) without gap. */
+enum p2p__chunk_what { P2P__CHUNK_DATA, P2P__CHUNK_RESET, P2P__CHUNK_STOP, P2P__CHUNK_MAX };
+typedef struct p2p__chunk {
+    uint64_t offset;
+    uint32_t size;
+    uint16_t stream;      /* P2P__NIL: the stream is gone */
+    uint16_t prev, next;  /* in the stream, by offset; next also in the free list */
+    uint16_t packet_next; /* in the packet */
+    uint8_t state, what, fin, reserved;
+} p2p__chunk;
+
+/* Control frames a packet carried, to be sent again when it is lost. */
+enum p2p__control {
+    P2P__CONTROL_HELLO = 1,
+    P2P__CONTROL_AUTH = 2,
+    P2P__CONTROL_DONE = 4,
+    P2P__CONTROL_PING = 8,
+    P2P__CONTROL_MAX_DATA = 16,
+    P2P__CONTROL_MAX_STREAMS = 32,    /* and the next two bits: one a kind */
+    P2P__CONTROL_BLOCKED = 256,       /* DATA_BLOCKED */
+    P2P__CONTROL_STREAMS_BLOCKED = 512, /* and the next two bits */
+    P2P__CONTROL_CHALLENGED = 4096    /* PATH_RESPONSE is owed; never repeated */
+};
+typedef struct p2p__packet {
+    uint64_t number, sent_us;
+    uint64_t delivered;   /* bytes acknowledged in the session when this one left */
+    uint32_t control;
+    uint16_t bytes;
+    uint16_t next;        /* older to newer */
+    uint16_t chunks;
+    uint8_t probe, reserved[5];
+} p2p__packet;
+
+typedef struct p2p__flight { /* the node's pools of both, shared fairly by the sessions */
+    p2p__packet *packets;
+    p2p__chunk *chunks;
+    uint32_t packet_count, chunk_count;
+    uint32_t quota;       /* packets every session may have, whatever the others do */
+    uint32_t shared_used; /* packets beyond quotas */
+    uint32_t packets_used, chunks_used;
+    uint16_t packet_free, chunk_free;
+} p2p__flight;
+
+typedef struct p2p__rtt {
+    uint64_t smoothed_us, variance_us, latest_us, min_us;
+    uint8_t sampled;
+} p2p__rtt;
+
+typedef struct p2p__cc { /* congestion controller: NewReno, RFC 9002 section 7 */
+    uint64_t window_bytes, threshold_bytes, recovery_us, acked_bytes;
+    uint64_t pace_us, pace_ns_left; /* when the next packet may leave */
+    uint32_t datagram_bytes;
+    uint8_t recovering;
+} p2p__cc;
+
+/* ---- streams */
+
+enum p2p__send_state { P2P__SEND_NONE, P2P__SEND_OPEN, P2P__SEND_FINISHING, P2P__SEND_RESETTING, P2P__SEND_DONE };
+enum p2p__recv_state { P2P__RECV_NONE, P2P__RECV_OPEN, P2P__RECV_WHOLE, P2P__RECV_DONE };
+
+typedef struct p2p__send {
+    uint8_t *ring;
+    uint64_t acked, sent, end; /* offsets: all below acked are; sent were sent once; end were accepted */
+    uint64_t limit;            /* the peer's MAX_STREAM_DATA */
+    uint64_t blocked;          /* limit STREAM_DATA_BLOCKED was sent for, plus 1 */
+    const uint8_t *lent;       /* p2p_send_ref: bytes [lent_at, lent_at + lent_size) lie there and not in the ring */
+    uint64_t lent_at, lent_size, shift; /* shift: ring position = offset - shift */
+    uint32_t room, reserved_bytes;
+    uint16_t chunk_first, chunk_last;
+    uint16_t lost;             /* chunks in state LOST */
+    uint16_t controls;         /* control chunks on their way that name this stream */
+    uint32_t code;
+    uint8_t state, fin_sent, want_reset, want_writable;
+} p2p__send;
+
+typedef struct p2p__recv {
+    uint8_t *ring;
+    uint64_t read;             /* next byte for the application */
+    uint64_t here;             /* every byte below has arrived */
+    uint64_t high;             /* highest offset seen, exclusive */
+    uint64_t limit;            /* MAX_STREAM_DATA told */
+    uint64_t final;            /* size of the whole, or P2P_NEVER */
+    uint32_t room, held;       /* held: bytes before read that keep their place */
+    uint32_t code;
+    uint8_t state, want_max, want_stop, runs;
+    struct { uint32_t first, end; } run[P2P__HOLES]; /* arrived beyond `here`; low halves of offsets, ascending */
+} p2p__recv;
+
+typedef struct p2p__stream {
+    p2p__slot slot;
+    p2p__ready ready;
+    p2p__send send;
+    p2p__recv recv;
+    p2p__exchange x;
+    uint64_t x_deadline_us;
+    uint32_t x_ticks;          /* node->ticks when it was set */
+    void *user;
+    uint64_t number;
+    p2p_conn conn_handle;      /* stays when the connection is gone */
+    p2p_id *peer;              /* of the connection, while there is one */
+    uint16_t conn;             /* index or P2P__NIL */
+    uint16_t conn_prev, conn_next;   /* the connection's streams */
+    uint16_t send_prev, send_next;   /* those of one priority with something to send */
+    uint16_t hash_next;
+    uint16_t accept_next;
+    int16_t err;               /* of CLOSED */
+    uint8_t kind, local, priority, app_user_set;
+    uint8_t sending;           /* is in a send list */
+    uint8_t accepting;         /* is in the accept list */
+    uint8_t announced;         /* the application knows it */
+    uint8_t dead;              /* connection lost; CLOSED when what had arrived was read */
+} p2p__stream;
+
+/* ---- sessions: one secure channel with a peer, and recovery over it */
+
+enum p2p__wait { P2P__WAIT_NONE, P2P__WAIT_DIAL, P2P__WAIT_DONE_ACKED, P2P__WAIT_PLACE };
+enum p2p__session_state {
+    P2P__SESSION_HANDSHAKE,    /* envelopes go back and forth */
+    P2P__SESSION_PROVING,      /* channel up; HELLO and AUTH */
+    P2P__SESSION_WAITING,      /* server: client proved; DONE withheld while both dial at once */
+    P2P__SESSION_OPEN,
+    P2P__SESSION_CLOSING,      /* our CLOSE was sent; repeated in answer to late packets */
+    P2P__SESSION_DRAINING,     /* the peer's CLOSE came; silent */
+    P2P__SESSION_DOWN
+};
+
+typedef struct p2p__limits { /* what a HELLO grants */
+    uint64_t max_packet, max_data, stream_theirs, stream_ours, stream_uni, messages, message_max, datagram_max, idle_us;
+    uint64_t max_streams[P2P__KINDS];
+} p2p__limits;
+
+typedef struct p2p__session {
+    p2p__slot slot;
+    uint8_t state, server, alpn, version;
+    uint8_t has_cookie, cookie_shown, retried, proven;
+    uint8_t peer_hello, peer_proved, done_sent, done_acked;
+    uint8_t opened_record;     /* an application record decrypted: envelopes are over */
+    uint8_t flight_to;         /* which address of the dial gets the current flight next */
+    uint8_t answered;          /* client: a valid answer fixed the path */
+    uint8_t signed_auth, alpn_mask, holds_grant;
+    uint8_t close_origin, challenged, queued, want_close;
+    uint8_t waits, paced, refusal, tested;   /* waits: why in WAITING; tested: a PING must be answered */
+    uint16_t conn;             /* index or P2P__NIL */
+    uint16_t heap;             /* position in the timer heap, or P2P__NIL */
+    uint16_t out_prev, out_next; /* those that may have something to send */
+    uint16_t hash_next, reserved16;
+    uint8_t id[8];
+    uint8_t cookie[P2P__COOKIE];
+    uint8_t tag_key[32];
+    void *slab;
+    p2p_addr remote;
+    p2p_id peer;
+    uint8_t hello_hash[32];    /* of the peer's HELLO, to catch a second one */
+    uint8_t transcript[2][32]; /* what the server's and the client's AUTH sign */
+    uint8_t signature[64];
+    p2p__limits mine, theirs;
+    uint64_t born_us, bytes_in, bytes_out, handshake_us, proof_by_us, collapse_us;
+    uint64_t deadline_us;      /* the key in the heap */
+    uint64_t records_in, records_bad;
+    /* receiving */
+    uint64_t seen_top;         /* largest packet number seen + 1 */
+    uint64_t seen[P2P__WINDOW / 64];
+    uint64_t seen_top_us, ack_at_us, heard_us;
+    uint32_t unacked;          /* packets that want an ACK and got none */
+    /* sending */
+    uint32_t control;
+    uint16_t packet_first, packet_last;
+    uint32_t packet_used, pto_count;
+    uint64_t next_number, skip_number, acked_number; /* acked_number: largest acknowledged + 1 */
+    uint64_t skipped[P2P__SKIPPED];
+    uint64_t in_flight_bytes, delivered_bytes, loss_us, elicited_us, spoke_us, tick_us;
+    uint32_t probes;           /* packets that may leave beyond the window */
+    uint32_t close_code, close_count;
+    uint64_t test_by_us;
+    uint8_t challenge[8];
+    char close_reason[P2P__REASON_BYTES];
+    uint8_t close_reason_size;
+    p2p__rtt rtt;
+    p2p__cc cc;
+    uint64_t packets_sent, packets_received, packets_lost;
+} p2p__session;
+
+/* ---- connections: what the application holds */
+
+enum p2p__conn_state {
+    P2P__CONN_WAITING,         /* no address yet, or no session free */
+    P2P__CONN_DIALLING,
+    P2P__CONN_OPEN,
+    P2P__CONN_FLUSHING,        /* p2p_close: what was accepted is still delivered */
+    P2P__CONN_DOWN             /* DISCONNECTED is to be told */
+};
+
+typedef struct p2p__conn {
+    p2p__slot slot;
+    p2p__ready ready;
+    uint8_t state, incoming, alpn, told; /* told: CONNECTED was given */
+    uint8_t addr_count, addr_next, share, given; /* given: DISCONNECTED was */
+    uint8_t accepting, wrong_proof, message_asked, reason_size, attached;
+    uint16_t session, listener;
+    uint16_t accept_next;
+    uint16_t heap;
+    uint16_t stream_first;
+    uint16_t stream_accept_first, stream_accept_last;
+    uint16_t send_first[P2P__PRIORITIES];
+    uint16_t messages;         /* index of the messages stream, P2P__NIL when there is none */
+    uint32_t holders, query, aliases;
+    int32_t err;
+    uint32_t code;
+    p2p_id peer;
+    void *user;
+    p2p_addr addrs[P2P__DIAL_ADDRS];
+    uint64_t deadline_us;      /* the key in the heap */
+    uint64_t connect_by_us, flush_by_us, retry_us, opened_us, router_us;
+    uint32_t ticks;            /* node->ticks when these were set */
+    uint32_t attempts;
+    uint8_t addr_bad[P2P__DIAL_ADDRS]; /* proofs that failed there */
+    /* flow control of the connection */
+    uint64_t recv_total, recv_taken, recv_limit, send_total, send_limit;
+    uint64_t made[P2P__KINDS], made_limit[P2P__KINDS];   /* streams opened here, and how many the peer allows */
+    uint64_t taken[P2P__KINDS], taken_limit[P2P__KINDS]; /* opened by the peer, and how many it was allowed */
+    /* messages */
+    uint64_t message_largest;  /* sent so far: the peer's limit may not have been known */
+    uint64_t message_size;     /* of the one being received; P2P_NEVER: its length is not here yet */
+    uint8_t *lent;             /* p2p_recv_ref */
+    uint64_t lent_room, lent_have;
+    void *lent_done;
+    void *sent_token;
+    uint64_t sent_at;          /* offset at whose acknowledgement SENT is told */
+    int32_t sent_err;
+    uint8_t sent_pending, want_writable, reserved8[2];
+    uint16_t datagram_first, datagram_last, datagram_out_first, datagram_out_last;
+    uint64_t messages_sent, messages_received, bytes_sent, bytes_received, datagrams_sent, datagrams_received, datagrams_dropped;
+    char reason[P2P__REASON_BYTES];
+} p2p__conn;
+
+typedef struct p2p__listener {
+    p2p__slot slot;
+    void *user;
+    uint32_t backlog, waiting;
+    uint16_t accept_first, accept_last;
+    uint8_t alpn, any;         /* any: every ALPN of the node */
+} p2p__listener;
+
+typedef struct p2p__datagram { /* followed by bytes.datagram_max bytes */
+    uint64_t born_us;
+    uint32_t size;
+    uint16_t conn, next;
+} p2p__datagram;
+
+typedef struct p2p__heap { /* of references to what has a deadline: sessions and connections */
+    uint32_t *refs;
+    uint32_t count, room;
+} p2p__heap;
+
+struct p2p_node {
+    uint32_t abi, magic;
+    p2p_desc desc;             /* defaults resolved: every 0 replaced, P2P_NONE turned into 0 */
+    p2p_key key;
+    p2p__drbg drbg;
+    p2p__log_sink log;
+    p2p_metrics metrics;
+    p2p_error_detail failed;
+    uint64_t now_us, polled_us;
+    uint32_t ticks, fresh;     /* calls that moved the clock; the count when a deadline was last set from outside them */
+    uint8_t in_call, stopping, stopped, simulated;
+    uint32_t stop_code;
+    uint64_t stop_by_us;
+    size_t arena_size;
+    char network[65];
+    char alpn[P2P__ALPNS][P2P__ALPN_BYTES + 1];
+    uint32_t alpn_count;
+    struct { p2p_addr remote; uint8_t id[8]; } retries[P2P__RETRIES];
+    uint32_t retry_count;
+    uint8_t *slabs;
+    size_t slab_bytes;
+    uint8_t hash_key[16], tag_key[32], psk[32], secret[2][32];
+    uint64_t secret_us, token_us, tokens_milli;
+    uint32_t packet_max;       /* plaintext bytes of the largest packet this node takes */
+    p2p__pool sessions, conns, listeners, local_streams, peer_streams;
+    uint8_t *rings[3];         /* of messages, local and peers' streams */
+    p2p__stream *streams;      /* messages of each connection, then local, then the peers' */
+    uint32_t stream_total, stream_local_at, stream_peer_at;
+    uint32_t half_open, unproven, waiting_dials, granted; /* granted: streams promised to peers or open by them */
+    uint16_t *session_hash, *stream_hash;
+    uint32_t session_hash_mask, stream_hash_mask;
+    uint16_t out_first, out_last;
+    p2p__heap heap;
+    p2p__flight flight;
+    uint8_t *datagrams_in, *datagrams_out; /* tables of p2p__datagram + bytes */
+    uint16_t datagram_in_free, datagram_out_free;
+    uint32_t datagram_stride, datagram_in_used, datagram_out_used, datagram_room;
+    uint64_t *timers;
+    uint32_t timer_count;
+    uint64_t timer_next_us;
+    uint32_t ready_first, ready_last, handler_ready;
+    uint32_t given;            /* connections whose DISCONNECTED was given and that still have streams to read */
+    uint32_t exposed_conn;     /* DISCONNECTED of it was given: freed at the next p2p_next_event */
+    uint16_t accept_any;
+    p2p__router router;
+    p2p__discovery discovery;
+};
+
+/* What the rooms below call in rooms above: the upward calls, all of them. */
+static void p2p__router_readable(p2p_node *node, p2p__stream *s);
+static bool p2p__router_raw(const p2p__stream *s);
+static void p2p__router_closed(p2p_node *node, p2p__stream *s);
+static void p2p__router_timeout(p2p_node *node, p2p__stream *s);
+static void p2p__peer_known(p2p_node *node, const p2p_ticket *ticket);
+static void p2p__dial_found(p2p_node *node, uint32_t conn_id, const p2p_ticket *found);
+static void p2p__query_cancel_conn(p2p_node *node, uint32_t conn_id);
+static void p2p__conn_fault(p2p_node *node, p2p__conn *conn, uint32_t code, const char *reason);
+
+static p2p__conn *p2p__conn_at(const p2p_node *node, uint32_t index) {
+    return index == P2P__NIL ? NULL : (p2p__conn *)p2p__pool_at(&node->conns, index);
+}
+static p2p__session *p2p__session_at(const p2p_node *node, uint32_t index) {
+    return index == P2P__NIL ? NULL : (p2p__session *)p2p__pool_at(&node->sessions, index);
+}
+static p2p__stream *p2p__stream_at(const p2p_node *node, uint32_t index) {
+    return index == P2P__NIL ? NULL : &node->streams[index];
+}
+static uint16_t p2p__stream_index(const p2p_node *node, const p2p__stream *s) {
+    return (uint16_t)(s - node->streams);
+}
+static uint16_t p2p__conn_index(const p2p_node *node, const p2p__conn *conn) {
+    return (uint16_t)p2p__pool_index(&node->conns, conn);
+}
+static uint16_t p2p__session_index(const p2p_node *node, const p2p__session *session) {
+    return (uint16_t)p2p__pool_index(&node->sessions, session);
+}
+static p2p__conn *p2p__stream_conn(const p2p_node *node, const p2p__stream *s) {
+    return p2p__conn_at(node, s->conn);
+}
+static void p2p__count(p2p_node *node, uint32_t metric, uint64_t n) {
+    node->metrics.value[metric] += n;
+}
+
+/* Records why a call failed; the text names the field. Const calls may fail too, and the record is no part of what const promises. */
+static int p2p__fail_size(const p2p_node *node, int err, const char *text, uint64_t size, uint64_t max) {
+    p2p_error_detail *d = (p2p_error_detail *)&((p2p_node *)(uintptr_t)node)->failed;
+    size_t n = strlen(text);
+    memset(d, 0, sizeof *d);
+    d->err = err;
+    d->size = size;
+    d->max = max;
+    memcpy(d->text, text, n < sizeof d->text ? n : sizeof d->text - 1);
+    return err;
+}
+static int p2p__fail(const p2p_node *node, int err, const char *text) {
+    return p2p__fail_size(node, err, text, 0, 0);
+}
+
+/* ==== >>ready ====
+ * Who has an event, a handler run or a packet pending: intrusive lists, first come first served.
+ * Always: an object is listed exactly while its flags are not 0 (p2p_check walks the lists).
+ * Covered by tests/behaviour/test_events.c. */
+static p2p__ready *p2p__ready_of(const p2p_node *node, uint32_t ref) {
+    if (ref & P2P__REF_STREAM)
+        return &node->streams[ref & ~P2P__REF_STREAM].ready;
+    return &p2p__conn_at(node, ref)->ready;
+}
+static void p2p__ready_unlink(p2p_node *node, uint32_t ref) {
+    p2p__ready *r = p2p__ready_of(node, ref);
+    if (!r->listed)
+        return;
+    if (r->prev == P2P__REF_NONE)
+        node->ready_first = r->next;
+    else
+        p2p__ready_of(node, r->prev)->next = r->next;
+    if (r->next == P2P__REF_NONE)
+        node->ready_last = r->prev;
+    else
+        p2p__ready_of(node, r->next)->prev = r->prev;
+    r->listed = 0;
+}
+static void p2p__ready_link(p2p_node *node, uint32_t ref) {
+    p2p__ready *r = p2p__ready_of(node, ref);
+    P2P_ASSERT(!r->listed);
+    r->prev = node->ready_last;
+    r->next = P2P__REF_NONE;
+    if (node->ready_last == P2P__REF_NONE)
+        node->ready_first = ref;
+    else
+        p2p__ready_of(node, node->ready_last)->next = ref;
+    node->ready_last = ref;
+    r->listed = 1;
+}
+static void p2p__ready_set(p2p_node *node, uint32_t ref, uint32_t flag) {
+    p2p__ready *r = p2p__ready_of(node, ref);
+    if ((flag & P2P__EV_HANDLER) && !(r->flags & P2P__EV_HANDLER))
+        node->handler_ready++;
+    r->flags = (uint16_t)(r->flags | flag);
+    if (!r->listed)
+        p2p__ready_link(node, ref);
+}
+static void p2p__ready_clear(p2p_node *node, uint32_t ref, uint32_t flag) {
+    p2p__ready *r = p2p__ready_of(node, ref);
+    if ((flag & P2P__EV_HANDLER) && (r->flags & P2P__EV_HANDLER))
+        node->handler_ready--;
+    r->flags = (uint16_t)(r->flags & ~flag);
+    if (!r->flags)
+        p2p__ready_unlink(node, ref);
+}
+static uint32_t p2p__stream_ref(const p2p_node *node, const p2p__stream *s) {
+    return P2P__REF_STREAM | p2p__stream_index(node, s);
+}
+static void p2p__raise(p2p_node *node, p2p__stream *s, uint32_t flag) {
+    p2p__ready_set(node, p2p__stream_ref(node, s), flag);
+}
+static void p2p__raise_conn(p2p_node *node, p2p__conn *conn, uint32_t flag) {
+    p2p__ready_set(node, p2p__conn_index(node, conn), flag);
+}
+
+/* Sessions that may have a packet to send; p2p_output asks them in turn and takes out those that have none. */
+static void p2p__out_add(p2p_node *node, p2p__session *session) {
+    uint16_t index = p2p__session_index(node, session);
+    if (session->queued || session->state == P2P__SESSION_DOWN)
+        return;
+    session->queued = 1;
+    session->out_prev = node->out_last;
+    session->out_next = P2P__NIL;
+    if (node->out_last == P2P__NIL)
+        node->out_first = index;
+    else
+        p2p__session_at(node, node->out_last)->out_next = index;
+    node->out_last = index;
+}
+static void p2p__out_drop(p2p_node *node, p2p__session *session) {
+    if (!session->queued)
+        return;
+    session->queued = 0;
+    if (session->out_prev == P2P__NIL)
+        node->out_first = session->out_next;
+    else
+        p2p__session_at(node, session->out_prev)->out_next = session->out_next;
+    if (session->out_next == P2P__NIL)
+        node->out_last = session->out_prev;
+    else
+        p2p__session_at(node, session->out_next)->out_prev = session->out_prev;
+}
+static void p2p__wake(p2p_node *node, const p2p__conn *conn) {
+    if (conn && conn->session != P2P__NIL)
+        p2p__out_add(node, p2p__session_at(node, conn->session));
+}
+
+/* ==== >>heap ====
+ * Deadlines of sessions and connections: a binary heap of references, so the earliest is always at hand.
+ * Always: an object is in it exactly while its deadline is not P2P_NEVER, and knows its place.
+ * Covered by tests/unit/test_node.c. */
+#define P2P__REF_SESSION 0x40000000u
+static uint64_t *p2p__heap_key(const p2p_node *node, uint32_t ref, uint16_t **place) {
+    if (ref & P2P__REF_SESSION) {
+        p2p__session *session = p2p__session_at(node, ref & ~P2P__REF_SESSION);
+        *place = &session->heap;
+        return &session->deadline_us;
+    } else {
+        p2p__conn *conn = p2p__conn_at(node, ref);
+        *place = &conn->heap;
+        return &conn->deadline_us;
+    }
+}
+static uint64_t p2p__heap_us(const p2p_node *node, uint32_t at) {
+    uint16_t *place;
+    return *p2p__heap_key(node, node->heap.refs[at], &place);
+}
+static void p2p__heap_put(p2p_node *node, uint32_t at, uint32_t ref) {
+    uint16_t *place;
+    (void)p2p__heap_key(node, ref, &place);
+    node->heap.refs[at] = ref;
+    *place = (uint16_t)at;
+}
+static void p2p__heap_sift(p2p_node *node, uint32_t at) {
+    uint32_t ref = node->heap.refs[at], child;
+    uint16_t *place;
+    uint64_t us = *p2p__heap_key(node, ref, &place);
+    while (at > 0 && p2p__heap_us(node, (at - 1) / 2) > us) {
+        p2p__heap_put(node, at, node->heap.refs[(at - 1) / 2]);
+        at = (at - 1) / 2;
+    }
+    while ((child = 2 * at + 1) < node->heap.count) {
+        if (child + 1 < node->heap.count && p2p__heap_us(node, child + 1) < p2p__heap_us(node, child))
+            child++;
+        if (p2p__heap_us(node, child) >= us)
+            break;
+        p2p__heap_put(node, at, node->heap.refs[child]);
+        at = child;
+    }
+    p2p__heap_put(node, at, ref);
+}
+static void p2p__heap_set(p2p_node *node, uint32_t ref, uint64_t us) {
+    uint16_t *place;
+    uint64_t *key = p2p__heap_key(node, ref, &place);
+    uint32_t at = *place;
+    if (*key == us)
+        return;
+    *key = us;
+    if (us != P2P_NEVER) {
+        if (at == P2P__NIL) {
+            P2P_ASSERT(node->heap.count < node->heap.room);
+            at = node->heap.count++;
+            p2p__heap_put(node, at, ref);
+        }
+        p2p__heap_sift(node, at);
+        return;
+    }
+    if (at == P2P__NIL)
+        return;
+    *place = (uint16_t)P2P__NIL;
+    if (at != --node->heap.count) {
+        p2p__heap_put(node, at, node->heap.refs[node->heap.count]);
+        p2p__heap_sift(node, at);
+    }
+}
+
+/* ==== >>flow ====
+ * Room: bytes a peer may send (MAX_DATA, MAX_STREAM_DATA), streams it may open (MAX_STREAMS), RFC 9000 section 4.
+ * Always: what was granted fits the buffers and tables carved at open, so nothing honest is ever refused.
+ * Covered by tests/behaviour/test_stream.c. */
+
+/* All a connection's buffers together: its streams never wait for the connection's window. */
+static uint64_t p2p__conn_window(const p2p_node *node) {
+    const p2p_desc *d = &node->desc;
+    return (uint64_t)d->bytes.message_recv + (uint64_t)d->max.streams * d->bytes.stream_recv +
+           (uint64_t)d->max.peer_streams_per_conn * d->bytes.peer_recv;
+}
+static void p2p__conn_control(p2p_node *node, p2p__conn *conn, uint32_t control) {
+    p2p__session *session = p2p__session_at(node, conn->session);
+    if (!session)
+        return;
+    session->control |= control;
+    p2p__out_add(node, session);
+}
+/* The application took n bytes, or they were dropped for it. */
+static void p2p__conn_taken(p2p_node *node, p2p__conn *conn, uint64_t n) {
+    uint64_t window = p2p__conn_window(node);
+    if (!conn || n == 0)
+        return;
+    conn->recv_taken += n;
+    P2P_ASSERT(conn->recv_taken <= conn->recv_total);
+    if (conn->recv_limit < P2P__OFFSET_MAX && conn->recv_taken + window - conn->recv_limit >= window / 2) {
+        conn->recv_limit = P2P__MIN(conn->recv_taken + window, P2P__OFFSET_MAX);
+        p2p__conn_control(node, conn, P2P__CONTROL_MAX_DATA);
+    }
+}
+static uint32_t p2p__grantable(const p2p_node *node) {
+    uint32_t idle = node->desc.max.conns - node->sessions.used;
+    uint32_t left = node->desc.max.peer_streams - node->granted;
+    return left > idle ? left - idle : 0; /* one is kept back for every session that may still come */
+}
+static uint64_t p2p__conn_promised(const p2p__conn *conn) {
+    uint64_t sum = 0;
+    uint32_t kind;
+    for (kind = 0; kind < P2P__KINDS; kind++)
+        sum += conn->taken_limit[kind] - conn->taken[kind];
+    return sum;
+}
+static uint32_t p2p__conn_peer_streams(const p2p_node *node, const p2p__conn *conn) {
+    uint32_t n = 0;
+    uint16_t at;
+    for (at = conn->stream_first; at != P2P__NIL; at = node->streams[at].conn_next)
+        n += !node->streams[at].local && node->streams[at].kind != P2P__KIND_MESSAGES;
+    return n;
+}
+/* The peer used up what it was granted of this kind, or said so: grant more while the table has places. */
+static void p2p__grant_more(p2p_node *node, p2p__conn *conn, uint32_t kind) {
+    uint64_t have = p2p__conn_promised(conn) + p2p__conn_peer_streams(node, conn), more;
+    if (conn->taken[kind] < conn->taken_limit[kind] || have >= node->desc.max.peer_streams_per_conn)
+        return;
+    more = (p2p__grantable(node) + 1) / 2;
+    more = P2P__MIN(more, node->desc.max.peer_streams_per_conn - have);
+    if (more == 0)
+        return;
+    node->granted += (uint32_t)more;
+    conn->taken_limit[kind] += more;
+    p2p__conn_control(node, conn, (uint32_t)P2P__CONTROL_MAX_STREAMS << kind);
+}
+
+/* ==== >>stream ====
+ * Reliable ordered bytes: rings, what was sent and is not acknowledged, what arrived out of order.
+ * Always: the data chunks of a stream cover [acked, sent) in order without gap; every arrived byte is below `here` or in a run.
+ * Covered by tests/unit/test_stream.c, tests/behaviour/test_stream.c. */
+
+static void p2p__ring_put(uint8_t *ring, uint32_t room, uint64_t at, const uint8_t *data, size_t size) {
+    size_t pos = (size_t)(at % room), first = P2P__MIN(size, room - pos);
+    P2P_ASSERT(size <= room);
+    memcpy(ring + pos, data, first);
+    if (size > first)
+        memcpy(ring, data + first, size - first);
+}
+static void p2p__ring_get(const uint8_t *ring, uint32_t room, uint64_t at, uint8_t *out, size_t size) {
+    size_t pos = (size_t)(at % room), first = P2P__MIN(size, room - pos);
+    P2P_ASSERT(size <= room);
+    memcpy(out, ring + pos, first);
+    if (size > first)
+        memcpy(out + first, ring, size - first);
+}
+
+/* ---- who has something to send: a list a priority, served in turn */
+static void p2p__send_list(p2p_node *node, p2p__stream *s) {
+    p2p__conn *conn = p2p__stream_conn(node, s);
+    uint16_t index = p2p__stream_index(node, s), *head;
+    if (!conn)
+        return;
+    p2p__wake(node, conn);
+    if (s->sending)
+        return;
+    s->sending = 1;
+    head = &conn->send_first[s->priority];
+    if (*head == P2P__NIL) {
+        s->send_next = s->send_prev = index;
+        *head = index;
+        return;
+    }
+    s->send_next = *head; /* a ring; the new one goes last */
+    s->send_prev = node->streams[*head].send_prev;
+    node->streams[s->send_prev].send_next = index;
+    node->streams[*head].send_prev = index;
+}
+static void p2p__send_unlist(p2p_node *node, p2p__stream *s) {
+    p2p__conn *conn = p2p__stream_conn(node, s);
+    uint16_t index = p2p__stream_index(node, s), *head;
+    if (!conn || !s->sending)
+        return;
+    s->sending = 0;
+    head = &conn->send_first[s->priority];
+    node->streams[s->send_prev].send_next = s->send_next;
+    node->streams[s->send_next].send_prev = s->send_prev;
+    if (*head == index)
+        *head = s->send_next == index ? (uint16_t)P2P__NIL : s->send_next;
+}
+
+/* ---- identity on the wire */
+static uint64_t p2p__stream_wire_id(const p2p_node *node, const p2p__stream *s, bool sending) {
+    const p2p__conn *conn = p2p__stream_conn(node, s);
+    const p2p__session *session = p2p__session_at(node, conn->session);
+    bool local = s->kind == P2P__KIND_MESSAGES ? sending : s->local;
+    uint64_t initiator = local == (session->server != 0);
+    return s->number << 3 | (uint64_t)s->kind << 1 | initiator;
+}
+static uint32_t p2p__stream_hash(const p2p_node *node, uint32_t conn, uint32_t kind, uint64_t number) {
+    uint64_t x = (number << 16 ^ (uint64_t)conn << 2 ^ kind) * 0x9e3779b97f4a7c15u;
+    return (uint32_t)(x >> 32) & node->stream_hash_mask;
+}
+static p2p__stream *p2p__stream_find(const p2p_node *node, uint32_t conn, uint32_t kind, bool local, uint64_t number) {
+    uint16_t at = node->stream_hash[p2p__stream_hash(node, conn, kind, number)];
+    while (at != P2P__NIL) {
+        p2p__stream *s = &node->streams[at];
+        if (s->conn == conn && s->number == number && s->kind == kind && (s->local != 0) == local)
+            return s;
+        at = s->hash_next;
+    }
+    return NULL;
+}
+static void p2p__stream_unhash(p2p_node *node, p2p__stream *s) {
+    uint16_t *at = &node->stream_hash[p2p__stream_hash(node, s->conn, s->kind, s->number)];
+    while (*at != P2P__NIL && *at != p2p__stream_index(node, s))
+        at = &node->streams[*at].hash_next;
+    if (*at != P2P__NIL)
+        *at = s->hash_next;
+}
+static p2p__pool *p2p__stream_pool(p2p_node *node, const p2p__stream *s) {
+    return s->local ? &node->local_streams : &node->peer_streams;
+}
+static p2p__stream *p2p__stream_get(const p2p_node *node, p2p_stream handle) {
+    p2p__stream *s = (p2p__stream *)p2p__pool_get(&node->local_streams, handle.id);
+    return s ? s : (p2p__stream *)p2p__pool_get(&node->peer_streams, handle.id);
+}
+static p2p_stream p2p__stream_handle(const p2p_node *node, const p2p__stream *s) {
+    p2p_stream handle = {0};
+    if (s->kind != P2P__KIND_MESSAGES)
+        handle.id = p2p__pool_id(p2p__stream_pool((p2p_node *)(uintptr_t)node, s), s);
+    return handle;
+}
+
+/* ---- life */
+
+/* Windows and limits once both HELLOs are known. */
+static void p2p__stream_limits(p2p__stream *s, const p2p__limits *theirs) {
+    uint64_t limit = theirs->stream_ours; /* opened by the peer that sent this HELLO */
+    if (s->kind == P2P__KIND_MESSAGES)
+        limit = theirs->messages;
+    else if (s->local)
+        limit = s->kind == P2P__KIND_UNI ? theirs->stream_uni : theirs->stream_theirs;
+    s->send.limit = P2P__MAX(s->send.limit, limit);
+}
+/* Readies a stream taken from its pool: its rings stay, all else begins anew. */
+static void p2p__stream_begin(p2p_node *node, p2p__stream *s, p2p__conn *conn, uint32_t kind, uint64_t number) {
+    uint16_t index = p2p__stream_index(node, s), *hash;
+    p2p__session *session = p2p__session_at(node, conn->session);
+    s->kind = (uint8_t)kind;
+    s->number = number;
+    s->conn = p2p__conn_index(node, conn);
+    s->conn_handle.id = p2p__pool_id(&node->conns, conn);
+    s->x_deadline_us = P2P_NEVER;
+    s->send.chunk_first = s->send.chunk_last = P2P__NIL;
+    s->accept_next = s->send_prev = s->send_next = P2P__NIL;
+    s->recv.final = P2P_NEVER;
+    s->recv.limit = s->recv.room;
+    s->send.state = P2P__SEND_OPEN;
+    s->recv.state = P2P__RECV_OPEN;
+    if (kind == P2P__KIND_UNI) {
+        s->send.state = s->local ? P2P__SEND_OPEN : P2P__SEND_NONE;
+        s->recv.state = s->local ? P2P__RECV_NONE : P2P__RECV_OPEN;
+    }
+    if (session && session->peer_proved)
+        p2p__stream_limits(s, &session->theirs);
+    s->conn_prev = P2P__NIL;
+    s->conn_next = conn->stream_first;
+    if (s->conn_next != P2P__NIL)
+        node->streams[s->conn_next].conn_prev = index;
+    conn->stream_first = index;
+    hash = &node->stream_hash[p2p__stream_hash(node, s->conn, kind, number)];
+    s->hash_next = *hash;
+    *hash = index;
+}
+/* A stream of a pool, with the rings that belong to its place. */
+static p2p__stream *p2p__stream_take(p2p_node *node, p2p__pool *pool, bool local) {
+    p2p__stream *s = (p2p__stream *)p2p__pool_take(pool);
+    uint32_t send = local ? node->desc.bytes.stream_send : node->desc.bytes.peer_send;
+    uint32_t recv = local ? node->desc.bytes.stream_recv : node->desc.bytes.peer_recv;
+    if (!s)
+        return NULL;
+    s->local = local;
+    s->send.room = send;
+    s->recv.room = recv;
+    s->send.ring = node->rings[local ? 1 : 2] + (size_t)p2p__pool_index(pool, s) * (send + recv);
+    s->recv.ring = s->send.ring + send;
+    return s;
+}
+static int p2p__stream_make(p2p_node *node, p2p__conn *conn, uint8_t kind, uint8_t priority, void *user,
+                            p2p__stream **out) {
+    p2p__stream *s;
+    if (conn->state >= P2P__CONN_FLUSHING || node->stopping)
+        return p2p__fail(node, P2P_ERR_CLOSED, "the connection is closing");
+    s = p2p__stream_take(node, &node->local_streams, true);
+    if (!s)
+        return p2p__fail_size(node, P2P_ERR_LIMIT, "max.streams: every stream of the node is in use",
+                              node->local_streams.count + 1u, node->local_streams.count);
+    p2p__stream_begin(node, s, conn, kind, conn->made[kind]++);
+    s->priority = priority;
+    s->user = user;
+    s->announced = 1;
+    p2p__count(node, P2P_METRIC_streams_opened, 1);
+    *out = s;
+    return P2P_OK;
+}
+
+static bool p2p__recv_counts(const p2p__recv *r) {
+    return r->state == P2P__RECV_OPEN || r->state == P2P__RECV_WHOLE;
+}
+/* What arrived and will not be read is given back to the connection's window. */
+static void p2p__recv_drop(p2p_node *node, p2p__stream *s, uint32_t state) {
+    p2p__recv *r = &s->recv;
+    if (p2p__recv_counts(r)) {
+        p2p__count(node, P2P_METRIC_stream_bytes_dropped, r->high - r->read);
+        p2p__conn_taken(node, p2p__stream_conn(node, s), r->high - r->read);
+        r->read = r->here = r->high;
+        r->runs = 0;
+        r->held = 0;
+    }
+    r->state = (uint8_t)state;
+}
+
+/* ---- chunks: what was sent */
+static uint16_t p2p__chunk_take(p2p_node *node, p2p__stream *s, uint32_t what) {
+    uint16_t at = node->flight.chunk_free;
+    p2p__chunk *c;
+    if (at == P2P__NIL)
+        return at;
+    c = &node->flight.chunks[at];
+    node->flight.chunk_free = c->next;
+    node->flight.chunks_used++;
+    memset(c, 0, sizeof *c);
+    c->stream = p2p__stream_index(node, s);
+    c->prev = c->next = c->packet_next = P2P__NIL;
+    c->state = P2P__CHUNK_FLYING;
+    c->what = (uint8_t)what;
+    return at;
+}
+static void p2p__chunk_give(p2p_node *node, uint16_t at) {
+    p2p__chunk *c = &node->flight.chunks[at];
+    P2P_ASSERT(c->state != P2P__CHUNK_FREE);
+    c->state = P2P__CHUNK_FREE;
+    c->next = node->flight.chunk_free;
+    node->flight.chunk_free = at;
+    node->flight.chunks_used--;
+}
+static void p2p__chunk_append(p2p_node *node, p2p__stream *s, uint16_t at) {
+    p2p__chunk *c = &node->flight.chunks[at];
+    c->prev = s->send.chunk_last;
+    if (c->prev == P2P__NIL)
+        s->send.chunk_first = at;
+    else
+        node->flight.chunks[c->prev].next = at;
+    s->send.chunk_last = at;
+}
+static void p2p__chunk_unlink(p2p_node *node, p2p__stream *s, uint16_t at) {
+    p2p__chunk *c = &node->flight.chunks[at];
+    if (c->prev == P2P__NIL)
+        s->send.chunk_first = c->next;
+    else
+        node->flight.chunks[c->prev].next = c->next;
+    if (c->next == P2P__NIL)
+        s->send.chunk_last = c->prev;
+    else
+        node->flight.chunks[c->next].prev = c->prev;
+    c->prev = c->next = P2P__NIL;
+}
+/* The stream's sent bytes are nobody's any more: those in packets are left as orphans. */
+static void p2p__chunks_abandon(p2p_node *node, p2p__stream *s) {
+    uint16_t at = s->send.chunk_first, next;
+    for (; at != P2P__NIL; at = next) {
+        p2p__chunk *c = &node->flight.chunks[at];
+        next = c->next;
+        if (c->state == P2P__CHUNK_FLYING) {
+            c->stream = P2P__NIL;
+            c->prev = c->next = P2P__NIL;
+        } else {
+            p2p__chunk_give(node, at);
+        }
+    }
+    s->send.chunk_first = s->send.chunk_last = P2P__NIL;
+    s->send.lost = 0;
+}
+
+/* ---- end of a stream */
+static void p2p__stream_unlink(p2p_node *node, p2p__stream *s) {
+    p2p__conn *conn = p2p__stream_conn(node, s);
+    if (!conn)
+        return;
+    p2p__send_unlist(node, s);
+    if (s->accepting) {
+        uint16_t *at = &conn->stream_accept_first, last = P2P__NIL;
+        while (*at != P2P__NIL && *at != p2p__stream_index(node, s)) {
+            last = *at;
+            at = &node->streams[*at].accept_next;
+        }
+        *at = s->accept_next;
+        if (conn->stream_accept_last == p2p__stream_index(node, s))
+            conn->stream_accept_last = last;
+        s->accepting = 0;
+    }
+    p2p__stream_unhash(node, s);
+    if (s->conn_prev == P2P__NIL)
+        conn->stream_first = s->conn_next;
+    else
+        node->streams[s->conn_prev].conn_next = s->conn_next;
+    if (s->conn_next != P2P__NIL)
+        node->streams[s->conn_next].conn_prev = s->conn_prev;
+    s->conn = P2P__NIL;
+}
+/* Control chunks in packets may still name the stream; a freed place must not get their news. */
+static void p2p__chunks_orphan(p2p_node *node, const p2p__stream *s) {
+    uint32_t i, left = s->send.controls;
+    uint16_t index = p2p__stream_index(node, s);
+    for (i = 0; i < node->flight.chunk_count && left > 0; i++)
+        if (node->flight.chunks[i].state != P2P__CHUNK_FREE && node->flight.chunks[i].stream == index) {
+            node->flight.chunks[i].stream = P2P__NIL;
+            left--;
+        }
+}
+static void p2p__stream_free(p2p_node *node, p2p__stream *s) {
+    p2p__conn *conn = p2p__stream_conn(node, s);
+    uint32_t kind = s->kind;
+    bool local = s->local;
+    p2p__recv_drop(node, s, P2P__RECV_DONE);
+    p2p__chunks_abandon(node, s);
+    p2p__chunks_orphan(node, s);
+    p2p__ready_clear(node, p2p__stream_ref(node, s), 0xffff);
+    p2p__stream_unlink(node, s);
+    p2p__pool_give(p2p__stream_pool(node, s), s);
+    if (local)
+        return;
+    node->granted--;
+    if (conn)
+        p2p__grant_more(node, conn, kind);
+}
+static bool p2p__stream_over(const p2p__stream *s) {
+    return (s->send.state == P2P__SEND_DONE || s->send.state == P2P__SEND_NONE) &&
+           (s->recv.state == P2P__RECV_DONE || s->recv.state == P2P__RECV_NONE);
+}
+/* Both halves are done: CLOSED is told, and with it the place is free. */
+static void p2p__stream_settle(p2p_node *node, p2p__stream *s) {
+    if (s->kind == P2P__KIND_MESSAGES || !p2p__stream_over(s))
+        return;
+    p2p__send_unlist(node, s);
+    if (s->kind == P2P__KIND_REQUEST)
+        p2p__router_closed(node, s);
+    p2p__raise(node, s, P2P__EV_CLOSED);
+}
+
+/* ---- sending */
+static uint32_t p2p__send_used(const p2p__send *w) {
+    uint64_t used = w->end - w->acked;
+    if (w->lent) {
+        uint64_t low = P2P__MAX(w->acked, w->lent_at), high = P2P__MIN(w->end, w->lent_at + w->lent_size);
+        used -= high > low ? high - low : 0;
+    }
+    P2P_ASSERT(used <= w->room);
+    return (uint32_t)used;
+}
+static size_t p2p__send_room(const p2p__stream *s) {
+    return s->send.room - p2p__send_used(&s->send);
+}
+static size_t p2p__send_size(const p2p__stream *s) {
+    return s->send.room;
+}
+static uint64_t p2p__send_place(const p2p__send *w, uint64_t offset) {
+    return offset - w->shift - (w->lent && offset >= w->lent_at + w->lent_size ? w->lent_size : 0);
+}
+/* Copies accepted bytes into a packet, from the ring or from memory the caller lent. */
+static void p2p__send_copy(const p2p__send *w, uint64_t offset, uint8_t *out, size_t size) {
+    while (size > 0) {
+        size_t n = size;
+        if (w->lent && offset >= w->lent_at && offset < w->lent_at + w->lent_size) {
+            n = (size_t)P2P__MIN((uint64_t)n, w->lent_at + w->lent_size - offset);
+            memcpy(out, w->lent + (size_t)(offset - w->lent_at), n);
+        } else {
+            if (w->lent && offset < w->lent_at)
+                n = (size_t)P2P__MIN((uint64_t)n, w->lent_at - offset);
+            p2p__ring_get(w->ring, w->room, p2p__send_place(w, offset), out, n);
+        }
+        offset += n;
+        out += n;
+        size -= n;
+    }
+}
+static void p2p__send_accept(p2p_node *node, p2p__stream *s, size_t size) {
+    p2p__conn *conn = p2p__stream_conn(node, s);
+    s->send.end += size;
+    if (conn)
+        conn->bytes_sent += size;
+    p2p__send_list(node, s);
+}
+static int p2p__send_put(p2p_node *node, p2p__stream *s, const void *data, size_t size) {
+    P2P_ASSERT(s->send.state == P2P__SEND_OPEN);
+    if (size > p2p__send_room(s)) {
+        s->send.want_writable = 1;
+        return P2P_ERR_AGAIN;
+    }
+    if (size == 0)
+        return 0;
+    p2p__ring_put(s->send.ring, s->send.room, p2p__send_place(&s->send, s->send.end), (const uint8_t *)data, size);
+    p2p__send_accept(node, s, size);
+    return (int)size;
+}
+static void p2p__send_finish(p2p_node *node, p2p__stream *s) {
+    if (s->send.state != P2P__SEND_OPEN)
+        return;
+    s->send.state = P2P__SEND_FINISHING;
+    s->send.want_writable = 0;
+    p2p__ready_clear(node, p2p__stream_ref(node, s), P2P__EV_WRITABLE);
+    p2p__send_list(node, s);
+}
+static void p2p__send_reset(p2p_node *node, p2p__stream *s, uint32_t code) {
+    p2p__send *w = &s->send;
+    if (w->state != P2P__SEND_OPEN && w->state != P2P__SEND_FINISHING)
+        return;
+    p2p__chunks_abandon(node, s);
+    w->state = P2P__SEND_RESETTING;
+    w->end = w->acked = w->sent; /* what was never sent is forgotten; the size said is what was */
+    w->code = code;
+    w->want_reset = 1;
+    w->want_writable = 0;
+    p2p__ready_clear(node, p2p__stream_ref(node, s), P2P__EV_WRITABLE);
+    p2p__count(node, P2P_METRIC_streams_reset_sent, 1);
+    p2p__send_list(node, s);
+}
+static void p2p__recv_stop(p2p_node *node, p2p__stream *s, uint32_t code) {
+    p2p__recv *r = &s->recv;
+    if (!p2p__recv_counts(r))
+        return;
+    if (r->state == P2P__RECV_OPEN) {
+        r->code = code;
+        r->want_stop = 1;
+        p2p__send_list(node, s);
+    }
+    p2p__recv_drop(node, s, P2P__RECV_DONE);
+    p2p__ready_clear(node, p2p__stream_ref(node, s), P2P__EV_READABLE);
+    p2p__stream_settle(node, s);
+}
+static void p2p__stream_abort(p2p_node *node, p2p__stream *s, uint32_t code) {
+    p2p__send_reset(node, s, code);
+    p2p__recv_stop(node, s, code);
+    p2p__stream_settle(node, s);
+}
+/* A connection moves to another session before anything of it was acknowledged: all is to be sent again. */
+static void p2p__send_rewind(p2p_node *node, p2p__stream *s) {
+    p2p__chunks_abandon(node, s);
+    s->send.sent = s->send.acked;
+    s->send.fin_sent = 0;
+    s->send.limit = 0;
+    p2p__send_list(node, s);
+}
+
+/* ---- putting frames of a stream into a packet */
+typedef struct p2p__build { /* a packet being made */
+    p2p_node *node;
+    p2p__session *session;
+    p2p__conn *conn;
+    p2p__writer w;
+    uint16_t chunks;      /* list for the packet's record */
+    uint32_t control;
+    uint8_t eliciting;
+    uint8_t *tail_type;   /* STREAM frame that ends the packet so far: its length can be left out */
+    uint8_t *tail_length, *tail_end;
+} p2p__build;
+
+static void p2p__build_chunk(p2p__build *b, uint16_t at) {
+    b->node->flight.chunks[at].packet_next = b->chunks;
+    b->chunks = at;
+    b->eliciting = 1;
+}
+/* One STREAM frame with as much of [offset, offset + size) as fits; bytes written, or -1 when not even its head does. */
+static int p2p__put_stream(p2p__build *b, p2p__stream *s, uint64_t offset, uint32_t size, bool fin) {
+    uint64_t id = p2p__stream_wire_id(b->node, s, true);
+    size_t left = (size_t)(b->w.end - b->w.at);
+    size_t head = 1u + p2p__varint_size(id) + (offset ? p2p__varint_size(offset) : 0u);
+    uint8_t *start = b->w.at;
+    uint32_t n;
+    if (left < head + 1 + (size > 0))
+        return -1;
+    n = (uint32_t)P2P__MIN((size_t)size, left - head);
+    if (n == left - head) { /* runs to the end of the packet */
+        p2p__put_stream_head(&b->w, id, offset, UINT64_MAX, fin && n == size);
+        b->tail_type = NULL;
+    } else {
+        n = (uint32_t)P2P__MIN((size_t)n, left - head - p2p__varint_size(n));
+        p2p__put_stream_head(&b->w, id, offset, n, fin && n == size);
+        b->tail_type = start;
+        b->tail_length = start + head;
+    }
+    P2P_ASSERT(!b->w.bad);
+    p2p__send_copy(&s->send, offset, b->w.at, n);
+    b->w.at += n;
+    b->tail_end = b->w.at;
+    return (int)n;
+}
+static bool p2p__emit_lost(p2p__build *b, p2p__stream *s) {
+    p2p_node *node = b->node;
+    uint16_t at = s->send.chunk_first, rest;
+    p2p__chunk *c;
+    int n;
+    while (at != P2P__NIL && node->flight.chunks[at].state != P2P__CHUNK_LOST)
+        at = node->flight.chunks[at].next;
+    P2P_ASSERT(at != P2P__NIL);
+    c = &node->flight.chunks[at];
+    if (node->flight.chunk_free == P2P__NIL && (size_t)(b->w.end - b->w.at) < c->size + 24u)
+        return false; /* it would have to be cut in two */
+    n = p2p__put_stream(b, s, c->offset, c->size, c->fin);
+    if (n < 0)
+        return false;
+    if ((uint32_t)n < c->size) { /* the rest stays lost, in a chunk of its own */
+        p2p__chunk *r;
+        rest = p2p__chunk_take(node, s, P2P__CHUNK_DATA);
+        P2P_ASSERT(rest != P2P__NIL);
+        r = &node->flight.chunks[rest];
+        r->offset = c->offset + (uint32_t)n;
+        r->size = c->size - (uint32_t)n;
+        r->fin = c->fin;
+        r->state = P2P__CHUNK_LOST;
+        c->size = (uint32_t)n;
+        c->fin = 0;
+        r->prev = at;
+        r->next = c->next;
+        if (c->next == P2P__NIL)
+            s->send.chunk_last = rest;
+        else
+            node->flight.chunks[c->next].prev = rest;
+        c->next = rest;
+    } else {
+        s->send.lost--;
+    }
+    c->state = P2P__CHUNK_FLYING;
+    p2p__build_chunk(b, at);
+    return true;
+}
+/* Bytes of a stream that may go out for the first time now. */
+static uint64_t p2p__send_fresh(const p2p__conn *conn, const p2p__stream *s) {
+    const p2p__send *w = &s->send;
+    uint64_t high = P2P__MIN(w->end, w->limit), credit = conn->send_limit - conn->send_total;
+    if (s->kind < P2P__KINDS && s->local && s->number >= conn->made_limit[s->kind])
+        return 0;
+    return high > w->sent ? P2P__MIN(high - w->sent, credit) : 0;
+}
+static bool p2p__send_fin_due(const p2p__conn *conn, const p2p__stream *s) {
+    if (s->kind < P2P__KINDS && s->local && s->number >= conn->made_limit[s->kind])
+        return false;
+    return s->send.state == P2P__SEND_FINISHING && !s->send.fin_sent && s->send.sent == s->send.end;
+}
+static bool p2p__emit_fresh(p2p__build *b, p2p__stream *s) {
+    p2p__send *w = &s->send;
+    uint64_t fresh = p2p__send_fresh(b->conn, s);
+    bool last = w->state == P2P__SEND_FINISHING && w->sent + fresh == w->end;
+    uint16_t at;
+    p2p__chunk *c;
+    int n;
+    if (fresh == 0 && !p2p__send_fin_due(b->conn, s))
+        return false;
+    if (b->node->flight.chunk_free == P2P__NIL)
+        return false;
+    n = p2p__put_stream(b, s, w->sent, (uint32_t)P2P__MIN(fresh, (uint64_t)0xffff), last && fresh <= 0xffff);
+    if (n < 0 || (n == 0 && fresh > 0))
+        return false;
+    at = p2p__chunk_take(b->node, s, P2P__CHUNK_DATA);
+    c = &b->node->flight.chunks[at];
+    c->offset = w->sent;
+    c->size = (uint32_t)n;
+    c->fin = last && (uint64_t)n == fresh;
+    w->fin_sent |= c->fin;
+    w->sent += (uint32_t)n;
+    b->conn->send_total += (uint32_t)n;
+    p2p__chunk_append(b->node, s, at);
+    p2p__build_chunk(b, at);
+    return true;
+}
+/* A control frame of a stream: its record tells when to say it again. */
+static bool p2p__emit_control(p2p__build *b, p2p__stream *s, uint32_t what, uint32_t type, uint32_t count,
+                              const uint64_t *values) {
+    uint16_t at;
+    uint8_t *start = b->w.at;
+    if (b->node->flight.chunk_free == P2P__NIL)
+        return false;
+    p2p__put_frame(&b->w, type, count, values);
+    if (b->w.bad) {
+        b->w.bad = 0;
+        b->w.at = start;
+        return false;
+    }
+    at = p2p__chunk_take(b->node, s, what);
+    b->node->flight.chunks[at].offset = values[1];
+    s->send.controls++;
+    p2p__build_chunk(b, at);
+    return true;
+}
+static bool p2p__emit_stream_control(p2p__build *b, p2p__stream *s) {
+    uint64_t v[3];
+    bool any = false;
+    if (s->kind < P2P__KINDS && s->local && s->number >= b->conn->made_limit[s->kind])
+        return false; /* the peer does not know of it */
+    if (s->send.want_reset) {
+        v[0] = p2p__stream_wire_id(b->node, s, true), v[1] = s->send.code, v[2] = s->send.end;
+        if (!p2p__emit_control(b, s, P2P__CHUNK_RESET, P2P__FRAME_RESET_STREAM, 3, v))
+            return any;
+        s->send.want_reset = 0;
+        any = true;
+    }
+    v[0] = p2p__stream_wire_id(b->node, s, false);
+    if (s->recv.want_stop) {
+        v[1] = s->recv.code;
+        if (!p2p__emit_control(b, s, P2P__CHUNK_STOP, P2P__FRAME_STOP_SENDING, 2, v))
+            return any;
+        s->recv.want_stop = 0;
+        any = true;
+    }
+    if (s->recv.want_max) {
+        v[1] = s->recv.limit;
+        if (!p2p__emit_control(b, s, P2P__CHUNK_MAX, P2P__FRAME_MAX_STREAM_DATA, 2, v))
+            return any;
+        s->recv.want_max = 0;
+        any = true;
+    }
+    return any;
+}
+/* The peer allows no more streams of this kind: say so once a limit, it asks for more. */
+static void p2p__emit_blocked(p2p__build *b, p2p__stream *s) {
+    uint64_t limit;
+    if (s->kind >= P2P__KINDS || !s->local || s->number < b->conn->made_limit[s->kind])
+        return;
+    limit = b->conn->made_limit[s->kind] + 1;
+    if (s->send.blocked == limit)
+        return;
+    s->send.blocked = limit;
+    b->session->control |= (uint32_t)P2P__CONTROL_STREAMS_BLOCKED << s->kind;
+}
+/* Everything of this stream that fits; true when it wrote something. */
+static bool p2p__emit_stream(p2p__build *b, p2p__stream *s) {
+    bool any = p2p__emit_stream_control(b, s);
+    while (s->send.lost > 0 && p2p__emit_lost(b, s))
+        any = true;
+    if (s->send.lost == 0 && p2p__emit_fresh(b, s))
+        any = true;
+    p2p__emit_blocked(b, s);
+    return any;
+}
+static bool p2p__stream_has_work(const p2p__conn *conn, const p2p__stream *s) {
+    bool allowed = s->kind >= P2P__KINDS || !s->local || s->number < conn->made_limit[s->kind];
+    return (allowed && (s->send.want_reset || s->recv.want_stop || s->recv.want_max)) || s->send.lost > 0 ||
+           p2p__send_fresh(conn, s) > 0 || p2p__send_fin_due(conn, s);
+}
+/* Streams in order of priority and, within one, in turn. */
+static void p2p__emit_streams(p2p__build *b) {
+    uint32_t p;
+    for (p = 0; p < P2P__PRIORITIES; p++) {
+        uint16_t *head = &b->conn->send_first[p], stop = P2P__NIL;
+        while (*head != P2P__NIL && *head != stop && (size_t)(b->w.end - b->w.at) > 4) {
+            p2p__stream *s = &b->node->streams[*head];
+            bool wrote = p2p__emit_stream(b, s);
+            if (!p2p__stream_has_work(b->conn, s)) {
+                p2p__send_unlist(b->node, s);
+                stop = P2P__NIL;
+                continue;
+            }
+            if (wrote && stop == P2P__NIL)
+                stop = *head; /* once round, and no further than one packet */
+            else if (!wrote)
+                stop = stop == P2P__NIL ? *head : stop;
+            *head = s->send_next;
+        }
+    }
+}
+
+/* ---- acknowledged and lost */
+static void p2p__send_advance(p2p_node *node, p2p__stream *s) {
+    p2p__send *w = &s->send;
+    uint16_t at;
+    bool fin = false;
+    while ((at = w->chunk_first) != P2P__NIL && node->flight.chunks[at].state == P2P__CHUNK_ACKED) {
+        P2P_ASSERT(node->flight.chunks[at].offset == w->acked);
+        w->acked += node->flight.chunks[at].size;
+        fin |= node->flight.chunks[at].fin != 0;
+        p2p__chunk_unlink(node, s, at);
+        p2p__chunk_give(node, at);
+    }
+    if (w->lent && w->acked >= w->lent_at + w->lent_size) {
+        w->shift += w->lent_size;
+        w->lent = NULL;
+    }
+    if (fin && w->state == P2P__SEND_FINISHING) {
+        w->state = P2P__SEND_DONE;
+        p2p__stream_settle(node, s);
+    }
+}
+static void p2p__send_acked(p2p_node *node, p2p__stream *s) {
+    p2p__conn *conn = p2p__stream_conn(node, s);
+    p2p__send_advance(node, s);
+    if (s->kind == P2P__KIND_MESSAGES && conn) {
+        if (conn->sent_pending && s->send.acked >= conn->sent_at)
+            p2p__raise_conn(node, conn, P2P__EV_SENT);
+        if (conn->want_writable && p2p__send_room(s) > 0 && (conn->want_writable = 0, true))
+            p2p__raise_conn(node, conn, P2P__EV_WRITABLE);
+        return;
+    }
+    if (s->send.want_writable && s->send.state == P2P__SEND_OPEN && p2p__send_room(s) > 0) {
+        s->send.want_writable = 0;
+        p2p__raise(node, s, P2P__EV_WRITABLE);
+    }
+}
+/* Neighbours that are both acknowledged become one, so what waits behind a hole takes one chunk a hole. */
+static void p2p__chunk_merge(p2p_node *node, p2p__stream *s, uint16_t at) {
+    p2p__chunk *chunks = node->flight.chunks;
+    uint16_t next = chunks[at].next, prev = chunks[at].prev;
+    if (next != P2P__NIL && chunks[next].state == P2P__CHUNK_ACKED && chunks[at].size <= UINT32_MAX - chunks[next].size) {
+        chunks[at].size += chunks[next].size;
+        chunks[at].fin |= chunks[next].fin;
+        p2p__chunk_unlink(node, s, next);
+        p2p__chunk_give(node, next);
+    }
+    if (prev != P2P__NIL && chunks[prev].state == P2P__CHUNK_ACKED && chunks[prev].size <= UINT32_MAX - chunks[at].size) {
+        chunks[prev].size += chunks[at].size;
+        chunks[prev].fin |= chunks[at].fin;
+        p2p__chunk_unlink(node, s, at);
+        p2p__chunk_give(node, at);
+    }
+}
+static void p2p__chunk_acked(p2p_node *node, uint16_t at) {
+    p2p__chunk *c = &node->flight.chunks[at];
+    p2p__stream *s = p2p__stream_at(node, c->stream);
+    if (!s || c->what != P2P__CHUNK_DATA) {
+        bool reset = s && c->what == P2P__CHUNK_RESET && s->send.state == P2P__SEND_RESETTING;
+        if (s)
+            s->send.controls--;
+        p2p__chunk_give(node, at);
+        if (reset) {
+            s->send.state = P2P__SEND_DONE;
+            p2p__stream_settle(node, s);
+        }
+        return;
+    }
+    c->state = P2P__CHUNK_ACKED;
+    p2p__chunk_merge(node, s, at);
+    p2p__send_acked(node, s);
+}
+static void p2p__chunk_lost(p2p_node *node, uint16_t at) {
+    p2p__chunk *c = &node->flight.chunks[at];
+    p2p__stream *s = p2p__stream_at(node, c->stream);
+    if (s && c->what == P2P__CHUNK_DATA) {
+        c->state = P2P__CHUNK_LOST;
+        s->send.lost++;
+        p2p__send_list(node, s);
+        return;
+    }
+    if (s)
+        s->send.controls--;
+    if (s && c->what == P2P__CHUNK_RESET && s->send.state == P2P__SEND_RESETTING)
+        s->send.want_reset = 1;
+    if (s && c->what == P2P__CHUNK_STOP && s->recv.state == P2P__RECV_DONE && s->recv.final == P2P_NEVER)
+        s->recv.want_stop = 1;
+    if (s && c->what == P2P__CHUNK_MAX && s->recv.state == P2P__RECV_OPEN && c->offset == s->recv.limit)
+        s->recv.want_max = 1;
+    p2p__chunk_give(node, at);
+    if (s)
+        p2p__send_list(node, s);
+}
+
+/* ---- receiving */
+static size_t p2p__recv_have(const p2p__stream *s) {
+    const p2p__recv *r = &s->recv;
+    uint64_t have = r->here - r->read;
+    size_t to_end = r->room - (size_t)(r->read % r->room);
+    return (size_t)P2P__MIN(have, (uint64_t)to_end);
+}
+static const uint8_t *p2p__recv_at(const p2p__stream *s) {
+    return s->recv.ring + (size_t)(s->recv.read % s->recv.room);
+}
+static size_t p2p__recv_room(const p2p__stream *s) {
+    return s->recv.room;
+}
+static bool p2p__recv_whole(const p2p__stream *s) {
+    return s->recv.state == P2P__RECV_WHOLE;
+}
+static bool p2p__recv_reset(const p2p__stream *s) {
+    return s->err == P2P_ERR_RESET;
+}
+/* Opens the peer's window when half of the ring is free again, so that updates are few. */
+static void p2p__recv_window(p2p_node *node, p2p__stream *s) {
+    p2p__recv *r = &s->recv;
+    uint64_t limit = P2P__MIN(r->read - r->held + r->room, P2P__OFFSET_MAX);
+    if (r->state != P2P__RECV_OPEN || r->final != P2P_NEVER || limit < r->limit + r->room / 2)
+        return;
+    r->limit = limit;
+    r->want_max = 1;
+    p2p__send_list(node, s);
+}
+static void p2p__recv_take(p2p_node *node, p2p__stream *s, size_t size) {
+    p2p__recv *r = &s->recv;
+    P2P_ASSERT(size <= r->here - r->read);
+    r->read += size;
+    p2p__conn_taken(node, p2p__stream_conn(node, s), size);
+    p2p__recv_window(node, s);
+}
+static void p2p__recv_hold(p2p_node *node, p2p__stream *s, size_t size) {
+    p2p__recv *r = &s->recv;
+    P2P_ASSERT(size <= r->here - r->read);
+    r->read += size;
+    r->held += (uint32_t)size;
+    p2p__conn_taken(node, p2p__stream_conn(node, s), size);
+}
+static void p2p__recv_release(p2p_node *node, p2p__stream *s) {
+    s->recv.held = 0;
+    p2p__recv_window(node, s);
+}
+/* The application has read to the end. */
+static void p2p__recv_ended(p2p_node *node, p2p__stream *s) {
+    if (s->recv.state == P2P__RECV_WHOLE && s->recv.read == s->recv.final) {
+        s->recv.state = P2P__RECV_DONE;
+        p2p__stream_settle(node, s);
+    }
+}
+static uint64_t p2p__run_at(const p2p__recv *r, uint32_t low) {
+    return r->here + (uint32_t)(low - (uint32_t)r->here);
+}
+/* Whether bytes at this offset can be remembered: in order, or in one of the runs there is room for. */
+static bool p2p__recv_fits(const p2p__recv *r, uint64_t offset, size_t size) {
+    uint32_t i;
+    if (offset <= r->here || r->runs < P2P__HOLES || size == 0)
+        return true;
+    for (i = 0; i < r->runs; i++)
+        if (offset <= p2p__run_at(r, r->run[i].end) && offset + size >= p2p__run_at(r, r->run[i].first))
+            return true;
+    return false;
+}
+/* Notes [first, end) as arrived and moves `here` over what is now without gap. */
+static void p2p__recv_note(p2p__recv *r, uint64_t first, uint64_t end) {
+    uint32_t i = 0, j, left;
+    while (i < r->runs && p2p__run_at(r, r->run[i].end) < first)
+        i++;
+    for (j = i; j < r->runs && p2p__run_at(r, r->run[j].first) <= end; j++) {
+        first = P2P__MIN(first, p2p__run_at(r, r->run[j].first));
+        end = P2P__MAX(end, p2p__run_at(r, r->run[j].end));
+    }
+    left = r->runs - j;
+    if (first <= r->here) { /* i is 0 here: runs lie above */
+        r->here = P2P__MAX(r->here, end);
+        memmove(&r->run[0], &r->run[j], left * sizeof r->run[0]);
+        r->runs = (uint8_t)left;
+        return;
+    }
+    P2P_ASSERT(j > i || r->runs < P2P__HOLES);
+    memmove(&r->run[i + 1], &r->run[j], left * sizeof r->run[0]);
+    r->run[i].first = (uint32_t)first;
+    r->run[i].end = (uint32_t)end;
+    r->runs = (uint8_t)(i + 1 + left);
+}
+/* Limits first: 0, or the transport code to close with. */
+static uint32_t p2p__recv_check(const p2p__conn *conn, const p2p__recv *r, uint64_t high, bool fin) {
+    if (r->final != P2P_NEVER && (high > r->final || (fin && high != r->final)))
+        return P2P__CODE_FLOW_CONTROL;
+    if (fin && high < r->high)
+        return P2P__CODE_FLOW_CONTROL;
+    if (high > r->limit || (high > r->high && high - r->high > conn->recv_limit - conn->recv_total))
+        return P2P__CODE_FLOW_CONTROL;
+    return 0;
+}
+static void p2p__recv_news(p2p_node *node, p2p__stream *s) {
+    if (s->kind == P2P__KIND_REQUEST)
+        p2p__router_readable(node, s);
+    else
+        p2p__raise(node, s, P2P__EV_READABLE);
+}
+/* Takes stream bytes off a packet: 1 taken, 0 no place for another hole (the packet must not be acknowledged), -1 the connection was closed. */
+static int p2p__recv_input(p2p_node *node, p2p__conn *conn, p2p__stream *s, const p2p__frame *f) {
+    p2p__recv *r = &s->recv;
+    uint64_t high = f->offset + f->data.size, first = f->offset, was = r->here;
+    const uint8_t *data = f->data.data;
+    uint32_t code = p2p__recv_check(conn, r, high, f->fin != 0);
+    if (code) {
+        p2p__count(node, P2P_METRIC_flow_violations, 1);
+        p2p__conn_fault(node, conn, code, "stream bytes beyond the limit or the end");
+        return -1;
+    }
+    if (p2p__recv_counts(r) && !p2p__recv_fits(r, first, f->data.size)) {
+        p2p__count(node, P2P_METRIC_holes_full, 1);
+        return 0;
+    }
+    if (high > r->high) {
+        conn->recv_total += high - r->high;
+        if (!p2p__recv_counts(r))
+            p2p__conn_taken(node, conn, high - r->high);
+        r->high = high;
+    }
+    if (f->fin)
+        r->final = high;
+    if (r->state != P2P__RECV_OPEN)
+        return 1;
+    if (first < r->here && high > r->here) { /* the part that is new */
+        data += r->here - first;
+        first = r->here;
+    }
+    if (high > first && first >= r->here) {
+        p2p__ring_put(r->ring, r->room, first, data, (size_t)(high - first));
+        p2p__recv_note(r, first, high);
+    }
+    conn->bytes_received += r->here - was;
+    if (r->here == r->final)
+        r->state = P2P__RECV_WHOLE;
+    if (r->here > was || r->state == P2P__RECV_WHOLE)
+        p2p__recv_news(node, s);
+    return 1;
+}
+static void p2p__reset_input(p2p_node *node, p2p__conn *conn, p2p__stream *s, const p2p__frame *f) {
+    p2p__recv *r = &s->recv;
+    uint32_t code = p2p__recv_check(conn, r, f->value, true);
+    if (code) {
+        p2p__conn_fault(node, conn, code, "RESET_STREAM with a wrong final size");
+        return;
+    }
+    if (f->value > r->high) {
+        conn->recv_total += f->value - r->high;
+        if (!p2p__recv_counts(r))
+            p2p__conn_taken(node, conn, f->value - r->high);
+        r->high = f->value;
+    }
+    r->final = f->value;
+    if (r->state != P2P__RECV_OPEN)
+        return; /* all had arrived, or nobody reads: a late reset changes nothing */
+    p2p__count(node, P2P_METRIC_streams_reset_received, 1);
+    p2p__recv_drop(node, s, P2P__RECV_DONE);
+    r->code = (uint32_t)P2P__MIN(f->code, (uint64_t)UINT32_MAX);
+    s->err = P2P_ERR_RESET;
+    p2p__send_reset(node, s, r->code); /* reset is of both halves: p2p_stream_reset says so */
+    p2p__ready_clear(node, p2p__stream_ref(node, s), P2P__EV_READABLE);
+    p2p__recv_news(node, s);
+    p2p__stream_settle(node, s);
+}
+static void p2p__stop_input(p2p_node *node, p2p__stream *s, const p2p__frame *f) {
+    if (s->send.state != P2P__SEND_OPEN && s->send.state != P2P__SEND_FINISHING)
+        return;
+    p2p__send_reset(node, s, (uint32_t)P2P__MIN(f->code, (uint64_t)UINT32_MAX));
+    s->err = P2P_ERR_RESET;
+    p2p__raise(node, s, P2P__EV_WRITABLE); /* a writer that waits learns it from its next call */
+}
+
+/* ==== >>message ====
+ * Messages: in order, exactly once, length-prefixed on one stream a direction.
+ * Always: a message is given whole or not at all; its length is checked before a byte of it is kept.
+ * Covered by tests/behaviour/test_message.c. */
+static p2p__stream *p2p__messages(const p2p_node *node, const p2p__conn *conn) {
+    return p2p__stream_at(node, conn->messages);
+}
+/* Reads the length prefix of the next message once it is here. false: a length over message_max, or not canonical. */
+static bool p2p__message_length(p2p_node *node, p2p__conn *conn) {
+    p2p__stream *s = p2p__messages(node, conn);
+    uint64_t have = s->recv.here - s->recv.read;
+    uint8_t bytes[8];
+    p2p__reader r;
+    size_t n;
+    if (conn->message_size != P2P_NEVER || have == 0)
+        return true;
+    n = (size_t)P2P__MIN(have, (uint64_t)sizeof bytes);
+    p2p__ring_get(s->recv.ring, s->recv.room, s->recv.read, bytes, n);
+    if (n < (size_t)1 << (bytes[0] >> 6))
+        return true;
+    r = p2p__reader_of(bytes, n);
+    conn->message_size = p2p__get_varint(&r);
+    if (r.bad || conn->message_size > node->desc.bytes.message_max) {
+        conn->message_size = P2P_NEVER;
+        return false;
+    }
+    p2p__recv_take(node, s, n - p2p__left(&r));
+    return true;
+}
+static bool p2p__message_ready(const p2p_node *node, const p2p__conn *conn) {
+    const p2p__stream *s = p2p__messages(node, conn);
+    return s && conn->message_size != P2P_NEVER && !conn->lent &&
+           s->recv.here - s->recv.read >= conn->message_size;
+}
+static bool p2p__message_outgrows(const p2p_node *node, const p2p__conn *conn) {
+    const p2p__stream *s = p2p__messages(node, conn);
+    return s && conn->message_size != P2P_NEVER && conn->message_size > s->recv.room && !conn->lent;
+}
+/* Moves what is here into the memory lent for it. */
+static void p2p__message_fill(p2p_node *node, p2p__conn *conn) {
+    p2p__stream *s = p2p__messages(node, conn);
+    uint64_t n = P2P__MIN(s->recv.here - s->recv.read, conn->message_size - conn->lent_have);
+    p2p__ring_get(s->recv.ring, s->recv.room, s->recv.read, conn->lent + (size_t)conn->lent_have, (size_t)n);
+    conn->lent_have += n;
+    p2p__recv_take(node, s, (size_t)n);
+    if (conn->lent_have == conn->message_size)
+        p2p__raise_conn(node, conn, P2P__EV_LENT);
+}
+/* Bytes arrived on the messages stream, or a message was taken from it. */
+static void p2p__message_news(p2p_node *node, p2p__conn *conn) {
+    if (conn->lent && conn->lent_have < conn->message_size)
+        p2p__message_fill(node, conn);
+    if (conn->lent)
+        return;
+    if (!p2p__message_length(node, conn)) {
+        p2p__count(node, P2P_METRIC_message_too_large, 1);
+        p2p__conn_fault(node, conn, P2P__CODE_PROTOCOL, "message longer than message_max");
+        return;
+    }
+    if (p2p__message_ready(node, conn) || (p2p__message_outgrows(node, conn) && !conn->message_asked))
+        p2p__raise_conn(node, conn, P2P__EV_MESSAGE);
+}
+/* The one at the front is gone: what follows it is looked at. */
+static void p2p__message_next(p2p_node *node, p2p__conn *conn) {
+    conn->message_size = P2P_NEVER;
+    conn->message_asked = 0;
+    conn->messages_received++;
+    p2p__count(node, P2P_METRIC_messages_received, 1);
+    p2p__message_news(node, conn);
+}
+
+/* ==== >>datagram ====
+ * Unordered, at most once: two small queues of the node, the oldest giving way.
+ * Always: a datagram is in one queue of one connection, or free.
+ * Covered by tests/behaviour/test_datagram.c. */
+static p2p__datagram *p2p__datagram_at(const p2p_node *node, bool out, uint16_t at) {
+    return (p2p__datagram *)(void *)((out ? node->datagrams_out : node->datagrams_in) + (size_t)at * node->datagram_stride);
+}
+static uint8_t *p2p__datagram_bytes(p2p__datagram *d) {
+    return (uint8_t *)(d + 1);
+}
+static uint16_t *p2p__datagram_first(p2p__conn *conn, bool out) {
+    return out ? &conn->datagram_out_first : &conn->datagram_first;
+}
+static uint16_t *p2p__datagram_last(p2p__conn *conn, bool out) {
+    return out ? &conn->datagram_out_last : &conn->datagram_last;
+}
+/* Takes the oldest of a queue off and frees it. */
+static void p2p__datagram_pop(p2p_node *node, p2p__conn *conn, bool out) {
+    uint16_t *first = p2p__datagram_first(conn, out), at = *first;
+    uint16_t *free_head = out ? &node->datagram_out_free : &node->datagram_in_free;
+    p2p__datagram *d = p2p__datagram_at(node, out, at);
+    *first = d->next;
+    if (*first == P2P__NIL)
+        *p2p__datagram_last(conn, out) = P2P__NIL;
+    d->next = *free_head;
+    *free_head = at;
+    *(out ? &node->datagram_out_used : &node->datagram_in_used) -= 1;
+}
+static void p2p__datagram_drop(p2p_node *node, p2p__conn *conn, bool out) {
+    p2p__datagram_pop(node, conn, out);
+    conn->datagrams_dropped++;
+    p2p__count(node, out ? P2P_METRIC_app_datagrams_dropped_out : P2P_METRIC_app_datagrams_dropped_in, 1);
+}
+/* The connection that holds most of a full queue, so that a busy one cannot starve a quiet one. */
+static p2p__conn *p2p__datagram_hog(const p2p_node *node, bool out) {
+    p2p__conn *best = NULL;
+    uint32_t i, most = 0;
+    for (i = 0; i < node->conns.count; i++) {
+        p2p__conn *conn = p2p__conn_at(node, i);
+        uint32_t n = 0;
+        uint16_t at;
+        if (!p2p__slot_live(conn))
+            continue;
+        for (at = *p2p__datagram_first(conn, out); at != P2P__NIL; at = p2p__datagram_at(node, out, at)->next)
+            n++;
+        if (n > most) {
+            most = n;
+            best = conn;
+        }
+    }
+    return best;
+}
+/* Queues a copy, at the cost of an older one when there is no place. */
+static void p2p__datagram_push(p2p_node *node, p2p__conn *conn, bool out, const uint8_t *data, size_t size) {
+    uint16_t *free_head = out ? &node->datagram_out_free : &node->datagram_in_free;
+    uint16_t *last = p2p__datagram_last(conn, out), at;
+    p2p__datagram *d;
+    if (*free_head == P2P__NIL) {
+        p2p__conn *hog = p2p__datagram_hog(node, out);
+        if (!hog)
+            return;
+        p2p__datagram_drop(node, hog, out);
+    }
+    at = *free_head;
+    d = p2p__datagram_at(node, out, at);
+    *free_head = d->next;
+    *(out ? &node->datagram_out_used : &node->datagram_in_used) += 1;
+    d->born_us = node->now_us;
+    d->size = (uint32_t)size;
+    d->conn = p2p__conn_index(node, conn);
+    d->next = P2P__NIL;
+    if (size)
+        memcpy(p2p__datagram_bytes(d), data, size);
+    if (*last == P2P__NIL)
+        *p2p__datagram_first(conn, out) = at;
+    else
+        p2p__datagram_at(node, out, *last)->next = at;
+    *last = at;
+}
+static void p2p__datagrams_clear(p2p_node *node, p2p__conn *conn) {
+    while (conn->datagram_first != P2P__NIL)
+        p2p__datagram_pop(node, conn, false);
+    while (conn->datagram_out_first != P2P__NIL)
+        p2p__datagram_pop(node, conn, true);
+}
+static void p2p__datagram_input(p2p_node *node, p2p__conn *conn, const p2p__frame *f) {
+    if (f->data.size > node->desc.bytes.datagram_max || node->desc.max.datagrams_in == 0) {
+        p2p__conn_fault(node, conn, P2P__CODE_PROTOCOL, "DATAGRAM larger than datagram_max");
+        return;
+    }
+    conn->datagrams_received++;
+    p2p__count(node, P2P_METRIC_app_datagrams_received, 1);
+    p2p__datagram_push(node, conn, false, f->data.data, f->data.size);
+    p2p__raise_conn(node, conn, P2P__EV_DATAGRAM);
+}
+/* Queued datagrams that fit, oldest first; those past their time are dropped unsent. */
+static void p2p__emit_datagrams(p2p__build *b) {
+    p2p_node *node = b->node;
+    p2p__conn *conn = b->conn;
+    while (conn->datagram_out_first != P2P__NIL) {
+        p2p__datagram *d = p2p__datagram_at(node, true, conn->datagram_out_first);
+        size_t left = (size_t)(b->w.end - b->w.at), length = p2p__varint_size(d->size);
+        if (node->desc.time.datagram_us && node->now_us - d->born_us > node->desc.time.datagram_us) {
+            p2p__datagram_drop(node, conn, true);
+            continue;
+        }
+        if (left < 1 + d->size)
+            return;
+        p2p__put_datagram_head(&b->w, left >= 1 + length + d->size ? d->size : UINT64_MAX);
+        p2p__put_bytes(&b->w, p2p__datagram_bytes(d), d->size);
+        if (left < 1 + length + d->size) /* it ran to the end, and must end there */
+            b->w.end = b->w.at;
+        b->eliciting = 1;
+        conn->datagrams_sent++;
+        p2p__count(node, P2P_METRIC_app_datagrams_sent, 1);
+        p2p__datagram_pop(node, conn, true);
+    }
+}
+
+/* ==== >>cc ====
+ * Congestion control: how many bytes may be on their way, and how fast they leave. NewReno, RFC 9002 section 7, with pacing.
+ * Always: at least two datagrams may be on their way; the controller knows packets and time, no sockets.
+ * Covered by tests/unit/test_loss.c. */
+static void p2p__cc_open(p2p__cc *cc, uint32_t datagram_bytes) {
+    memset(cc, 0, sizeof *cc);
+    cc->datagram_bytes = datagram_bytes;
+    cc->window_bytes = P2P__MIN(10u * datagram_bytes, P2P__MAX(14720u, 2u * datagram_bytes));
+    cc->threshold_bytes = P2P_NEVER;
+}
+/* When the next packet may leave: 5/4 of a window a round trip (2 windows in slow start), in bursts of
+ * ten datagrams or a millisecond's worth, whichever is more: timers are not finer. */
+static void p2p__cc_sent(p2p__cc *cc, const p2p__rtt *rtt, uint64_t now_us, uint32_t bytes) {
+    uint64_t rate = cc->window_bytes < cc->threshold_bytes ? cc->window_bytes * 2 : cc->window_bytes * 5 / 4;
+    uint64_t gap_ns = rtt->smoothed_us * 1000 * bytes / rate, burst_us = gap_ns / 100;
+    uint64_t floor_us = P2P__MAX(burst_us, 1000u);
+    floor_us = now_us > floor_us ? now_us - floor_us : 0;
+    cc->pace_ns_left += gap_ns;
+    if (cc->pace_us < floor_us)
+        cc->pace_us = floor_us;
+    cc->pace_us += cc->pace_ns_left / 1000;
+    cc->pace_ns_left %= 1000;
+}
+static void p2p__cc_acked(p2p__cc *cc, uint64_t sent_us, uint64_t bytes, bool limited) {
+    if ((cc->recovering && sent_us <= cc->recovery_us) || !limited)
+        return; /* lost before, or the window was not the limit: it says nothing about room */
+    cc->recovering = 0;
+    if (cc->window_bytes < cc->threshold_bytes) {
+        cc->window_bytes += bytes;
+        return;
+    }
+    cc->acked_bytes += bytes;
+    if (cc->acked_bytes >= cc->window_bytes) {
+        cc->acked_bytes -= cc->window_bytes;
+        cc->window_bytes += cc->datagram_bytes;
+    }
+}
+static void p2p__cc_lost(p2p__cc *cc, uint64_t sent_us, uint64_t now_us) {
+    if (cc->recovering && sent_us <= cc->recovery_us)
+        return; /* one reaction a round trip */
+    cc->recovering = 1;
+    cc->recovery_us = now_us;
+    cc->threshold_bytes = P2P__MAX(cc->window_bytes / 2, 2u * (uint64_t)cc->datagram_bytes);
+    cc->window_bytes = cc->threshold_bytes;
+    cc->acked_bytes = 0;
+}
+static void p2p__cc_collapsed(p2p__cc *cc) {
+    cc->window_bytes = 2u * (uint64_t)cc->datagram_bytes;
+    cc->recovering = 0;
+}
+
+/* ==== >>loss ====
+ * Packets on their way: numbers, acknowledgements, round trips, loss and probes, RFC 9002.
+ * Always: in_flight_bytes is the sum over the listed packets; a session never has less than its quota of records.
+ * Covered by tests/unit/test_loss.c, tests/sim/. */
+
+/* ---- the pool of records, shared so that no session can starve another */
+static bool p2p__packet_allowed(const p2p_node *node, const p2p__session *session) {
+    const p2p__flight *f = &node->flight;
+    if (f->packet_free == P2P__NIL)
+        return false;
+    return session->packet_used < f->quota ||
+           f->shared_used + f->quota * node->sessions.count < f->packet_count;
+}
+static uint16_t p2p__packet_take(p2p_node *node, p2p__session *session) {
+    p2p__flight *f = &node->flight;
+    uint16_t at = f->packet_free;
+    P2P_ASSERT(p2p__packet_allowed(node, session));
+    f->packet_free = f->packets[at].next;
+    f->packets_used++;
+    if (session->packet_used++ >= f->quota)
+        f->shared_used++;
+    memset(&f->packets[at], 0, sizeof f->packets[at]);
+    f->packets[at].chunks = f->packets[at].next = P2P__NIL;
+    return at;
+}
+static void p2p__packet_give(p2p_node *node, p2p__session *session, uint16_t at) {
+    p2p__flight *f = &node->flight;
+    f->packets[at].next = f->packet_free;
+    f->packet_free = at;
+    f->packets_used--;
+    if (--session->packet_used >= f->quota)
+        f->shared_used--;
+}
+static void p2p__packet_append(p2p_node *node, p2p__session *session, uint16_t at) {
+    p2p__packet *packet = &node->flight.packets[at];
+    if (session->packet_last == P2P__NIL)
+        session->packet_first = at;
+    else
+        node->flight.packets[session->packet_last].next = at;
+    session->packet_last = at;
+    session->in_flight_bytes += packet->bytes;
+    session->elicited_us = packet->sent_us;
+}
+/* Takes the packet after prev off the list; its chunks are the caller's to settle first. */
+static void p2p__packet_remove(p2p_node *node, p2p__session *session, uint16_t prev, uint16_t at) {
+    p2p__packet *packet = &node->flight.packets[at];
+    P2P_ASSERT(packet->chunks == P2P__NIL && session->in_flight_bytes >= packet->bytes);
+    if (prev == P2P__NIL)
+        session->packet_first = packet->next;
+    else
+        node->flight.packets[prev].next = packet->next;
+    if (session->packet_last == at)
+        session->packet_last = prev;
+    session->in_flight_bytes -= packet->bytes;
+    p2p__packet_give(node, session, at);
+}
+/* What a lost packet carried is owed again, unless it no longer matters. */
+static void p2p__packet_owed(p2p_node *node, p2p__session *session, p2p__packet *packet) {
+    uint32_t control = packet->control & ~(uint32_t)P2P__CONTROL_PING;
+    uint16_t at = packet->chunks, next;
+    if (session->done_acked)
+        control &= ~(uint32_t)P2P__CONTROL_DONE;
+    session->control |= control;
+    packet->chunks = P2P__NIL;
+    packet->control = 0;
+    for (; at != P2P__NIL; at = next) {
+        next = node->flight.chunks[at].packet_next;
+        p2p__chunk_lost(node, at);
+    }
+}
+static void p2p__packet_acked(p2p_node *node, p2p__session *session, p2p__packet *packet) {
+    uint16_t at = packet->chunks, next;
+    packet->chunks = P2P__NIL;
+    if (packet->control & P2P__CONTROL_DONE)
+        session->done_acked = 1;
+    for (; at != P2P__NIL; at = next) {
+        next = node->flight.chunks[at].packet_next;
+        p2p__chunk_acked(node, at);
+    }
+}
+/* The session ends or its connection moves: every record is given back, and what it carried with it. */
+static void p2p__packets_clear(p2p_node *node, p2p__session *session) {
+    while (session->packet_first != P2P__NIL) {
+        p2p__packet *packet = &node->flight.packets[session->packet_first];
+        p2p__packet_owed(node, session, packet);
+        p2p__packet_remove(node, session, P2P__NIL, session->packet_first);
+    }
+    P2P_ASSERT(session->packet_used == 0 && session->in_flight_bytes == 0);
+}
+
+/* ---- time */
+static void p2p__rtt_sample(p2p__rtt *rtt, uint64_t sample_us, uint64_t delay_us) {
+    uint64_t adjusted = sample_us, apart;
+    rtt->latest_us = sample_us;
+    if (!rtt->sampled) {
+        rtt->sampled = 1;
+        rtt->min_us = rtt->smoothed_us = sample_us;
+        rtt->variance_us = sample_us / 2;
+        return;
+    }
+    rtt->min_us = P2P__MIN(rtt->min_us, sample_us);
+    if (sample_us >= rtt->min_us + delay_us)
+        adjusted = sample_us - delay_us;
+    apart = rtt->smoothed_us > adjusted ? rtt->smoothed_us - adjusted : adjusted - rtt->smoothed_us;
+    rtt->variance_us = (3 * rtt->variance_us + apart) / 4;
+    rtt->smoothed_us = (7 * rtt->smoothed_us + adjusted) / 8;
+}
+static uint64_t p2p__pto_base_us(const p2p__session *session) {
+    return session->rtt.smoothed_us + P2P__MAX(4 * session->rtt.variance_us, 1000u) + P2P__ACK_DELAY_US;
+}
+static uint64_t p2p__pto_us(const p2p__session *session) {
+    uint64_t us = p2p__pto_base_us(session) << P2P__MIN(session->pto_count, 20u);
+    return P2P__MIN(us, P2P__MAX(P2P__PTO_MAX_US, p2p__pto_base_us(session)));
+}
+/* When p2p__loss_tick is wanted. */
+static uint64_t p2p__loss_deadline(const p2p__session *session) {
+    if (session->loss_us)
+        return session->loss_us;
+    if (session->packet_first == P2P__NIL)
+        return P2P_NEVER;
+    return p2p__time_add(session->elicited_us, p2p__pto_us(session));
+}
+
+/* ---- loss */
+static void p2p__packet_lose(p2p_node *node, p2p__session *session, uint16_t prev, uint16_t at) {
+    p2p__packet *packet = &node->flight.packets[at];
+    session->packets_lost++;
+    p2p__count(node, P2P_METRIC_packets_lost, 1);
+    p2p__cc_lost(&session->cc, packet->sent_us, node->now_us);
+    p2p__packet_owed(node, session, packet);
+    p2p__packet_remove(node, session, prev, at);
+}
+/* RFC 9002 section 6.1: packets 3 numbers or 9/8 of a round trip older than an acknowledged one are lost. */
+static void p2p__loss_detect(p2p_node *node, p2p__session *session) {
+    uint64_t rtt = P2P__MAX(session->rtt.smoothed_us, session->rtt.latest_us);
+    uint64_t delay = P2P__MAX(rtt + rtt / 8, 1000u), run_us = 0, run_number = 0;
+    uint16_t prev = P2P__NIL, at = session->packet_first, next;
+    session->loss_us = 0;
+    for (; at != P2P__NIL; at = next) {
+        p2p__packet *packet = &node->flight.packets[at];
+        next = packet->next;
+        if (packet->number + 1 >= session->acked_number)
+            break;
+        if (packet->number + 4 > session->acked_number && packet->sent_us + delay > node->now_us) {
+            session->loss_us = packet->sent_us + delay;
+            break; /* later ones were sent later */
+        }
+        if (run_number + 1 != packet->number)
+            run_us = packet->sent_us;
+        run_number = packet->number;
+        if (session->rtt.sampled && packet->sent_us - run_us > 3 * p2p__pto_base_us(session)) {
+            p2p__count(node, P2P_METRIC_persistent_congestion, 1);
+            run_us = packet->sent_us;
+            p2p__packet_lose(node, session, prev, at);
+            p2p__cc_collapsed(&session->cc);
+            continue;
+        }
+        p2p__packet_lose(node, session, prev, at);
+    }
+}
+/* A probe timeout: what the two oldest packets carried goes out again, or a PING. RFC 9002 section 6.2. */
+static void p2p__loss_probe(p2p_node *node, p2p__session *session) {
+    uint16_t at = session->packet_first;
+    uint32_t n;
+    p2p__count(node, P2P_METRIC_pto_fired, 1);
+    session->pto_count++;
+    session->probes = 2;
+    session->control |= P2P__CONTROL_PING;
+    for (n = 0; at != P2P__NIL && n < 2; at = node->flight.packets[at].next) {
+        p2p__packet *packet = &node->flight.packets[at];
+        if (packet->chunks == P2P__NIL && !packet->control)
+            continue;
+        p2p__packet_owed(node, session, packet);
+        n++;
+    }
+    session->elicited_us = node->now_us; /* the next probe waits its full, doubled time from here */
+    p2p__out_add(node, session);
+}
+static void p2p__loss_tick(p2p_node *node, p2p__session *session) {
+    if (p2p__loss_deadline(session) > node->now_us)
+        return;
+    if (session->loss_us)
+        p2p__loss_detect(node, session);
+    else
+        p2p__loss_probe(node, session);
+    p2p__out_add(node, session);
+}
+
+/* ---- acknowledgements that arrive */
+static bool p2p__ack_possible(const p2p__session *session, const p2p__frame *f) {
+    uint32_t i, j;
+    if (f->range[0].last >= session->next_number)
+        return false;
+    for (i = 0; i < P2P__SKIPPED; i++)
+        for (j = 0; session->skipped[i] && j < f->ranges; j++)
+            if (session->skipped[i] >= f->range[j].first && session->skipped[i] <= f->range[j].last)
+                return false;
+    return true;
+}
+/* false: it names a packet that was never sent, and the peer is lying. */
+static bool p2p__ack_input(p2p_node *node, p2p__session *session, const p2p__frame *f) {
+    uint32_t range = f->ranges - 1;
+    uint16_t prev = P2P__NIL, at = session->packet_first, next;
+    uint64_t newest_us = 0, largest = f->range[0].last, bytes = 0;
+    bool limited = session->in_flight_bytes + 4u * session->cc.datagram_bytes >= session->cc.window_bytes;
+    bool top = false;
+    if (!p2p__ack_possible(session, f))
+        return false;
+    for (; at != P2P__NIL && node->flight.packets[at].number <= largest; at = next) {
+        p2p__packet *packet = &node->flight.packets[at];
+        next = packet->next;
+        while (range > 0 && packet->number > f->range[range].last)
+            range--;
+        if (packet->number < f->range[range].first || packet->number > f->range[range].last) {
+            prev = at;
+            continue;
+        }
+        newest_us = packet->sent_us;
+        top = packet->number == largest;
+        bytes = packet->bytes;
+        session->delivered_bytes += bytes;
+        p2p__cc_acked(&session->cc, newest_us, bytes, limited);
+        p2p__packet_acked(node, session, packet);
+        p2p__packet_remove(node, session, prev, at);
+    }
+    session->acked_number = P2P__MAX(session->acked_number, largest + 1);
+    if (bytes == 0)
+        return true;
+    if (top)
+        p2p__rtt_sample(&session->rtt, node->now_us - newest_us,
+                        P2P__MIN(f->delay_us, (uint64_t)P2P__ACK_DELAY_US));
+    session->pto_count = 0;
+    p2p__loss_detect(node, session);
+    p2p__out_add(node, session);
+    return true;
+}
+
+/* ---- packets that arrive: duplicates, and what to acknowledge */
+static bool p2p__seen_bit(const p2p__session *session, uint64_t number) {
+    return session->seen[(number / 64) % (P2P__WINDOW / 64)] >> (number % 64) & 1;
+}
+/* 0 new, 1 seen before, 2 too old to tell. */
+static int p2p__seen_before(const p2p__session *session, uint64_t number) {
+    if (number >= session->seen_top)
+        return 0;
+    if (session->seen_top - number > P2P__WINDOW)
+        return 2;
+    return p2p__seen_bit(session, number);
+}
+static void p2p__seen_note(p2p_node *node, p2p__session *session, uint64_t number, bool eliciting) {
+    uint64_t n;
+    bool gap = number != session->seen_top;
+    if (number >= session->seen_top) {
+        if (number - session->seen_top >= P2P__WINDOW)
+            memset(session->seen, 0, sizeof session->seen);
+        else
+            for (n = session->seen_top; n < number; n++)
+                session->seen[(n / 64) % (P2P__WINDOW / 64)] &= ~(1ull << (n % 64));
+        session->seen_top = number + 1;
+        session->seen_top_us = node->now_us;
+    }
+    session->seen[(number / 64) % (P2P__WINDOW / 64)] |= 1ull << (number % 64);
+    if (!eliciting)
+        return;
+    session->unacked++;
+    if (session->unacked >= 2 || gap) {
+        session->ack_at_us = node->now_us;
+        p2p__out_add(node, session);
+    } else if (session->ack_at_us == P2P_NEVER) {
+        session->ack_at_us = node->now_us + P2P__ACK_DELAY_US;
+    }
+}
+/* The next number at or below `number`, down to low, whose bit is `bit`; low - 1 when there is none. */
+static uint64_t p2p__seen_down(const p2p__session *session, uint64_t number, uint64_t low, bool bit) {
+    uint64_t skip = bit ? 0 : ~0ull;
+    while (number + 1 > low) {
+        if (number % 64 == 63 && number >= low + 63 && session->seen[(number / 64) % (P2P__WINDOW / 64)] == skip) {
+            number -= 64;
+            continue;
+        }
+        if (p2p__seen_bit(session, number) == bit)
+            return number;
+        number--;
+    }
+    return low - 1;
+}
+static uint32_t p2p__ack_ranges(const p2p__session *session, p2p__range *out) {
+    uint64_t low = session->seen_top > P2P__WINDOW ? session->seen_top - P2P__WINDOW : 0;
+    uint64_t at = session->seen_top - 1;
+    uint32_t n = 0;
+    while (n < P2P__ACK_RANGES && at + 1 > low) {
+        at = p2p__seen_down(session, at, low, true);
+        if (at + 1 <= low)
+            break;
+        out[n].last = at;
+        at = p2p__seen_down(session, at, low, false);
+        out[n++].first = at + 1;
+    }
+    return n;
+}
+/* Writes the ACK that is owed; in a packet of something else it rides along. */
+static bool p2p__emit_ack(p2p_node *node, p2p__session *session, p2p__writer *w) {
+    p2p__range ranges[P2P__ACK_RANGES];
+    uint8_t *start = w->at;
+    uint32_t n;
+    if (session->unacked == 0)
+        return false;
+    n = p2p__ack_ranges(session, ranges);
+    p2p__put_ack(w, ranges, n, node->now_us - session->seen_top_us);
+    if (w->bad) {
+        w->bad = 0;
+        w->at = start;
+        return false;
+    }
+    session->unacked = 0;
+    session->ack_at_us = P2P_NEVER;
+    p2p__count(node, P2P_METRIC_acks_sent, 1);
+    return true;
+}
+
+/* ==== >>channel ====
+ * Envelopes, session ids, admission and RETRY: what stands before a handshake costs anything.
+ * Always: nothing is answered to whoever does not know the responder's key; no secure session exists for a caller before it is admitted.
+ * Covered by tests/unit/test_channel.c, tests/sim/test_fire.c. */
+enum p2p__datagram_type {
+    P2P__TO_SERVER = 0xb0,
+    P2P__TO_CLIENT = 0xb1,
+    P2P__RETRY = 0xb2,
+    P2P__TO_SERVER_COOKIE = 0xb3,
+    P2P__DATA_TO_SERVER = 0xb4,
+    P2P__DATA_TO_CLIENT = 0xb5
+};
+static const p2p_secure_api *p2p__secure(const p2p_node *node) {
+    return node->desc.secure.api;
+}
+static void *p2p__secure_ctx(const p2p_node *node) {
+    return node->desc.secure.ctx;
+}
+static size_t p2p__prefix_bytes(const p2p_node *node) {
+    return p2p__secure(node)->prefix ? 1 : 0;
+}
+/* PSK and tag key of a responder: known to all who know its NodeId. */
+static int p2p__envelope_keys(const p2p_node *node, const p2p_id *responder, uint8_t psk[32], uint8_t tag_key[32]) {
+    static const char label[] = "p2p.h/envelope/v1";
+    uint8_t root[32], length = (uint8_t)strlen(node->network);
+    const void *parts[4];
+    size_t sizes[4];
+    int err;
+    parts[0] = label, sizes[0] = sizeof label; /* with its NUL */
+    parts[1] = &length, sizes[1] = 1;
+    parts[2] = node->network, sizes[2] = length;
+    parts[3] = responder->bytes, sizes[3] = 32;
+    err = p2p__sha256(&node->desc.crypto, parts, sizes, 4, root);
+    parts[0] = "psk", sizes[0] = 3;
+    if (err >= 0)
+        err = p2p__hmac(&node->desc.crypto, root, 32, parts, sizes, 1, psk);
+    parts[0] = "mac1", sizes[0] = 4;
+    if (err >= 0)
+        err = p2p__hmac(&node->desc.crypto, root, 32, parts, sizes, 1, tag_key);
+    return err;
+}
+/* The tag covers type and id, and all behind the tag. */
+static int p2p__envelope_tag(const p2p_node *node, const uint8_t key[32], const uint8_t *datagram, size_t size,
+                             uint8_t tag[16]) {
+    const void *parts[2];
+    size_t sizes[2];
+    uint8_t mac[32];
+    int err;
+    P2P_ASSERT(size >= P2P__ENVELOPE_HEAD);
+    parts[0] = datagram, sizes[0] = P2P__DATA_HEAD;
+    parts[1] = datagram + P2P__ENVELOPE_HEAD, sizes[1] = size - P2P__ENVELOPE_HEAD;
+    err = p2p__hmac(&node->desc.crypto, key, 32, parts, sizes, 2, mac);
+    memcpy(tag, mac, 16);
+    return err;
+}
+static bool p2p__envelope_tag_good(p2p_node *node, const uint8_t key[32], const uint8_t *datagram, size_t size) {
+    uint8_t tag[16];
+    if (p2p__envelope_tag(node, key, datagram, size, tag) >= 0 && p2p__ct_equal(tag, datagram + P2P__DATA_HEAD, 16))
+        return true;
+    p2p__count(node, P2P_METRIC_drop_bad_tag, 1);
+    return false;
+}
+
+/* The node's ALPNs that somebody listens to, a bit each. */
+static uint32_t p2p__alpn_listening(const p2p_node *node) {
+    uint32_t i, mask = 0;
+    for (i = 0; i < node->listeners.count; i++) {
+        const p2p__listener *l = (const p2p__listener *)p2p__pool_at(&node->listeners, i);
+        if (p2p__slot_live(l))
+            mask |= l->any ? (1u << node->alpn_count) - 1u : 1u << l->alpn;
+    }
+    return mask;
+}
+
+static bool p2p__all_zero(const uint8_t *bytes, size_t size) {
+    uint8_t any = 0;
+    size_t i;
+    for (i = 0; i < size; i++)
+        any |= bytes[i];
+    return any == 0;
+}
+
+/* ---- sessions by id */
+static uint32_t p2p__session_hash(const p2p_node *node, const uint8_t id[8], bool server) {
+    return ((uint32_t)p2p__hash64(node->hash_key, id, 8) + (server ? 1u : 0u)) & node->session_hash_mask;
+}
+static p2p__session *p2p__session_find(const p2p_node *node, const uint8_t id[8], bool server) {
+    uint16_t at = node->session_hash[p2p__session_hash(node, id, server)];
+    while (at != P2P__NIL) {
+        p2p__session *session = p2p__session_at(node, at);
+        if ((session->server != 0) == server && memcmp(session->id, id, 8) == 0)
+            return session;
+        at = session->hash_next;
+    }
+    return NULL;
+}
+static void p2p__session_unhash(p2p_node *node, p2p__session *session) {
+    uint16_t *at = &node->session_hash[p2p__session_hash(node, session->id, session->server != 0)];
+    while (*at != P2P__NIL && *at != p2p__session_index(node, session))
+        at = &p2p__session_at(node, *at)->hash_next;
+    if (*at != P2P__NIL)
+        *at = session->hash_next;
+}
+static bool p2p__session_shaking(const p2p__session *session) {
+    return session->state == P2P__SESSION_HANDSHAKE;
+}
+/* The secure channel is over; what is left is the record of it, which p2p__session_free gives back. */
+static void p2p__session_down(p2p_node *node, p2p__session *session) {
+    if (session->state == P2P__SESSION_DOWN)
+        return;
+    if (session->state < P2P__SESSION_OPEN)
+        node->half_open--;
+    if (session->server && session->state == P2P__SESSION_HANDSHAKE)
+        node->unproven--;
+    session->state = P2P__SESSION_DOWN;
+    p2p__out_drop(node, session);
+    p2p__heap_set(node, P2P__REF_SESSION | p2p__session_index(node, session), 0);
+}
+static void p2p__session_free(p2p_node *node, p2p__session *session) {
+    uint32_t kind;
+    P2P_ASSERT(session->state == P2P__SESSION_DOWN && session->conn == P2P__NIL);
+    p2p__packets_clear(node, session);
+    p2p__out_drop(node, session);
+    for (kind = 0; kind < P2P__KINDS && session->holds_grant; kind++)
+        node->granted -= (uint32_t)session->mine.max_streams[kind];
+    p2p__secure(node)->end(p2p__secure_ctx(node), session->slab);
+    p2p__session_unhash(node, session);
+    p2p__heap_set(node, P2P__REF_SESSION | p2p__session_index(node, session), P2P_NEVER);
+    p2p__pool_give(&node->sessions, session);
+}
+/* The session that gives way to a new one: over, then draining, then (to a proven source) the oldest unproven caller. */
+static bool p2p__session_evict(p2p_node *node, bool unproven_too) {
+    p2p__session *best = NULL;
+    uint32_t i, rank, best_rank = 0;
+    for (i = 0; i < node->sessions.count; i++) {
+        p2p__session *s = p2p__session_at(node, i);
+        if (!p2p__slot_live(s) || s->conn != P2P__NIL)
+            continue;
+        rank = s->state == P2P__SESSION_DOWN ? 4 : s->state == P2P__SESSION_DRAINING ? 3 : s->state == P2P__SESSION_CLOSING && s->close_count ? 2 : 0;
+        if (rank == 0 && unproven_too && s->server && s->state == P2P__SESSION_HANDSHAKE)
+            rank = 1;
+        if (rank > best_rank || (rank && rank == best_rank && s->born_us < best->born_us)) {
+            best = s;
+            best_rank = rank;
+        }
+    }
+    if (!best)
+        return false;
+    if (best_rank == 1)
+        p2p__count(node, P2P_METRIC_half_open_evicted, 1);
+    p2p__session_down(node, best);
+    p2p__session_free(node, best);
+    return true;
+}
+/* How many streams of each kind a new session's HELLO promises: half of what can be given, most of it to requests. */
+static void p2p__session_grant(p2p_node *node, p2p__session *session) {
+    static const uint8_t order[P2P__KINDS] = {P2P__KIND_REQUEST, P2P__KIND_BIDI, P2P__KIND_UNI};
+    uint32_t i, left = node->desc.max.peer_streams_per_conn, more;
+    for (i = 0; i < P2P__KINDS; i++) {
+        more = P2P__MIN((p2p__grantable(node) + 1) / 2, (left + 1) / 2);
+        session->mine.max_streams[order[i]] = more;
+        node->granted += more;
+        left -= more;
+    }
+    session->holds_grant = 1;
+}
+static void p2p__session_offer(p2p_node *node, p2p__session *session) {
+    const p2p_desc *d = &node->desc;
+    p2p__limits *m = &session->mine;
+    m->max_packet = node->packet_max;
+    m->max_data = p2p__conn_window(node);
+    m->stream_theirs = d->bytes.peer_recv;
+    m->stream_ours = d->bytes.stream_recv;
+    m->stream_uni = d->bytes.peer_recv;
+    m->message_max = d->bytes.message_max;
+    m->messages = d->bytes.message_max ? d->bytes.message_recv : 0;
+    m->datagram_max = d->max.datagrams_in ? d->bytes.datagram_max : 0;
+    m->idle_us = d->time.idle_us;
+    p2p__session_grant(node, session);
+}
+static p2p__session *p2p__session_take(p2p_node *node, bool server, const uint8_t id[8], bool evict_unproven) {
+    p2p__session *session;
+    uint16_t *hash;
+    if (node->sessions.used == node->sessions.count && !p2p__session_evict(node, evict_unproven))
+        return NULL;
+    session = (p2p__session *)p2p__pool_take(&node->sessions);
+    session->slab = node->slabs + node->slab_bytes * p2p__session_index(node, session);
+    session->server = server;
+    session->heap = session->conn = session->packet_first = session->packet_last = P2P__NIL;
+    session->out_next = session->out_prev = P2P__NIL;
+    session->deadline_us = session->ack_at_us = session->tick_us = P2P_NEVER;
+    session->born_us = session->heard_us = session->spoke_us = node->now_us;
+    session->alpn = P2P__ANY_ALPN;
+    session->rtt.smoothed_us = P2P__FIRST_RTT_US;
+    session->rtt.variance_us = P2P__FIRST_RTT_US / 2;
+    session->skip_number = 32 + p2p__drbg_fast(&node->drbg) % 256;
+    memcpy(session->id, id, 8);
+    hash = &node->session_hash[p2p__session_hash(node, id, server)];
+    session->hash_next = *hash;
+    *hash = p2p__session_index(node, session);
+    p2p__cc_open(&session->cc, P2P__MIN(P2P__START_DATAGRAM, node->desc.link.mtu));
+    p2p__session_offer(node, session);
+    node->half_open++;
+    if (server)
+        node->unproven++;
+    return session;
+}
+static int p2p__session_begin(p2p_node *node, p2p__session *session, const uint8_t psk[32]) {
+    p2p_secure_params params;
+    int err;
+    memset(&params, 0, sizeof params);
+    params.server = session->server;
+    params.content = node->packet_max;
+    params.timer_us = P2P__FIRST_RTT_US;
+    memcpy(params.psk, psk, 32);
+    params.random.ctx = &node->drbg;
+    params.random.fill = p2p__drbg_fill;
+    err = p2p__secure(node)->begin(p2p__secure_ctx(node), session->slab, node->slab_bytes, &params);
+    p2p_wipe(&params, sizeof params);
+    p2p__count(node, P2P_METRIC_handshakes_started, 1);
+    if (err < 0) {
+        p2p__log(&node->log, P2P__LOG_SECURE_FAILED);
+        p2p__session_down(node, session);
+    }
+    return err;
+}
+
+/* ---- admission */
+static size_t p2p__addr_bytes(const p2p_addr *addr, uint8_t out[19]) {
+    size_t n = addr->family == 4 ? 4 : 16;
+    out[0] = addr->family;
+    memcpy(out + 1, addr->ip, n);
+    out[n + 1] = (uint8_t)(addr->port >> 8);
+    out[n + 2] = (uint8_t)addr->port;
+    return n + 3;
+}
+static bool p2p__addr_equal(const p2p_addr *a, const p2p_addr *b) {
+    return a->family == b->family && a->port == b->port && a->scope == b->scope &&
+           memcmp(a->ip, b->ip, a->family == 4 ? 4 : 16) == 0;
+}
+static bool p2p__addr_same_source(const p2p_addr *a, const p2p_addr *b) {
+    return a->family == b->family && memcmp(a->ip, b->ip, a->family == 4 ? 4 : 8) == 0;
+}
+static int p2p__cookie(p2p_node *node, uint32_t secret, const p2p_addr *from, const uint8_t id[8],
+                       uint8_t out[P2P__COOKIE]) {
+    uint8_t addr[19], mac[32];
+    const void *parts[2];
+    size_t sizes[2];
+    int err;
+    parts[0] = addr, sizes[0] = p2p__addr_bytes(from, addr);
+    parts[1] = id, sizes[1] = 8;
+    err = p2p__hmac(&node->desc.crypto, node->secret[secret], 32, parts, sizes, 2, mac);
+    memcpy(out, mac, P2P__COOKIE);
+    return err;
+}
+/* Secrets live a minute; the one before is still taken, so a cookie lives at least that long. */
+static void p2p__secret_turn(p2p_node *node) {
+    if (node->secret_us && node->now_us - node->secret_us < P2P__COOKIE_LIFE_US)
+        return;
+    if (node->secret_us && node->now_us - node->secret_us < 2u * P2P__COOKIE_LIFE_US)
+        memcpy(node->secret[1], node->secret[0], 32);
+    else if (p2p__drbg_fill(&node->drbg, node->secret[1], 32) < 0)
+        p2p__count(node, P2P_METRIC_random_failed, 1);
+    if (p2p__drbg_fill(&node->drbg, node->secret[0], 32) < 0)
+        p2p__count(node, P2P_METRIC_random_failed, 1);
+    node->secret_us = node->now_us ? node->now_us : 1;
+}
+static bool p2p__cookie_good(p2p_node *node, const p2p_addr *from, const uint8_t id[8], const uint8_t *cookie) {
+    uint8_t want[P2P__COOKIE];
+    uint32_t i;
+    p2p__secret_turn(node);
+    for (i = 0; i < 2; i++)
+        if (p2p__cookie(node, i, from, id, want) >= 0 && p2p__ct_equal(want, cookie, P2P__COOKIE))
+            return true;
+    p2p__count(node, P2P_METRIC_cookie_bad, 1);
+    return false;
+}
+static bool p2p__token_take(p2p_node *node) {
+    uint64_t full = 1000u * (uint64_t)P2P_ADMIT_PER_S, gained = (node->now_us - node->token_us) / 1000 * P2P_ADMIT_PER_S;
+    if (gained) {
+        node->tokens_milli = P2P__MIN(node->tokens_milli + gained, full);
+        node->token_us = node->now_us;
+    }
+    if (node->tokens_milli < 1000)
+        return false;
+    node->tokens_milli -= 1000;
+    return true;
+}
+static void p2p__retry_queue(p2p_node *node, const p2p_addr *from, const uint8_t id[8]) {
+    if (node->retry_count == P2P__RETRIES)
+        return; /* the caller repeats */
+    node->retries[node->retry_count].remote = *from;
+    memcpy(node->retries[node->retry_count++].id, id, 8);
+}
+static uint32_t p2p__source_count(const p2p_node *node, const p2p_addr *from) {
+    uint32_t i, n = 0;
+    for (i = 0; i < node->sessions.count; i++) {
+        const p2p__session *s = p2p__session_at(node, i);
+        n += p2p__slot_live(s) && s->server && p2p__session_shaking(s) && p2p__addr_same_source(&s->remote, from);
+    }
+    return n;
+}
+static bool p2p__gate_silent(p2p_node *node, const p2p_addr *from) {
+    p2p_gate who;
+    if (!node->desc.allow.fn)
+        return true;
+    memset(&who, 0, sizeof who);
+    who.from = from;
+    who.conns = node->conns.used;
+    who.half_open = node->half_open;
+    return node->desc.allow.fn(node->desc.allow.ctx, &who) != 0;
+}
+static uint32_t p2p__drop(p2p_node *node, uint32_t metric) {
+    p2p__count(node, metric, 1);
+    p2p__log(&node->log, P2P__LOG_DATAGRAM_DROPPED);
+    return 0;
+}
+/* A first datagram whose tag is good: a new session, or NULL after it was dropped or answered by RETRY. */
+static p2p__session *p2p__admit(p2p_node *node, const p2p_addr *from, const uint8_t id[8], const uint8_t *cookie) {
+    bool proven = cookie && p2p__cookie_good(node, from, id, cookie);
+    p2p__session *session;
+    if (node->listeners.used == 0 || node->stopping)
+        return (void)p2p__drop(node, P2P_METRIC_drop_no_listener), (p2p__session *)NULL;
+    if (!p2p__gate_silent(node, from))
+        return (void)p2p__drop(node, P2P_METRIC_drop_gate), (p2p__session *)NULL;
+    if (p2p__source_count(node, from) >= P2P__PER_SOURCE)
+        return (void)p2p__drop(node, P2P_METRIC_drop_source_limit), (p2p__session *)NULL;
+    if (proven) {
+        p2p__count(node, P2P_METRIC_retry_accepted, 1);
+    } else if (node->unproven >= P2P__MAX(1u, node->sessions.count / 4) || !p2p__token_take(node)) {
+        p2p__retry_queue(node, from, id);
+        return NULL;
+    }
+    if (node->half_open >= node->desc.max.half_open &&
+        !(proven && node->unproven && p2p__session_evict(node, true)))
+        return (void)p2p__drop(node, P2P_METRIC_drop_half_open_limit), (p2p__session *)NULL;
+    session = p2p__session_take(node, true, id, proven);
+    if (!session)
+        return (void)p2p__drop(node, P2P_METRIC_drop_half_open_limit), (p2p__session *)NULL;
+    session->remote = *from;
+    session->proven = proven;
+    session->alpn_mask = (uint8_t)p2p__alpn_listening(node);
+    return p2p__session_begin(node, session, node->psk) < 0 ? NULL : session;
+}
+
+/* ---- handshake datagrams that arrive */
+static void p2p__session_up(p2p_node *node, p2p__session *session);
+static void p2p__session_failed(p2p_node *node, p2p__session *session);
+
+static void p2p__channel_feed(p2p_node *node, p2p__session *session, uint8_t *records, size_t size) {
+    int rc = p2p__secure(node)->feed(p2p__secure_ctx(node), session->slab, node->now_us, records, size);
+    p2p__out_add(node, session);
+    if (rc < 0) {
+        p2p__count(node, P2P_METRIC_handshakes_failed, 1);
+        if (session->state == P2P__SESSION_HANDSHAKE)
+            p2p__session_failed(node, session);
+        return;
+    }
+    if (rc == 1 && session->state == P2P__SESSION_HANDSHAKE)
+        p2p__session_up(node, session);
+}
+static uint32_t p2p__to_server_input(p2p_node *node, uint8_t *data, size_t size, const p2p_addr *from) {
+    size_t head = P2P__ENVELOPE_HEAD + (data[0] == P2P__TO_SERVER_COOKIE ? P2P__COOKIE : 0u);
+    p2p__session *session = p2p__session_find(node, data + 1, true);
+    if (size <= head)
+        return p2p__drop(node, P2P_METRIC_drop_short);
+    if (session && session->opened_record)
+        return p2p__drop(node, P2P_METRIC_drop_late_envelope);
+    if (session && !p2p__addr_equal(&session->remote, from))
+        return p2p__drop(node, P2P_METRIC_drop_session_in_use);
+    if (!p2p__envelope_tag_good(node, node->tag_key, data, size))
+        return 0;
+    if (!session)
+        session = p2p__admit(node, from, data + 1, head > P2P__ENVELOPE_HEAD ? data + P2P__ENVELOPE_HEAD : NULL);
+    if (!session || session->state >= P2P__SESSION_CLOSING)
+        return 1;
+    session->bytes_in += size;
+    p2p__channel_feed(node, session, data + head, size - head);
+    return 1;
+}
+static uint32_t p2p__retry_input(p2p_node *node, p2p__session *session, const uint8_t *data, size_t size) {
+    if (size != P2P__ENVELOPE_HEAD + P2P__COOKIE || session->state != P2P__SESSION_HANDSHAKE || session->answered ||
+        session->retried >= 3)
+        return p2p__drop(node, P2P_METRIC_drop_late_envelope);
+    session->retried++;
+    session->has_cookie = 1;
+    memcpy(session->cookie, data + P2P__ENVELOPE_HEAD, P2P__COOKIE);
+    p2p__count(node, P2P_METRIC_retry_received, 1);
+    p2p__log(&node->log, P2P__LOG_DIAL_RETRIED);
+    session->flight_to = 0;
+    (void)p2p__secure(node)->resend(p2p__secure_ctx(node), session->slab, node->now_us);
+    p2p__out_add(node, session);
+    return 1;
+}
+static uint32_t p2p__to_client_input(p2p_node *node, uint8_t *data, size_t size, const p2p_addr *from) {
+    p2p__session *session = p2p__session_find(node, data + 1, false);
+    if (!session)
+        return p2p__drop(node, P2P_METRIC_drop_unknown_session);
+    if (size <= P2P__ENVELOPE_HEAD)
+        return p2p__drop(node, P2P_METRIC_drop_short);
+    if (!p2p__envelope_tag_good(node, session->tag_key, data, size))
+        return 0;
+    if (data[0] == P2P__RETRY)
+        return p2p__retry_input(node, session, data, size);
+    if (session->opened_record || session->state >= P2P__SESSION_CLOSING)
+        return p2p__drop(node, P2P_METRIC_drop_late_envelope);
+    if (session->answered && !p2p__addr_equal(&session->remote, from))
+        return p2p__drop(node, P2P_METRIC_drop_address);
+    if (!session->answered) { /* the first valid answer fixes the path */
+        session->answered = 1;
+        session->flight_to = 0;
+        session->remote = *from;
+    }
+    p2p__channel_feed(node, session, data + P2P__ENVELOPE_HEAD, size - P2P__ENVELOPE_HEAD);
+    return 1;
+}
+
+/* ---- datagrams that leave */
+static size_t p2p__datagram_head(const p2p_node *node, uint8_t *out, uint32_t type, const uint8_t id[8]) {
+    size_t prefix = p2p__prefix_bytes(node);
+    if (prefix)
+        out[0] = p2p__secure(node)->prefix;
+    out[prefix] = (uint8_t)type;
+    memcpy(out + prefix + 1, id, 8);
+    return prefix + P2P__DATA_HEAD;
+}
+/* Puts the tag on a finished envelope of size bytes, prefix included. */
+static size_t p2p__envelope_close(const p2p_node *node, const uint8_t key[32], uint8_t *out, size_t size) {
+    size_t prefix = p2p__prefix_bytes(node);
+    if (p2p__envelope_tag(node, key, out + prefix, size - prefix, out + prefix + P2P__DATA_HEAD) < 0)
+        return 0;
+    return size;
+}
+static size_t p2p__retry_output(p2p_node *node, uint8_t *out, size_t room, p2p_addr *remote) {
+    uint32_t at;
+    size_t head;
+    if (node->retry_count == 0 || room < P2P__ENVELOPE_HEAD + P2P__COOKIE + 1u)
+        return 0;
+    at = --node->retry_count;
+    p2p__secret_turn(node);
+    head = p2p__datagram_head(node, out, P2P__RETRY, node->retries[at].id) + 16;
+    *remote = node->retries[at].remote;
+    if (p2p__cookie(node, 0, remote, node->retries[at].id, out + head) < 0)
+        return 0;
+    p2p__count(node, P2P_METRIC_retry_sent, 1);
+    return p2p__envelope_close(node, node->tag_key, out, head + P2P__COOKIE);
+}
+static bool p2p__addr_in_turn(const p2p__conn *conn, uint32_t at) {
+    uint32_t i, least = 255;
+    for (i = 0; i < conn->addr_count; i++)
+        least = P2P__MIN(least, conn->addr_bad[i]);
+    return conn->addr_bad[at] == least;
+}
+/* Where a dial's flight goes next: to every address that lied least, until one has answered. */
+static bool p2p__flight_target(const p2p_node *node, p2p__session *session, p2p_addr *remote, bool *more) {
+    const p2p__conn *conn = p2p__conn_at(node, session->conn);
+    uint32_t at = session->flight_to;
+    *more = false;
+    *remote = session->remote;
+    if (session->server || session->answered || !conn)
+        return session->server || session->answered;
+    while (at < conn->addr_count && !p2p__addr_in_turn(conn, at))
+        at++;
+    if (at >= conn->addr_count) {
+        session->flight_to = 0;
+        return false;
+    }
+    *remote = conn->addrs[at];
+    session->flight_to = (uint8_t)(at + 1);
+    for (at++; at < conn->addr_count; at++)
+        *more = *more || p2p__addr_in_turn(conn, at);
+    return true;
+}
+/* The next handshake datagram of a session: its size, or 0. */
+static size_t p2p__flight_output(p2p_node *node, p2p__session *session, uint8_t *out, size_t room, p2p_addr *remote) {
+    uint32_t type = session->server ? P2P__TO_CLIENT : session->has_cookie ? P2P__TO_SERVER_COOKIE : P2P__TO_SERVER;
+    size_t head = p2p__datagram_head(node, out, type, session->id) + 16;
+    uint8_t target = session->flight_to;
+    bool more;
+    int n;
+    if (type == P2P__TO_SERVER_COOKIE) {
+        memcpy(out + head, session->cookie, P2P__COOKIE);
+        head += P2P__COOKIE;
+    }
+    if (session->opened_record || !p2p__flight_target(node, session, remote, &more))
+        return 0;
+    room = P2P__MIN(room, P2P__ENVELOPE_MAX + p2p__prefix_bytes(node));
+    if (session->server && session->state == P2P__SESSION_HANDSHAKE && !session->proven) {
+        if (session->bytes_out + head + 64 > 3 * session->bytes_in)
+            return (size_t)p2p__drop(node, P2P_METRIC_drop_amplification);
+        room = (size_t)P2P__MIN((uint64_t)room, 3 * session->bytes_in - session->bytes_out);
+    }
+    n = p2p__secure(node)->flight(p2p__secure_ctx(node), session->slab, node->now_us, out + head, room - head, more);
+    if (n <= 0) {
+        session->flight_to = n < 0 ? (uint8_t)0 : target;
+        if (n < 0 && session->state == P2P__SESSION_HANDSHAKE)
+            p2p__session_failed(node, session);
+        return 0;
+    }
+    if (!more)
+        session->flight_to = 0;
+    session->bytes_out += head + (size_t)n;
+    return p2p__envelope_close(node, session->server ? node->tag_key : session->tag_key, out, head + (size_t)n);
+}
+
+/* ==== >>path ====
+ * Where a peer can be reached: addresses of a dial, and which are tried.
+ * Always: an address whose proof failed is tried only when no other is left.
+ * Covered by tests/sim/test_fire.c (a fast liar). */
+static void p2p__path_add(p2p__conn *conn, const p2p_addr *addr) {
+    uint32_t i;
+    if ((addr->family != 4 && addr->family != 6) || addr->port == 0)
+        return;
+    for (i = 0; i < conn->addr_count; i++)
+        if (p2p__addr_equal(&conn->addrs[i], addr))
+            return;
+    if (conn->addr_count < P2P__DIAL_ADDRS)
+        conn->addrs[conn->addr_count++] = *addr;
+}
+static void p2p__path_lied(p2p__conn *conn, const p2p_addr *addr) {
+    uint32_t i;
+    for (i = 0; i < conn->addr_count; i++)
+        if (p2p__addr_equal(&conn->addrs[i], addr) && conn->addr_bad[i] < 250)
+            conn->addr_bad[i]++;
+}
+static void p2p__path_learn(p2p_node *node, p2p__conn *conn, const p2p_ticket *ticket) {
+    uint32_t i, had = conn->addr_count;
+    for (i = 0; i < ticket->addr_count && i < P2P_TICKET_ADDRS; i++)
+        p2p__path_add(conn, &ticket->addrs[i]);
+    if (conn->addr_count > had && conn->state == P2P__CONN_WAITING)
+        p2p__heap_set(node, p2p__conn_index(node, conn), 0);
+}
+
+/* ==== >>session ====
+ * HELLO and AUTH inside the channel: who is there, proved by a signature over the channel's binding.
+ * Always: the server proves itself first; the client's identity leaves only to the key that was dialled; one text is signed a role.
+ * Covered by tests/behaviour/test_connect.c, tests/sim/test_fire.c; docs/model/ has the proof. */
+static p2p_str p2p__alpn(const p2p_node *node, uint32_t index) {
+    p2p_str s;
+    s.data = node->alpn[index];
+    s.size = strlen(node->alpn[index]);
+    return s;
+}
+/* Our HELLO's body: the same bytes whenever it is asked for, since both sides hash it. */
+static size_t p2p__hello_body(const p2p_node *node, const p2p__session *session, uint8_t *out, size_t room) {
+    p2p__hello h;
+    p2p__writer w = p2p__writer_of(out, room);
+    const p2p__limits *m = &session->mine;
+    uint32_t i;
+    memset(&h, 0, sizeof h);
+    h.version_count = 1;
+    h.versions[0] = P2P_WIRE_VERSION;
+    for (i = 0; i < node->alpn_count; i++)
+        if (session->alpn_mask >> i & 1)
+            h.alpn[h.alpn_count++] = p2p__alpn(node, i);
+    h.param[P2P__PARAM_MAX_PACKET] = m->max_packet;
+    h.param[P2P__PARAM_MAX_DATA] = m->max_data;
+    h.param[P2P__PARAM_STREAM_DATA_THEIRS] = m->stream_theirs;
+    h.param[P2P__PARAM_STREAM_DATA_OURS] = m->stream_ours;
+    h.param[P2P__PARAM_STREAM_DATA_UNI] = m->stream_uni;
+    h.param[P2P__PARAM_STREAM_DATA_MESSAGES] = m->messages;
+    for (i = 0; i < P2P__KINDS; i++)
+        h.param[P2P__PARAM_MAX_STREAMS_BIDI + i] = m->max_streams[i];
+    h.param[P2P__PARAM_MESSAGE_MAX] = m->message_max;
+    h.param[P2P__PARAM_DATAGRAM_MAX] = m->datagram_max;
+    h.param[P2P__PARAM_IDLE_US] = m->idle_us;
+    p2p__put_hello(&w, &h);
+    P2P_ASSERT(!w.bad);
+    return room - (size_t)(w.end - w.at);
+}
+#define P2P__HELLO_BYTES 480u /* 8 ALPNs of 33 bytes, versions, and 12 parameters of at most 9 */
+
+/* The text a role signs. */
+static int p2p__auth_text(const p2p_node *node, const p2p__session *session, bool server, const p2p_id *signer,
+                          const p2p_id *peer, uint8_t out[14 + 1 + 32 + 32 + 32 + 32]) {
+    memcpy(out, "p2p.h/auth/v1", 14);
+    out[14] = server;
+    memcpy(out + 15, session->transcript[server ? 0 : 1], 32);
+    memcpy(out + 47, signer->bytes, 32);
+    if (server)
+        memset(out + 79, 0, 32); /* it does not know the caller yet */
+    else
+        memcpy(out + 79, peer->bytes, 32);
+    return p2p__secure(node)->binding(p2p__secure_ctx(node), session->slab, out + 111);
+}
+static int p2p__auth_sign(p2p_node *node, p2p__session *session) {
+    uint8_t text[143], body[P2P__HELLO_BYTES];
+    const void *part = body;
+    size_t size;
+    int err = 0;
+    if (session->signed_auth)
+        return 0;
+    if (session->server) {
+        size = p2p__hello_body(node, session, body, sizeof body);
+        err = p2p__sha256(&node->desc.crypto, &part, &size, 1, session->transcript[0]);
+    }
+    if (err >= 0)
+        err = p2p__auth_text(node, session, session->server != 0, &node->key.id, &session->peer, text);
+    if (err >= 0)
+        err = node->desc.crypto.api->sign(node->desc.crypto.ctx, node->key.seed, text, sizeof text, session->signature);
+    session->signed_auth = err >= 0;
+    return err;
+}
+/* The channel is up: the server proves itself unasked; the client waits for that. */
+static void p2p__session_up(p2p_node *node, p2p__session *session) {
+    uint64_t took = node->now_us - session->born_us;
+    P2P_ASSERT(session->state == P2P__SESSION_HANDSHAKE);
+    p2p__count(node, P2P_METRIC_handshakes_done, 1);
+    if (session->server)
+        node->unproven--;
+    session->state = P2P__SESSION_PROVING;
+    session->handshake_us = took;
+    took = P2P__MAX(session->server ? took : took / 2, 1000u);
+    session->rtt.smoothed_us = P2P__MIN(took, P2P__FIRST_RTT_US * 2);
+    session->rtt.variance_us = session->rtt.smoothed_us / 2;
+    session->proof_by_us = node->now_us + P2P__MAX(1000000u, 3 * session->handshake_us);
+    if (session->server) {
+        session->proof_by_us = node->now_us + P2P__UNPROVEN_LIFE_US * 2;
+        session->control |= P2P__CONTROL_HELLO | P2P__CONTROL_AUTH;
+    }
+    p2p__out_add(node, session);
+}
+
+/* ---- what the peer's HELLO says */
+static void p2p__limits_read(const p2p__hello *h, p2p__limits *t) {
+    uint32_t i;
+    t->max_packet = h->param[P2P__PARAM_MAX_PACKET];
+    t->max_data = h->param[P2P__PARAM_MAX_DATA];
+    t->stream_theirs = h->param[P2P__PARAM_STREAM_DATA_THEIRS];
+    t->stream_ours = h->param[P2P__PARAM_STREAM_DATA_OURS];
+    t->stream_uni = h->param[P2P__PARAM_STREAM_DATA_UNI];
+    t->messages = h->param[P2P__PARAM_STREAM_DATA_MESSAGES];
+    for (i = 0; i < P2P__KINDS; i++)
+        t->max_streams[i] = h->param[P2P__PARAM_MAX_STREAMS_BIDI + i];
+    t->message_max = h->param[P2P__PARAM_MESSAGE_MAX];
+    t->datagram_max = h->param[P2P__PARAM_DATAGRAM_MAX];
+    t->idle_us = h->param[P2P__PARAM_IDLE_US];
+}
+/* Both offers give one outcome: the highest common version, the first ALPN of the client's list that the server has. */
+static void p2p__hello_agree(const p2p_node *node, p2p__session *session, const p2p__hello *h) {
+    uint32_t i, j;
+    session->refusal = P2P__CODE_NO_VERSION;
+    for (i = 0; i < h->version_count; i++)
+        if (h->versions[i] == P2P_WIRE_VERSION)
+            session->refusal = P2P__CODE_NO_ALPN;
+    if (session->refusal == P2P__CODE_NO_VERSION)
+        return;
+    for (i = 0; i < (session->server ? h->alpn_count : node->alpn_count) && session->refusal; i++)
+        for (j = 0; j < (session->server ? node->alpn_count : h->alpn_count) && session->refusal; j++) {
+            uint32_t own = session->server ? j : i, theirs = session->server ? i : j;
+            if (session->alpn_mask >> own & 1 && p2p_str_equal(h->alpn[theirs], node->alpn[own])) {
+                session->alpn = (uint8_t)own;
+                session->refusal = 0;
+            }
+        }
+}
+/* false: the session is to be closed. */
+static bool p2p__hello_input(p2p_node *node, p2p__session *session, p2p_span body) {
+    uint8_t own[P2P__HELLO_BYTES], hash[32];
+    const void *parts[2];
+    size_t sizes[2];
+    p2p__hello h;
+    parts[0] = body.data, sizes[0] = body.size;
+    if (p2p__sha256(&node->desc.crypto, parts, sizes, 1, hash) < 0)
+        return false;
+    if (session->peer_hello)
+        return p2p__ct_equal(hash, session->hello_hash, 32);
+    if (p2p__hello_get(body, &h) < 0 || h.param[P2P__PARAM_MAX_PACKET] < 512) {
+        p2p__count(node, P2P_METRIC_hello_bad, 1);
+        return false;
+    }
+    memcpy(session->hello_hash, hash, 32);
+    if (!session->server)
+        memcpy(session->transcript[0], hash, 32);
+    parts[session->server ? 0 : 1] = body.data;
+    sizes[session->server ? 0 : 1] = body.size;
+    parts[session->server ? 1 : 0] = own;
+    sizes[session->server ? 1 : 0] = p2p__hello_body(node, session, own, sizeof own);
+    if (p2p__sha256(&node->desc.crypto, parts, sizes, 2, session->transcript[1]) < 0)
+        return false;
+    p2p__limits_read(&h, &session->theirs);
+    p2p__hello_agree(node, session, &h);
+    session->peer_hello = 1;
+    return true;
+}
+static bool p2p__auth_good(p2p_node *node, p2p__session *session, const uint8_t *bytes) {
+    uint8_t text[143];
+    p2p_id id;
+    memcpy(id.bytes, bytes, 32);
+    if (!session->peer_hello || p2p__id_check(&id) < 0 || p2p_id_equal(&id, &node->key.id))
+        return false;
+    if (!session->server && !p2p_id_equal(&id, &session->peer))
+        return false;
+    if (p2p__auth_text(node, session, !session->server, &id, &node->key.id, text) < 0)
+        return false;
+    if (node->desc.crypto.api->verify(node->desc.crypto.ctx, &id, text, sizeof text, bytes + 32) < 0)
+        return false;
+    session->peer = id;
+    return true;
+}
+
+/* ==== >>conn ====
+ * What the application holds: dials, accepted peers, their end; and the packets that carry all of it.
+ * Always: states move along p2p__conn_moves only; DISCONNECTED is told once, after CLOSED of the streams it ended.
+ * Covered by tests/behaviour/test_connect.c, test_close.c. */
+static const uint8_t p2p__conn_moves[5] = {
+    /* WAITING  */ 1 << P2P__CONN_DIALLING | 1 << P2P__CONN_OPEN | 1 << P2P__CONN_DOWN,
+    /* DIALLING */ 1 << P2P__CONN_WAITING | 1 << P2P__CONN_OPEN | 1 << P2P__CONN_DOWN,
+    /* OPEN     */ 1 << P2P__CONN_FLUSHING | 1 << P2P__CONN_DOWN,
+    /* FLUSHING */ 1 << P2P__CONN_DOWN,
+    /* DOWN     */ 0};
+static void p2p__conn_go(p2p__conn *conn, uint32_t state) {
+    P2P_ASSERT(p2p__conn_moves[conn->state] >> state & 1);
+    conn->state = (uint8_t)state;
+}
+static p2p__conn *p2p__conn_get(const p2p_node *node, p2p_conn handle) {
+    p2p__conn *conn = (p2p__conn *)p2p__pool_get(&node->conns, handle.id);
+    return conn && !conn->given ? conn : NULL;
+}
+static p2p_conn p2p__conn_handle(const p2p_node *node, const p2p__conn *conn) {
+    p2p_conn handle;
+    handle.id = p2p__pool_id(&node->conns, conn);
+    return handle;
+}
+/* Deadlines set from outside a driving call count from the next one: see p2p__clock. */
+static uint64_t p2p__from_now(p2p_node *node, p2p__conn *conn, uint64_t us) {
+    node->fresh = node->ticks;
+    conn->ticks = node->ticks;
+    return p2p__time_add(node->now_us, us);
+}
+static void p2p__conn_schedule(p2p_node *node, p2p__conn *conn) {
+    uint64_t us = conn->router_us;
+    if (conn->state <= P2P__CONN_DIALLING)
+        us = P2P__MIN(us, conn->connect_by_us);
+    if (conn->state == P2P__CONN_WAITING && conn->addr_count)
+        us = P2P__MIN(us, conn->retry_us);
+    if (conn->state == P2P__CONN_FLUSHING)
+        us = P2P__MIN(us, conn->flush_by_us);
+    if (conn->state == P2P__CONN_DOWN)
+        us = P2P_NEVER;
+    p2p__heap_set(node, p2p__conn_index(node, conn), us);
+}
+static p2p__conn *p2p__conn_make(p2p_node *node, const p2p_id *peer) {
+    p2p__conn *conn = (p2p__conn *)p2p__pool_take(&node->conns);
+    p2p__stream *s;
+    uint32_t i;
+    if (!conn)
+        return NULL;
+    conn->session = conn->heap = conn->accept_next = conn->stream_first = conn->listener = P2P__NIL;
+    conn->stream_accept_first = conn->stream_accept_last = conn->messages = P2P__NIL;
+    conn->datagram_first = conn->datagram_last = conn->datagram_out_first = conn->datagram_out_last = P2P__NIL;
+    for (i = 0; i < P2P__PRIORITIES; i++)
+        conn->send_first[i] = P2P__NIL;
+    conn->deadline_us = conn->router_us = conn->connect_by_us = conn->flush_by_us = conn->retry_us = P2P_NEVER;
+    conn->message_size = P2P_NEVER;
+    conn->peer = *peer;
+    conn->holders = 1;
+    conn->alpn = P2P__ANY_ALPN;
+    if (node->desc.bytes.message_max == 0)
+        return conn;
+    i = p2p__conn_index(node, conn);
+    s = &node->streams[i];
+    memset(s, 0, sizeof *s);
+    s->local = 1;
+    s->priority = 1;
+    s->send.room = node->desc.bytes.message_send;
+    s->recv.room = node->desc.bytes.message_recv;
+    s->send.ring = node->rings[0] + (size_t)i * (s->send.room + s->recv.room);
+    s->recv.ring = s->send.ring + s->send.room;
+    p2p__stream_begin(node, s, conn, P2P__KIND_MESSAGES, 0);
+    s->announced = 1;
+    conn->messages = (uint16_t)i;
+    return conn;
+}
+/* DISCONNECTED was given and the last stream read: the place is free. */
+static void p2p__conn_free(p2p_node *node, p2p__conn *conn) {
+    uint32_t ref = p2p__conn_index(node, conn);
+    p2p__stream *s = p2p__messages(node, conn);
+    P2P_ASSERT(conn->state == P2P__CONN_DOWN && conn->session == P2P__NIL);
+    if (s) {
+        p2p__chunks_abandon(node, s);
+        p2p__chunks_orphan(node, s);
+        p2p__ready_clear(node, p2p__stream_ref(node, s), 0xffff);
+        p2p__stream_unlink(node, s);
+        conn->messages = P2P__NIL;
+    }
+    P2P_ASSERT(conn->stream_first == P2P__NIL);
+    p2p__datagrams_clear(node, conn);
+    p2p__ready_clear(node, ref, 0xffff);
+    p2p__heap_set(node, ref, P2P_NEVER);
+    p2p__pool_give(&node->conns, conn);
+}
+static bool p2p__conn_spent(const p2p_node *node, const p2p__conn *conn) {
+    return conn->given && (conn->stream_first == P2P__NIL ||
+                           (conn->stream_first == conn->messages && node->streams[conn->messages].conn_next == P2P__NIL));
+}
+
+/* ---- attaching a connection to a session, and taking it off */
+static void p2p__conn_attach(p2p_node *node, p2p__conn *conn, p2p__session *session) {
+    const p2p__limits *theirs = &session->theirs;
+    uint32_t kind;
+    uint16_t at;
+    P2P_ASSERT(!conn->attached && session->peer_proved && session->holds_grant);
+    conn->session = p2p__session_index(node, session);
+    session->conn = p2p__conn_index(node, conn);
+    conn->attached = 1;
+    conn->alpn = session->alpn;
+    session->holds_grant = 0;
+    conn->send_limit = theirs->max_data;
+    conn->recv_limit = session->mine.max_data;
+    for (kind = 0; kind < P2P__KINDS; kind++) {
+        conn->taken_limit[kind] = session->mine.max_streams[kind];
+        conn->made_limit[kind] = theirs->max_streams[kind];
+    }
+    for (at = conn->stream_first; at != P2P__NIL; at = node->streams[at].conn_next) {
+        p2p__stream_limits(&node->streams[at], theirs);
+        p2p__send_list(node, &node->streams[at]);
+    }
+}
+/* The session is gone or given up; nothing the peer has confirmed may be lost by it, so only a dial, or an end, does this. */
+static void p2p__conn_detach(p2p_node *node, p2p__conn *conn) {
+    p2p__session *session = p2p__session_at(node, conn->session);
+    uint16_t at;
+    if (!session)
+        return;
+    p2p__packets_clear(node, session);
+    session->conn = P2P__NIL;
+    conn->session = P2P__NIL;
+    if (!conn->attached)
+        return;
+    conn->attached = 0;
+    node->granted -= (uint32_t)p2p__conn_promised(conn);
+    memset(conn->taken_limit, 0, sizeof conn->taken_limit);
+    memcpy(conn->taken_limit, conn->taken, sizeof conn->taken_limit);
+    memset(conn->made_limit, 0, sizeof conn->made_limit);
+    conn->send_limit = conn->send_total;
+    if (conn->state >= P2P__CONN_OPEN)
+        return;
+    conn->send_total = conn->send_limit = 0;
+    for (at = conn->stream_first; at != P2P__NIL; at = node->streams[at].conn_next)
+        p2p__send_rewind(node, &node->streams[at]);
+}
+
+/* ---- the end */
+
+/* A stream whose connection is lost: what had arrived whole stays readable; for the rest, CLOSED. */
+static void p2p__stream_lost(p2p_node *node, p2p__stream *s) {
+    bool unfinished = s->send.state == P2P__SEND_OPEN || s->send.state == P2P__SEND_FINISHING || s->recv.state == P2P__RECV_OPEN;
+    p2p__chunks_abandon(node, s);
+    s->send.want_reset = s->recv.want_stop = s->recv.want_max = 0;
+    if (s->send.state != P2P__SEND_NONE)
+        s->send.state = P2P__SEND_DONE;
+    if (unfinished && s->err == 0)
+        s->err = P2P_ERR_CLOSED;
+    if (s->recv.state == P2P__RECV_OPEN)
+        p2p__recv_drop(node, s, P2P__RECV_DONE);
+    p2p__ready_clear(node, p2p__stream_ref(node, s), P2P__EV_WRITABLE);
+    p2p__send_unlist(node, s);
+    p2p__recv_ended(node, s);
+    p2p__stream_settle(node, s);
+}
+static void p2p__accept_unlink(p2p_node *node, p2p__conn *conn) {
+    p2p__listener *l = conn->listener == P2P__NIL ? NULL : (p2p__listener *)p2p__pool_at(&node->listeners, conn->listener);
+    uint16_t index = p2p__conn_index(node, conn), last = P2P__NIL, *at;
+    if (!conn->accepting || !l)
+        return;
+    for (at = &l->accept_first; *at != P2P__NIL && *at != index; at = &p2p__conn_at(node, *at)->accept_next)
+        last = *at;
+    *at = conn->accept_next;
+    if (l->accept_last == index)
+        l->accept_last = last;
+    l->waiting--;
+    conn->accepting = 0;
+}
+static void p2p__conn_down(p2p_node *node, p2p__conn *conn, int err, uint32_t code, p2p_str reason) {
+    uint16_t at, next;
+    if (conn->state == P2P__CONN_DOWN)
+        return;
+    if (conn->state == P2P__CONN_WAITING)
+        node->waiting_dials--;
+    p2p__conn_go(conn, P2P__CONN_DOWN);
+    p2p__conn_detach(node, conn);
+    p2p__query_cancel_conn(node, p2p__pool_id(&node->conns, conn));
+    conn->err = err;
+    conn->code = code;
+    conn->reason_size = (uint8_t)P2P__MIN(reason.size, (size_t)P2P__REASON_BYTES);
+    if (conn->reason_size)
+        memcpy(conn->reason, reason.data, conn->reason_size);
+    p2p__accept_unlink(node, conn);
+    for (at = conn->stream_first; at != P2P__NIL; at = next) {
+        next = node->streams[at].conn_next;
+        if (at != conn->messages)
+            p2p__stream_lost(node, &node->streams[at]);
+    }
+    if (conn->sent_pending) {
+        p2p__stream *s = p2p__messages(node, conn);
+        conn->sent_err = s->send.acked >= conn->sent_at ? P2P_OK : P2P_ERR_CLOSED;
+        s->send.lent = NULL;
+        p2p__raise_conn(node, conn, P2P__EV_SENT);
+    }
+    p2p__ready_clear(node, p2p__conn_index(node, conn), P2P__EV_WRITABLE | (conn->told ? 0u : P2P__EV_CONNECTED));
+    p2p__raise_conn(node, conn, P2P__EV_DISCONNECTED);
+    p2p__conn_schedule(node, conn);
+    p2p__log(&node->log, P2P__LOG_DISCONNECTED);
+}
+static p2p_str p2p__no_words(void) {
+    p2p_str s = {NULL, 0};
+    return s;
+}
+/* Leaves the session to say CLOSE for three probe timeouts; its connection is off it. */
+static void p2p__session_close(p2p_node *node, p2p__session *session, uint32_t origin, uint32_t code, p2p_str reason) {
+    p2p__conn *conn = p2p__conn_at(node, session->conn);
+    if (session->state >= P2P__SESSION_CLOSING)
+        return;
+    if (conn)
+        p2p__conn_detach(node, conn);
+    if (session->state == P2P__SESSION_HANDSHAKE) { /* nothing can be said yet */
+        p2p__session_down(node, session);
+        return;
+    }
+    if (session->state < P2P__SESSION_OPEN)
+        node->half_open--;
+    p2p__packets_clear(node, session);
+    session->state = P2P__SESSION_CLOSING;
+    session->close_origin = (uint8_t)origin;
+    session->close_code = code;
+    session->close_reason_size = (uint8_t)P2P__MIN(reason.size, (size_t)P2P__REASON_BYTES);
+    if (session->close_reason_size)
+        memcpy(session->close_reason, reason.data, session->close_reason_size);
+    session->want_close = 1;
+    session->tick_us = node->now_us + 3 * p2p__pto_base_us(session);
+    p2p__out_add(node, session);
+    p2p__heap_set(node, P2P__REF_SESSION | p2p__session_index(node, session), session->tick_us);
+}
+static void p2p__session_drain(p2p_node *node, p2p__session *session) {
+    if (session->state < P2P__SESSION_OPEN)
+        node->half_open--;
+    p2p__packets_clear(node, session);
+    session->state = P2P__SESSION_DRAINING;
+    session->tick_us = node->now_us + 3 * p2p__pto_base_us(session);
+    p2p__out_drop(node, session);
+}
+static void p2p__conn_end(p2p_node *node, p2p__conn *conn, uint32_t origin, uint32_t code, p2p_str reason, int err) {
+    p2p__session *session = p2p__session_at(node, conn->session);
+    p2p__conn_detach(node, conn);
+    if (session)
+        p2p__session_close(node, session, origin, code, reason);
+    p2p__conn_down(node, conn, err, code, reason);
+}
+/* The peer broke the protocol, or a limit of ours. */
+static void p2p__conn_fault(p2p_node *node, p2p__conn *conn, uint32_t code, const char *reason) {
+    p2p_str words = p2p_str_of(reason);
+    p2p__log(&node->log, P2P__LOG_PROTOCOL_BROKEN);
+    if (conn->state < P2P__CONN_DOWN)
+        p2p__conn_end(node, conn, 0, code, words, P2P_ERR_PROTOCOL);
+}
+static void p2p__session_failed(p2p_node *node, p2p__session *session);
+static void p2p__session_fault(p2p_node *node, p2p__session *session, uint32_t code, const char *reason) {
+    p2p__conn *conn = p2p__conn_at(node, session->conn);
+    p2p__count(node, P2P_METRIC_frames_bad, 1);
+    if (conn && conn->attached && conn->state >= P2P__CONN_OPEN)
+        p2p__conn_fault(node, conn, code, reason);
+    else if (conn)
+        p2p__session_failed(node, session);
+    else
+        p2p__session_close(node, session, 0, code, p2p_str_of(reason));
+}
+
+/* ---- dialling */
+
+/* An attempt is over without a connection: the dial goes on with a new one, until its deadline. */
+static void p2p__session_failed(p2p_node *node, p2p__session *session) {
+    p2p__conn *conn = p2p__conn_at(node, session->conn);
+    if (conn) {
+        uint64_t wait_us = 25000u << P2P__MIN(conn->attempts, 5u);
+        p2p__conn_detach(node, conn);
+        conn->retry_us = node->now_us + wait_us / 2 + p2p__drbg_fast(&node->drbg) % wait_us;
+        p2p__conn_go(conn, P2P__CONN_WAITING);
+        node->waiting_dials++;
+        p2p__count(node, P2P_METRIC_restarts, 1);
+        p2p__conn_schedule(node, conn);
+    }
+    if (session->state >= P2P__SESSION_PROVING && session->state < P2P__SESSION_CLOSING)
+        p2p__session_close(node, session, 0, P2P__CODE_BAD_PROOF, p2p__no_words());
+    else if (session->state == P2P__SESSION_HANDSHAKE)
+        p2p__session_down(node, session);
+}
+/* Begins an attempt, if there is an address and a place for it. */
+static void p2p__dial(p2p_node *node, p2p__conn *conn) {
+    p2p__session *session;
+    uint8_t id[8], psk[32];
+    P2P_ASSERT(conn->state == P2P__CONN_WAITING);
+    conn->retry_us = P2P_NEVER;
+    if (conn->addr_count == 0)
+        return;
+    conn->retry_us = node->now_us + 20000;
+    if (node->half_open >= node->desc.max.half_open && !(node->unproven && p2p__session_evict(node, true)))
+        return;
+    if (p2p__drbg_fill(&node->drbg, id, sizeof id) < 0 || p2p__session_find(node, id, false))
+        return;
+    session = p2p__session_take(node, false, id, true);
+    if (!session)
+        return;
+    session->peer = conn->peer;
+    session->alpn_mask = (uint8_t)(conn->alpn == P2P__ANY_ALPN ? (1u << node->alpn_count) - 1u : 1u << conn->alpn);
+    if (p2p__envelope_keys(node, &conn->peer, psk, session->tag_key) < 0 || p2p__session_begin(node, session, psk) < 0) {
+        p2p__session_down(node, session);
+        p2p_wipe(psk, sizeof psk);
+        return;
+    }
+    p2p_wipe(psk, sizeof psk);
+    conn->attempts++;
+    conn->session = p2p__session_index(node, session);
+    session->conn = p2p__conn_index(node, conn);
+    p2p__conn_go(conn, P2P__CONN_DIALLING);
+    node->waiting_dials--;
+    p2p__log(&node->log, P2P__LOG_DIALLING);
+    p2p__out_add(node, session);
+}
+static void p2p__conn_expired(p2p_node *node, p2p__conn *conn) {
+    p2p__session *session = p2p__session_at(node, conn->session);
+    int err = conn->wrong_proof ? P2P_ERR_AUTH : conn->err ? conn->err : P2P_ERR_TIMEOUT;
+    p2p__conn_detach(node, conn);
+    if (session)
+        p2p__session_close(node, session, 0, P2P__CODE_NONE, p2p__no_words());
+    p2p__log(&node->log, P2P__LOG_DIAL_TIMEOUT);
+    p2p__conn_down(node, conn, err, 0, p2p__no_words());
+}
+static void p2p__conn_opened(p2p_node *node, p2p__conn *conn) {
+    if (conn->state == P2P__CONN_WAITING)
+        node->waiting_dials--;
+    if (conn->state != P2P__CONN_OPEN)
+        p2p__conn_go(conn, P2P__CONN_OPEN);
+    conn->opened_us = node->now_us;
+    p2p__raise_conn(node, conn, P2P__EV_CONNECTED);
+    p2p__log(&node->log, P2P__LOG_CONNECTED);
+    p2p__conn_schedule(node, conn);
+    if (conn->message_largest > p2p__session_at(node, conn->session)->theirs.message_max)
+        p2p__conn_end(node, conn, 0, P2P__CODE_NONE, p2p_str_of("a queued message is more than the peer takes"), P2P_ERR_TOO_LARGE);
+}
+static void p2p__session_opened(p2p_node *node, p2p__session *session) {
+    P2P_ASSERT(session->state == P2P__SESSION_PROVING || session->state == P2P__SESSION_WAITING);
+    node->half_open--;
+    session->state = P2P__SESSION_OPEN;
+    session->waits = P2P__WAIT_NONE;
+    session->heard_us = session->spoke_us = node->now_us;
+    p2p__out_add(node, session);
+}
+
+/* ---- callers who proved themselves */
+static uint32_t p2p__conns_with(const p2p_node *node, const p2p_id *peer) {
+    uint32_t i, n = 0;
+    for (i = 0; i < node->conns.count; i++) {
+        const p2p__conn *conn = p2p__conn_at(node, i);
+        n += p2p__slot_live(conn) && conn->state < P2P__CONN_DOWN && p2p_id_equal(&conn->peer, peer);
+    }
+    return n;
+}
+/* Older connections with the same peer must answer a PING: it may have lost its memory. */
+static void p2p__conns_test(p2p_node *node, const p2p_id *peer, const p2p__session *but) {
+    uint32_t i;
+    for (i = 0; i < node->sessions.count; i++) {
+        p2p__session *s = p2p__session_at(node, i);
+        if (!p2p__slot_live(s) || s == but || s->state != P2P__SESSION_OPEN || s->tested || !p2p_id_equal(&s->peer, peer))
+            continue;
+        s->tested = 1;
+        s->test_by_us = node->now_us + P2P__MAX(1000000u, 3 * p2p__pto_base_us(s));
+        s->control |= P2P__CONTROL_PING;
+        p2p__out_add(node, s);
+    }
+}
+static void p2p__refuse(p2p_node *node, p2p__session *session, uint32_t code) {
+    static const struct {
+        uint8_t code;
+        const char *text;
+    } words[] = {{P2P__CODE_REFUSED, "refused"}, {P2P__CODE_LIMIT, "no place for another connection"},
+                 {P2P__CODE_NO_VERSION, "no common wire version"}, {P2P__CODE_NO_ALPN, "no common ALPN"}};
+    p2p_str reason = p2p__no_words();
+    uint32_t i;
+    for (i = 0; i < sizeof words / sizeof words[0]; i++)
+        if (words[i].code == code)
+            reason = p2p_str_of(words[i].text);
+    p2p__count(node, code == P2P__CODE_NO_VERSION ? P2P_METRIC_hello_no_version : code == P2P__CODE_NO_ALPN ? P2P_METRIC_hello_no_alpn : P2P_METRIC_auth_refused, 1);
+    p2p__log(&node->log, P2P__LOG_REFUSED);
+    p2p__session_close(node, session, 0, code, reason);
+}
+static p2p__listener *p2p__listener_for(const p2p_node *node, uint32_t alpn) {
+    p2p__listener *any = NULL;
+    uint32_t i;
+    for (i = 0; i < node->listeners.count; i++) {
+        p2p__listener *l = (p2p__listener *)p2p__pool_at(&node->listeners, i);
+        if (p2p__slot_live(l) && !l->any && l->alpn == alpn)
+            return l;
+        if (p2p__slot_live(l) && l->any)
+            any = l;
+    }
+    return any;
+}
+static bool p2p__gate_proved(p2p_node *node, const p2p__session *session) {
+    p2p_gate who;
+    if (!node->desc.allow.fn)
+        return node->desc.allow_anyone != 0;
+    memset(&who, 0, sizeof who);
+    who.from = &session->remote;
+    who.id = &session->peer;
+    who.alpn = p2p__alpn(node, session->alpn);
+    who.conns = node->conns.used;
+    who.half_open = node->half_open;
+    return node->desc.allow.fn(node->desc.allow.ctx, &who) != 0;
+}
+/* A dial of ours to the same peer for the same ALPN: both ends dial at once. */
+static p2p__conn *p2p__dial_to(const p2p_node *node, const p2p__session *session) {
+    uint32_t i;
+    for (i = 0; i < node->conns.count; i++) {
+        p2p__conn *conn = p2p__conn_at(node, i);
+        if (p2p__slot_live(conn) && conn->state <= P2P__CONN_DIALLING && p2p_id_equal(&conn->peer, &session->peer) &&
+            (conn->alpn == session->alpn || conn->alpn == P2P__ANY_ALPN))
+            return conn;
+    }
+    return NULL;
+}
+/* The application's handle moves to a session the peer began. */
+static void p2p__conn_adopt(p2p_node *node, p2p__conn *conn, p2p__session *session) {
+    p2p__session *old = p2p__session_at(node, conn->session);
+    p2p__conn_detach(node, conn);
+    if (old) {
+        p2p__count(node, P2P_METRIC_duplicates_closed, 1);
+        p2p__session_close(node, old, 0, P2P__CODE_DUPLICATE, p2p__no_words());
+    }
+    p2p__session_opened(node, session);
+    p2p__conn_attach(node, conn, session);
+    if (!session->done_sent)
+        session->control |= P2P__CONTROL_DONE;
+    session->done_sent = 1;
+    p2p__conn_opened(node, conn);
+}
+static void p2p__accept(p2p_node *node, p2p__session *session, p2p__listener *l) {
+    p2p__conn *conn = p2p__conn_make(node, &session->peer);
+    uint16_t index;
+    if (!conn) {
+        p2p__refuse(node, session, P2P__CODE_LIMIT);
+        return;
+    }
+    index = p2p__conn_index(node, conn);
+    conn->incoming = 1;
+    conn->listener = (uint16_t)p2p__pool_index(&node->listeners, l);
+    conn->user = l->user;
+    conn->state = P2P__CONN_OPEN;
+    p2p__session_opened(node, session);
+    p2p__conn_attach(node, conn, session);
+    session->control |= P2P__CONTROL_DONE;
+    session->done_sent = 1;
+    conn->accepting = 1;
+    if (l->accept_last == P2P__NIL)
+        l->accept_first = index;
+    else
+        p2p__conn_at(node, l->accept_last)->accept_next = index;
+    l->accept_last = index;
+    l->waiting++;
+    p2p__count(node, P2P_METRIC_conns_accepted, 1);
+    p2p__conns_test(node, &session->peer, session);
+    p2p__conn_opened(node, conn);
+}
+static void p2p__session_wait(p2p__session *session, uint32_t why, uint64_t until_us) {
+    session->state = P2P__SESSION_WAITING;
+    session->waits = (uint8_t)why;
+    session->collapse_us = until_us;
+}
+/* A caller's proof is good: let it in, refuse it, or join it with a dial of ours. */
+static void p2p__admitted(p2p_node *node, p2p__session *session, bool last_try) {
+    p2p__listener *l = session->refusal ? NULL : p2p__listener_for(node, session->alpn);
+    p2p__conn *dial;
+    if (session->refusal || !l || node->stopping) {
+        p2p__refuse(node, session, session->refusal ? session->refusal : P2P__CODE_NO_ALPN);
+        return;
+    }
+    if (!p2p__gate_proved(node, session)) {
+        p2p__refuse(node, session, P2P__CODE_REFUSED);
+        return;
+    }
+    dial = p2p__dial_to(node, session);
+    if (dial && memcmp(node->key.id.bytes, session->peer.bytes, 32) < 0) {
+        p2p__session_wait(session, P2P__WAIT_DIAL, node->now_us + P2P__COLLAPSE_US);
+    } else if (dial) {
+        p2p__session_wait(session, P2P__WAIT_DONE_ACKED, P2P_NEVER);
+        session->control |= P2P__CONTROL_DONE;
+        session->done_sent = 1;
+    } else if (p2p__conns_with(node, &session->peer) >= node->desc.max.conns_per_peer ||
+               node->conns.used == node->conns.count || (l->backlog && l->waiting >= l->backlog)) {
+        if (last_try || p2p__conns_with(node, &session->peer) == 0) {
+            p2p__refuse(node, session, P2P__CODE_LIMIT);
+            return;
+        }
+        p2p__conns_test(node, &session->peer, session);
+        p2p__session_wait(session, P2P__WAIT_PLACE, node->now_us + 1500000u);
+    } else {
+        p2p__accept(node, session, l);
+    }
+}
+/* A session that waited for our own dial: that failed, or took too long, or the connection is open now. */
+static void p2p__wait_over(p2p_node *node, p2p__session *session) {
+    p2p__conn *dial = p2p__dial_to(node, session);
+    p2p__listener *l = p2p__listener_for(node, session->alpn);
+    if (session->waits == P2P__WAIT_PLACE || (!dial && l)) {
+        uint32_t was = session->waits;
+        session->state = P2P__SESSION_PROVING;
+        session->waits = P2P__WAIT_NONE;
+        if (was == P2P__WAIT_DONE_ACKED)
+            p2p__accept(node, session, l);
+        else
+            p2p__admitted(node, session, true);
+    } else if (dial) {
+        p2p__conn_adopt(node, dial, session);
+    } else {
+        p2p__refuse(node, session, P2P__CODE_REFUSED);
+    }
+}
+/* Our dial got DONE: sessions the same peer began are duplicates. */
+static void p2p__collapse(p2p_node *node, const p2p__session *winner) {
+    uint32_t i;
+    for (i = 0; i < node->sessions.count; i++) {
+        p2p__session *s = p2p__session_at(node, i);
+        if (!p2p__slot_live(s) || s == winner || s->state != P2P__SESSION_WAITING || s->waits != P2P__WAIT_DIAL ||
+            s->alpn != winner->alpn || !p2p_id_equal(&s->peer, &winner->peer))
+            continue;
+        p2p__count(node, P2P_METRIC_duplicates_closed, 1);
+        p2p__session_close(node, s, 0, P2P__CODE_DUPLICATE, p2p__no_words());
+    }
+}
+
+/* ---- frames that arrive */
+static void p2p__auth_input(p2p_node *node, p2p__session *session, const p2p__frame *f) {
+    p2p__conn *conn = p2p__conn_at(node, session->conn);
+    if (session->peer_proved)
+        return;
+    if (!p2p__auth_good(node, session, f->bytes)) {
+        p2p__count(node, P2P_METRIC_auth_failed, 1);
+        p2p__log(&node->log, P2P__LOG_AUTH_FAILED);
+        if (conn) {
+            conn->wrong_proof = 1;
+            p2p__path_lied(conn, &session->remote);
+            p2p__session_failed(node, session);
+        } else {
+            p2p__session_close(node, session, 0, P2P__CODE_BAD_PROOF, p2p__no_words());
+        }
+        return;
+    }
+    session->peer_proved = 1;
+    if (session->server) {
+        p2p__admitted(node, session, false);
+        return;
+    }
+    if (session->refusal || !conn) {
+        uint32_t code = session->refusal;
+        if (conn)
+            p2p__conn_end(node, conn, 0, code, p2p_str_of(code == P2P__CODE_NO_ALPN ? "no common ALPN" : "no common wire version"), P2P_ERR_REFUSED);
+        return;
+    }
+    session->control |= P2P__CONTROL_HELLO | P2P__CONTROL_AUTH;
+    p2p__conn_attach(node, conn, session);
+}
+static void p2p__done_input(p2p_node *node, p2p__session *session) {
+    p2p__conn *conn = p2p__conn_at(node, session->conn);
+    if (session->server) {
+        p2p__session_fault(node, session, P2P__CODE_PROTOCOL, "DONE from a client");
+        return;
+    }
+    if (session->state != P2P__SESSION_PROVING || !session->peer_proved)
+        return; /* DONE of who has not proved itself says nothing */
+    if (!conn) { /* given up for another session meanwhile */
+        p2p__session_close(node, session, 0, P2P__CODE_DUPLICATE, p2p__no_words());
+        return;
+    }
+    p2p__session_opened(node, session);
+    p2p__conn_opened(node, conn);
+    p2p__collapse(node, session);
+}
+static int p2p__close_err(const p2p__frame *f, const p2p__conn *conn) {
+    if (f->origin == 0 && f->code == P2P__CODE_REFUSED)
+        return P2P_ERR_REFUSED;
+    if (f->origin == 0 && (f->code == P2P__CODE_LIMIT || f->code == P2P__CODE_NO_ALPN || f->code == P2P__CODE_NO_VERSION))
+        return P2P_ERR_REFUSED;
+    if (f->origin == 0 && (f->code == P2P__CODE_PROTOCOL || f->code == P2P__CODE_FLOW_CONTROL || f->code == P2P__CODE_STREAM_LIMIT || f->code == P2P__CODE_FRAME_ENCODING))
+        return P2P_ERR_PROTOCOL;
+    return conn->state == P2P__CONN_FLUSHING ? P2P_OK : P2P_ERR_CLOSED;
+}
+static void p2p__close_input(p2p_node *node, p2p__session *session, const p2p__frame *f) {
+    p2p__conn *conn = p2p__conn_at(node, session->conn);
+    bool proved = session->peer_proved;
+    p2p_str reason;
+    reason.data = (const char *)f->data.data;
+    reason.size = f->data.size;
+    if (conn && (!proved || (f->origin == 0 && f->code == P2P__CODE_DUPLICATE))) {
+        p2p__conn *dial = conn;
+        p2p__conn_detach(node, dial); /* an unproved CLOSE is only a failed attempt */
+        p2p__session_drain(node, session);
+        if (dial->state == P2P__CONN_DIALLING) {
+            p2p__conn_go(dial, P2P__CONN_WAITING);
+            node->waiting_dials++;
+            dial->retry_us = node->now_us + P2P__COLLAPSE_US;
+            p2p__conn_schedule(node, dial);
+        } else {
+            p2p__conn_down(node, dial, P2P_ERR_CLOSED, 0, p2p__no_words());
+        }
+        return;
+    }
+    p2p__session_drain(node, session);
+    if (conn) {
+        uint32_t code = f->origin ? (uint32_t)P2P__MIN(f->code, (uint64_t)UINT32_MAX) : 0;
+        int err = p2p__close_err(f, conn);
+        p2p__conn_detach(node, conn);
+        p2p__conn_down(node, conn, err, code, reason);
+    }
+}
+/* The stream a frame names; NULL when it is over, or (with *fatal) when it cannot be. */
+static p2p__stream *p2p__stream_named(p2p_node *node, p2p__conn *conn, uint64_t id, bool sending, bool *fatal) {
+    const p2p__session *session = p2p__session_at(node, conn->session);
+    uint32_t kind = (uint32_t)(id >> 1 & 3);
+    bool local = (id & 1) == (session->server != 0);
+    uint64_t number = id >> 3;
+    p2p__stream *s;
+    *fatal = false;
+    if (kind == P2P__KIND_MESSAGES) {
+        *fatal = number != 0 || local != sending || conn->messages == P2P__NIL;
+        return *fatal ? NULL : p2p__messages(node, conn);
+    }
+    if (kind == P2P__KIND_UNI && local != sending) {
+        *fatal = true;
+        return NULL;
+    }
+    if (local) {
+        *fatal = number >= conn->made[kind];
+        return p2p__stream_find(node, p2p__conn_index(node, conn), kind, true, number);
+    }
+    if (number >= conn->taken_limit[kind]) {
+        p2p__count(node, P2P_METRIC_flow_violations, 1);
+        *fatal = true;
+        return NULL;
+    }
+    for (; conn->taken[kind] <= number; conn->taken[kind]++) {
+        s = p2p__stream_take(node, &node->peer_streams, false);
+        P2P_ASSERT(s);
+        p2p__stream_begin(node, s, conn, kind, conn->taken[kind]);
+        p2p__count(node, P2P_METRIC_streams_accepted, 1);
+        if (conn->state == P2P__CONN_FLUSHING || node->stopping) {
+            s->announced = 1;
+            p2p__stream_abort(node, s, 0); /* nothing new is taken; the peer learns it at once */
+        }
+    }
+    s = p2p__stream_find(node, p2p__conn_index(node, conn), kind, false, number);
+    p2p__grant_more(node, conn, kind);
+    return s;
+}
+/* The first frame of a stream the peer opened: the application is told, unless it is a request. */
+static void p2p__stream_announce(p2p_node *node, p2p__conn *conn, p2p__stream *s) {
+    uint16_t index = p2p__stream_index(node, s);
+    if (s->announced)
+        return;
+    s->announced = 1;
+    if (s->kind == P2P__KIND_REQUEST)
+        return;
+    s->accepting = 1;
+    if (conn->stream_accept_last == P2P__NIL)
+        conn->stream_accept_first = index;
+    else
+        node->streams[conn->stream_accept_last].accept_next = index;
+    conn->stream_accept_last = index;
+    p2p__raise(node, s, P2P__EV_STREAM);
+}
+/* 1 done, 0 the packet must not be acknowledged, -1 the connection is over. */
+static int p2p__stream_input(p2p_node *node, p2p__conn *conn, const p2p__frame *f) {
+    bool fatal, sending = f->type == P2P__FRAME_STOP_SENDING || f->type == P2P__FRAME_MAX_STREAM_DATA;
+    p2p__stream *s = p2p__stream_named(node, conn, f->id, sending, &fatal);
+    int rc = 1;
+    if (fatal) {
+        p2p__conn_fault(node, conn, P2P__CODE_STREAM_LIMIT, "a stream that is not allowed");
+        return -1;
+    }
+    if (!s)
+        return 1; /* over: the news is late */
+    if (s->kind != P2P__KIND_MESSAGES)
+        p2p__stream_announce(node, conn, s);
+    switch (f->type) {
+    case P2P__FRAME_STREAM:
+        rc = p2p__recv_input(node, conn, s, f);
+        if (rc == 1 && s->kind == P2P__KIND_MESSAGES)
+            p2p__message_news(node, conn);
+        break;
+    case P2P__FRAME_RESET_STREAM:
+        if (s->kind == P2P__KIND_MESSAGES)
+            p2p__conn_fault(node, conn, P2P__CODE_PROTOCOL, "the messages stream was reset");
+        else
+            p2p__reset_input(node, conn, s, f);
+        break;
+    case P2P__FRAME_STOP_SENDING:
+        if (s->kind == P2P__KIND_MESSAGES)
+            p2p__conn_fault(node, conn, P2P__CODE_PROTOCOL, "the messages stream was stopped");
+        else
+            p2p__stop_input(node, s, f);
+        break;
+    default: /* MAX_STREAM_DATA */
+        if (f->value > s->send.limit) {
+            s->send.limit = f->value;
+            p2p__send_list(node, s);
+        }
+    }
+    return conn->state == P2P__CONN_DOWN ? -1 : rc;
+}
+static void p2p__relist(p2p_node *node, p2p__conn *conn) {
+    uint16_t at;
+    for (at = conn->stream_first; at != P2P__NIL; at = node->streams[at].conn_next)
+        if (p2p__stream_has_work(conn, &node->streams[at]))
+            p2p__send_list(node, &node->streams[at]);
+}
+static int p2p__conn_frame(p2p_node *node, p2p__session *session, const p2p__frame *f) {
+    p2p__conn *conn = p2p__conn_at(node, session->conn);
+    P2P_ASSERT(conn && conn->attached);
+    switch (f->type) {
+    case P2P__FRAME_MAX_DATA:
+        conn->send_limit = P2P__MAX(conn->send_limit, f->value);
+        p2p__relist(node, conn);
+        return 1;
+    case P2P__FRAME_MAX_STREAMS:
+        conn->made_limit[f->id] = P2P__MAX(conn->made_limit[f->id], f->value);
+        p2p__relist(node, conn);
+        return 1;
+    case P2P__FRAME_STREAMS_BLOCKED:
+        if (f->value == conn->taken_limit[f->id])
+            p2p__grant_more(node, conn, (uint32_t)f->id);
+        return 1;
+    case P2P__FRAME_DATA_BLOCKED:
+    case P2P__FRAME_STREAM_DATA_BLOCKED:
+    case P2P__FRAME_PATH_RESPONSE:
+        return 1;
+    case P2P__FRAME_PATH_CHALLENGE:
+        memcpy(session->challenge, f->bytes, 8);
+        session->challenged = 1;
+        session->control |= P2P__CONTROL_CHALLENGED;
+        p2p__out_add(node, session);
+        return 1;
+    case P2P__FRAME_DATAGRAM:
+        p2p__datagram_input(node, conn, f);
+        return conn->state == P2P__CONN_DOWN ? -1 : 1;
+    default:
+        return p2p__stream_input(node, conn, f);
+    }
+}
+static bool p2p__frame_early(uint32_t type) { /* allowed before both proofs */
+    return type == P2P__FRAME_PING || type == P2P__FRAME_ACK || type == P2P__FRAME_ACK_ECN || type == P2P__FRAME_HELLO ||
+           type == P2P__FRAME_AUTH || type == P2P__FRAME_CLOSE || type == P2P__FRAME_DONE;
+}
+static bool p2p__session_proved(const p2p__session *session) {
+    return session->peer_proved && session->state != P2P__SESSION_WAITING;
+}
+/* 1 go on, 0 do not acknowledge, -1 over. */
+static int p2p__frame_input(p2p_node *node, p2p__session *session, const p2p__frame *f) {
+    switch (f->type) {
+    case P2P__FRAME_PING:
+        return 1;
+    case P2P__FRAME_ACK:
+        if (!p2p__ack_input(node, session, f)) {
+            p2p__count(node, P2P_METRIC_ack_of_unsent, 1);
+            p2p__session_fault(node, session, P2P__CODE_PROTOCOL, "ACK of a packet that was never sent");
+            return -1;
+        }
+        if (session->waits == P2P__WAIT_DONE_ACKED && session->done_acked)
+            p2p__wait_over(node, session);
+        return 1;
+    case P2P__FRAME_HELLO:
+        if (!p2p__hello_input(node, session, f->data)) {
+            p2p__session_fault(node, session, P2P__CODE_PROTOCOL, "HELLO malformed or changed");
+            return -1;
+        }
+        return 1;
+    case P2P__FRAME_AUTH:
+        p2p__auth_input(node, session, f);
+        return session->state >= P2P__SESSION_CLOSING ? -1 : 1;
+    case P2P__FRAME_DONE:
+        p2p__done_input(node, session);
+        return session->state >= P2P__SESSION_CLOSING ? -1 : 1;
+    case P2P__FRAME_CLOSE:
+        p2p__close_input(node, session, f);
+        return -1;
+    default:
+        if (!p2p__session_proved(session) || session->conn == P2P__NIL)
+            return 0;
+        return p2p__conn_frame(node, session, f);
+    }
+}
+/* First pass: the whole packet parses, and holds nothing that must wait for the proofs. */
+static int p2p__packet_check(p2p_node *node, p2p__session *session, p2p__reader r, bool *eliciting) {
+    p2p__frame f;
+    bool proof = p2p__session_proved(session);
+    int rc;
+    *eliciting = false;
+    while ((rc = p2p__frame_get(&r, &f)) == 1) {
+        if (f.type == P2P__FRAME_AUTH)
+            proof = true;
+        if (!proof && !p2p__frame_early(f.type)) {
+            p2p__count(node, P2P_METRIC_packets_before_proof, 1);
+            return 0;
+        }
+        if (f.type != P2P__FRAME_ACK && f.type != P2P__FRAME_CLOSE)
+            *eliciting = true;
+    }
+    return rc < 0 ? rc : 1;
+}
+static void p2p__packet_input(p2p_node *node, p2p__session *session, const uint8_t *data, size_t size) {
+    p2p__reader r = p2p__reader_of(data, size);
+    uint64_t number = p2p__get_varint(&r);
+    p2p__frame f;
+    bool eliciting;
+    int rc = r.bad ? -1 : 1, old;
+    if (rc > 0 && (old = p2p__seen_before(session, number)) != 0) {
+        p2p__count(node, old == 2 ? P2P_METRIC_packets_old : P2P_METRIC_packets_duplicate, 1);
+        if (session->unacked == 0) { /* its ACK was lost, perhaps */
+            session->unacked = 1;
+            session->ack_at_us = P2P__MIN(session->ack_at_us, node->now_us + P2P__ACK_DELAY_US);
+        }
+        return;
+    }
+    if (rc > 0)
+        rc = p2p__packet_check(node, session, r, &eliciting);
+    if (rc < 0) {
+        p2p__session_fault(node, session, P2P__CODE_FRAME_ENCODING, "malformed packet");
+        return;
+    }
+    if (rc == 0)
+        return;
+    session->heard_us = node->now_us;
+    session->tested = 0;
+    session->packets_received++;
+    p2p__count(node, P2P_METRIC_packets_received, 1);
+    while (rc == 1 && p2p__frame_get(&r, &f) == 1)
+        rc = p2p__frame_input(node, session, &f);
+    if (rc == 1)
+        p2p__seen_note(node, session, number, eliciting);
+}
+static void p2p__data_input(p2p_node *node, p2p__session *session, uint8_t *record, size_t size) {
+    uint8_t *plain = NULL;
+    int n = p2p__secure(node)->open(p2p__secure_ctx(node), session->slab, record, size, &plain);
+    p2p__frame f;
+    if (n == 0 || (n < 0 && n != P2P_ERR_CLOSED)) {
+        p2p__count(node, n == 0 ? P2P_METRIC_records_bad : P2P_METRIC_records_fatal, 1);
+        if (n == 0 && ++session->records_bad < P2P__FORGED_MAX)
+            return;
+    }
+    if (n < 0) {
+        memset(&f, 0, sizeof f);
+        f.type = P2P__FRAME_CLOSE;
+        f.code = P2P__CODE_GENERIC;
+        if (session->state < P2P__SESSION_CLOSING)
+            p2p__close_input(node, session, &f);
+        return;
+    }
+    session->opened_record = 1;
+    session->records_in++;
+    if (session->state == P2P__SESSION_CLOSING) { /* CLOSE again, ever more rarely */
+        if ((session->records_in & (session->records_in - 1)) == 0)
+            session->want_close = 1, p2p__out_add(node, session);
+        return;
+    }
+    if (session->state < P2P__SESSION_CLOSING)
+        p2p__packet_input(node, session, plain, (size_t)n);
+}
+
+/* ---- packets that leave */
+static size_t p2p__packet_room(const p2p_node *node, const p2p__session *session, size_t room) {
+    size_t over = p2p__prefix_bytes(node) + P2P__DATA_HEAD + p2p__secure(node)->overhead, max;
+    room = P2P__MIN(room, (size_t)session->cc.datagram_bytes);
+    if (room < over + P2P__PACKET_MIN)
+        return 0;
+    max = session->theirs.max_packet ? (size_t)P2P__MIN(session->theirs.max_packet, (uint64_t)65535) : 512;
+    return P2P__MIN(room - over, P2P__MAX(max, (size_t)512));
+}
+static void p2p__emit_hello(p2p__build *b) {
+    uint8_t body[P2P__HELLO_BYTES];
+    p2p_span span;
+    uint8_t *start = b->w.at;
+    p2p__session *session = b->session;
+    if (p2p__auth_sign(b->node, session) < 0) {
+        p2p__count(b->node, P2P_METRIC_random_failed, 1);
+        session->control &= ~(uint32_t)(P2P__CONTROL_HELLO | P2P__CONTROL_AUTH);
+        return;
+    }
+    span.data = body;
+    span.size = p2p__hello_body(b->node, session, body, sizeof body);
+    p2p__put_varint(&b->w, P2P__FRAME_HELLO);
+    p2p__put_varint(&b->w, span.size);
+    p2p__put_bytes(&b->w, span.data, span.size);
+    p2p__put_varint(&b->w, P2P__FRAME_AUTH);
+    p2p__put_bytes(&b->w, b->node->key.id.bytes, 32);
+    p2p__put_bytes(&b->w, session->signature, 64);
+    if (b->w.bad) {
+        b->w.bad = 0;
+        b->w.at = start;
+        return;
+    }
+    b->control |= P2P__CONTROL_HELLO | P2P__CONTROL_AUTH;
+}
+static bool p2p__emit_plain(p2p__build *b, uint32_t flag, uint32_t type, uint32_t count, uint64_t v0, uint64_t v1) {
+    uint64_t v[2];
+    uint8_t *start = b->w.at;
+    if (!(b->session->control & flag))
+        return false;
+    v[0] = v0, v[1] = v1;
+    p2p__put_frame(&b->w, type, count, v);
+    if (b->w.bad) {
+        b->w.bad = 0;
+        b->w.at = start;
+        return false;
+    }
+    b->control |= flag;
+    return true;
+}
+static void p2p__emit_controls(p2p__build *b) {
+    p2p__session *session = b->session;
+    p2p__conn *conn = b->conn;
+    uint32_t kind;
+    if (session->control & (P2P__CONTROL_HELLO | P2P__CONTROL_AUTH))
+        p2p__emit_hello(b);
+    (void)p2p__emit_plain(b, P2P__CONTROL_DONE, P2P__FRAME_DONE, 0, 0, 0);
+    if (conn) {
+        (void)p2p__emit_plain(b, P2P__CONTROL_MAX_DATA, P2P__FRAME_MAX_DATA, 1, conn->recv_limit, 0);
+        for (kind = 0; kind < P2P__KINDS; kind++) {
+            (void)p2p__emit_plain(b, (uint32_t)P2P__CONTROL_MAX_STREAMS << kind, P2P__FRAME_MAX_STREAMS, 2, kind, conn->taken_limit[kind]);
+            (void)p2p__emit_plain(b, (uint32_t)P2P__CONTROL_STREAMS_BLOCKED << kind, P2P__FRAME_STREAMS_BLOCKED, 2, kind, conn->made_limit[kind]);
+        }
+        if (session->control & P2P__CONTROL_CHALLENGED && (size_t)(b->w.end - b->w.at) >= 32) {
+            p2p__put_path_response(&b->w, session->challenge, &session->remote);
+            b->control |= P2P__CONTROL_CHALLENGED;
+        }
+    }
+    (void)p2p__emit_plain(b, P2P__CONTROL_PING, P2P__FRAME_PING, 0, 0, 0);
+    session->control &= ~b->control;
+    b->control &= ~(uint32_t)P2P__CONTROL_CHALLENGED;
+    if (b->control)
+        b->eliciting = 1;
+}
+/* The window, pacing and the table allow a packet that is to be acknowledged. */
+static bool p2p__may_elicit(p2p_node *node, p2p__session *session) {
+    session->paced = 0;
+    if (!p2p__packet_allowed(node, session))
+        return false;
+    if (session->probes > 0)
+        return true;
+    if (session->in_flight_bytes + session->cc.datagram_bytes > session->cc.window_bytes && session->in_flight_bytes > 0)
+        return false;
+    session->paced = session->cc.pace_us > node->now_us;
+    return !session->paced;
+}
+static bool p2p__conn_sends(const p2p__session *session, const p2p__conn *conn) {
+    return conn && conn->attached && session->peer_proved && session->state <= P2P__SESSION_OPEN &&
+           (!session->server || session->state == P2P__SESSION_OPEN);
+}
+/* Fills b->w with what is to be said; false when there is nothing. */
+static bool p2p__packet_fill(p2p__build *b) {
+    p2p__session *session = b->session;
+    bool any = false;
+    if (session->state == P2P__SESSION_CLOSING) {
+        p2p_str reason;
+        if (!session->want_close)
+            return false;
+        reason.data = session->close_reason;
+        reason.size = session->close_reason_size;
+        p2p__put_close(&b->w, session->close_origin, session->close_code, reason);
+        session->want_close = 0;
+        session->close_count++;
+        return !b->w.bad;
+    }
+    if (session->unacked && (session->ack_at_us <= b->node->now_us || p2p__may_elicit(b->node, session)))
+        any = p2p__emit_ack(b->node, session, &b->w);
+    if (!p2p__may_elicit(b->node, session))
+        return any;
+    p2p__emit_controls(b);
+    if (p2p__conn_sends(session, b->conn)) {
+        p2p__emit_datagrams(b);
+        p2p__emit_streams(b);
+    }
+    if (session->probes > 0 && !b->eliciting) {
+        p2p__put_frame(&b->w, P2P__FRAME_PING, 0, NULL);
+        b->eliciting = 1;
+    }
+    return any || b->eliciting;
+}
+/* The last STREAM frame needs no length: the packet's end says it. */
+static void p2p__packet_trim(p2p__build *b) {
+    size_t n;
+    if (!b->tail_type || b->tail_end != b->w.at)
+        return;
+    n = (size_t)1 << (*b->tail_length >> 6);
+    memmove(b->tail_length, b->tail_length + n, (size_t)(b->tail_end - b->tail_length) - n);
+    b->w.at -= n;
+    *b->tail_type = (uint8_t)(*b->tail_type & ~2u);
+}
+static uint64_t p2p__packet_number(p2p_node *node, p2p__session *session) {
+    uint64_t number = session->next_number++;
+    if (number != session->skip_number)
+        return number;
+    session->skipped[(number / 64) % P2P__SKIPPED] = number; /* left out: who acknowledges it lies */
+    session->skip_number += 64 + p2p__drbg_fast(&node->drbg) % 448;
+    return session->next_number++;
+}
+static void p2p__packet_sent(p2p__build *b, uint64_t number, size_t bytes) {
+    p2p_node *node = b->node;
+    p2p__session *session = b->session;
+    session->packets_sent++;
+    p2p__count(node, P2P_METRIC_packets_sent, 1);
+    if (!b->eliciting)
+        return;
+    {
+        uint16_t at = p2p__packet_take(node, session);
+        p2p__packet *packet = &node->flight.packets[at];
+        packet->number = number;
+        packet->sent_us = node->now_us;
+        packet->delivered = session->delivered_bytes;
+        packet->control = b->control;
+        packet->chunks = b->chunks;
+        packet->bytes = (uint16_t)bytes;
+        p2p__packet_append(node, session, at);
+        p2p__cc_sent(&session->cc, &session->rtt, node->now_us, (uint32_t)bytes);
+    }
+    session->spoke_us = node->now_us;
+    if (session->probes > 0)
+        session->probes--;
+}
+/* One data datagram of a session into out: its size, or 0 when there is nothing that may leave now. */
+static size_t p2p__data_output(p2p_node *node, p2p__session *session, uint8_t *out, size_t room) {
+    size_t size = p2p__packet_room(node, session, room), head;
+    uint8_t *packet;
+    p2p__build b;
+    uint64_t number;
+    int n;
+    if (size == 0 || session->state == P2P__SESSION_HANDSHAKE || session->state >= P2P__SESSION_DRAINING)
+        return 0;
+    head = p2p__datagram_head(node, out, session->server ? P2P__DATA_TO_CLIENT : P2P__DATA_TO_SERVER, session->id);
+    packet = out + head + (p2p__secure(node)->overhead >= 16 ? p2p__secure(node)->overhead - 16 : 0);
+    memset(&b, 0, sizeof b);
+    b.node = node;
+    b.session = session;
+    b.conn = p2p__conn_at(node, session->conn);
+    b.chunks = P2P__NIL;
+    b.w = p2p__writer_of(packet, size);
+    number = session->next_number == session->skip_number ? session->next_number + 1 : session->next_number;
+    p2p__put_varint(&b.w, number);
+    if (!p2p__packet_fill(&b))
+        return 0;
+    number = p2p__packet_number(node, session);
+    p2p__packet_trim(&b);
+    n = p2p__secure(node)->seal(p2p__secure_ctx(node), session->slab, packet, (size_t)(b.w.at - packet), out + head, room - head);
+    p2p__packet_sent(&b, number, n > 0 ? head + (size_t)n : head);
+    if (n <= 0) {
+        p2p__count(node, P2P_METRIC_records_fatal, 1);
+        return 0; /* as if lost: recovery sees to it */
+    }
+    return head + (size_t)n;
+}
+
+/* ---- time */
+
+/* The smaller of both sides' idle timeouts; an attempt that has proved nothing has none of its own. */
+static uint64_t p2p__idle_us(const p2p_node *node, const p2p__session *session) {
+    uint64_t own = node->desc.time.idle_us, theirs = session->theirs.idle_us;
+    return theirs ? P2P__MIN(own, theirs) : own;
+}
+static void p2p__session_schedule(p2p_node *node, p2p__session *session) {
+    uint64_t us = P2P_NEVER, deadline;
+    uint32_t ref = P2P__REF_SESSION | p2p__session_index(node, session);
+    switch (session->state) {
+    case P2P__SESSION_HANDSHAKE:
+        us = session->server && !session->proven ? session->born_us + P2P__UNPROVEN_LIFE_US : session->born_us + 4 * P2P__UNPROVEN_LIFE_US;
+        deadline = p2p__secure(node)->deadline(p2p__secure_ctx(node), session->slab);
+        us = P2P__MIN(us, session->queued ? us : deadline);
+        break;
+    case P2P__SESSION_PROVING:
+    case P2P__SESSION_WAITING:
+    case P2P__SESSION_OPEN:
+        us = p2p__loss_deadline(session);
+        if (!session->queued)
+            us = P2P__MIN(us, session->ack_at_us);
+        if (session->paced && !session->queued)
+            us = P2P__MIN(us, session->cc.pace_us);
+        if (session->state == P2P__SESSION_PROVING && !(session->server && session->peer_proved))
+            us = P2P__MIN(us, session->proof_by_us);
+        if (session->state == P2P__SESSION_WAITING)
+            us = P2P__MIN(us, session->collapse_us);
+        if (session->tested)
+            us = P2P__MIN(us, session->test_by_us);
+        us = P2P__MIN(us, p2p__time_add(session->heard_us, p2p__idle_us(node, session)));
+        if (session->state == P2P__SESSION_OPEN && session->packet_first == P2P__NIL)
+            us = P2P__MIN(us, p2p__time_add(session->spoke_us, node->desc.time.keepalive_us));
+        us = P2P__MIN(us, p2p__time_add(session->born_us, node->desc.time.max_age_us));
+        break;
+    case P2P__SESSION_CLOSING:
+    case P2P__SESSION_DRAINING:
+        us = session->tick_us;
+        break;
+    default:
+        us = 0;
+    }
+    p2p__heap_set(node, ref, us);
+}
+
+static void p2p__session_timeout(p2p_node *node, p2p__session *session) {
+    p2p__conn *conn = p2p__conn_at(node, session->conn);
+    p2p__count(node, P2P_METRIC_conns_idle, 1);
+    if (conn && conn->state >= P2P__CONN_OPEN)
+        p2p__conn_end(node, conn, 0, P2P__CODE_IDLE, p2p__no_words(), P2P_ERR_TIMEOUT);
+    else if (conn)
+        p2p__session_failed(node, session);
+    else
+        p2p__session_close(node, session, 0, P2P__CODE_IDLE, p2p__no_words());
+}
+/* The proof did not come: the address goes to the end of the list, and the dial goes on. */
+static void p2p__proof_missing(p2p_node *node, p2p__session *session) {
+    p2p__conn *conn = p2p__conn_at(node, session->conn);
+    if (conn && !session->peer_proved)
+        p2p__path_lied(conn, &session->remote);
+    if (conn)
+        p2p__session_failed(node, session);
+    else
+        p2p__session_close(node, session, 0, P2P__CODE_BAD_PROOF, p2p__no_words());
+}
+static void p2p__session_alive_tick(p2p_node *node, p2p__session *session) {
+    uint64_t now = node->now_us, idle = p2p__idle_us(node, session);
+    if (now - session->heard_us >= idle) {
+        if (now - node->polled_us < idle / 2 || session->tested) {
+            p2p__session_timeout(node, session);
+            return;
+        }
+        session->heard_us = now - idle + P2P__MIN(idle, 3 * p2p__pto_base_us(session)); /* the clock leapt: ask before giving up */
+        session->tested = 1;
+        session->test_by_us = P2P_NEVER;
+        session->control |= P2P__CONTROL_PING;
+        p2p__out_add(node, session);
+    }
+    if (session->tested && now >= session->test_by_us) {
+        p2p__session_timeout(node, session);
+        return;
+    }
+    p2p__loss_tick(node, session);
+    if (session->ack_at_us <= now || (session->paced && session->cc.pace_us <= now))
+        p2p__out_add(node, session);
+    if (session->state == P2P__SESSION_OPEN && session->packet_first == P2P__NIL && now - session->spoke_us >= node->desc.time.keepalive_us) {
+        session->control |= P2P__CONTROL_PING;
+        session->spoke_us = now;
+        p2p__out_add(node, session);
+    }
+}
+static void p2p__session_tick(p2p_node *node, p2p__session *session) {
+    uint64_t now = node->now_us;
+    p2p__conn *conn = p2p__conn_at(node, session->conn);
+    switch (session->state) {
+    case P2P__SESSION_HANDSHAKE:
+        if (session->server && now - session->born_us >= (session->proven ? 4u : 1u) * (uint64_t)P2P__UNPROVEN_LIFE_US) {
+            p2p__count(node, P2P_METRIC_half_open_expired, 1);
+            p2p__session_down(node, session);
+        } else if (!session->server && now - session->born_us >= 4u * (uint64_t)P2P__UNPROVEN_LIFE_US) {
+            p2p__session_failed(node, session);
+        } else {
+            p2p__out_add(node, session);
+        }
+        break;
+    case P2P__SESSION_PROVING:
+    case P2P__SESSION_WAITING:
+    case P2P__SESSION_OPEN:
+        if (session->state == P2P__SESSION_PROVING && !session->peer_proved && now >= session->proof_by_us)
+            p2p__proof_missing(node, session);
+        else if (session->state == P2P__SESSION_WAITING && now >= session->collapse_us)
+            p2p__wait_over(node, session);
+        else if ((now - session->born_us >= node->desc.time.max_age_us || session->next_number >= P2P__RECORDS_MAX) && conn && conn->state >= P2P__CONN_OPEN)
+            p2p__conn_end(node, conn, 0, P2P__CODE_REKEY, p2p__no_words(), P2P_ERR_CLOSED);
+        else
+            p2p__session_alive_tick(node, session);
+        break;
+    case P2P__SESSION_CLOSING:
+    case P2P__SESSION_DRAINING:
+        if (now >= session->tick_us)
+            p2p__session_down(node, session);
+        break;
+    default:
+        break;
+    }
+    if (session->state == P2P__SESSION_DOWN)
+        p2p__session_free(node, session);
+    else
+        p2p__session_schedule(node, session);
+}
+/* Everything a closing connection owes is acknowledged. */
+static bool p2p__conn_flushed(const p2p_node *node, const p2p__conn *conn) {
+    uint16_t at;
+    if (conn->datagram_out_first != P2P__NIL)
+        return false;
+    for (at = conn->stream_first; at != P2P__NIL; at = node->streams[at].conn_next) {
+        const p2p__stream *s = &node->streams[at];
+        if (s->send.acked < s->send.end || s->send.state == P2P__SEND_FINISHING || s->send.want_reset)
+            return false;
+    }
+    return true;
+}
+static void p2p__conn_flush(p2p_node *node, p2p__conn *conn, bool now) {
+    p2p_str reason;
+    if (conn->state != P2P__CONN_FLUSHING || (!now && !p2p__conn_flushed(node, conn)))
+        return;
+    reason.data = conn->reason;
+    reason.size = conn->reason_size;
+    p2p__conn_end(node, conn, 1, conn->code, reason, P2P_OK);
+}
+static void p2p__exchange_timer(p2p_node *node, p2p__stream *s, uint64_t at_us) {
+    p2p__conn *conn = p2p__stream_conn(node, s);
+    s->x_deadline_us = at_us;
+    s->x_ticks = node->ticks;
+    node->fresh = node->ticks;
+    if (!conn || at_us >= conn->router_us)
+        return;
+    conn->router_us = at_us;
+    p2p__conn_schedule(node, conn);
+}
+static void p2p__conn_router_tick(p2p_node *node, p2p__conn *conn) {
+    uint16_t at, next;
+    conn->router_us = P2P_NEVER;
+    for (at = conn->stream_first; at != P2P__NIL; at = next) {
+        p2p__stream *s = &node->streams[at];
+        next = s->conn_next;
+        if (s->x_deadline_us <= node->now_us) {
+            s->x_deadline_us = P2P_NEVER;
+            p2p__router_timeout(node, s);
+        }
+    }
+    for (at = conn->stream_first; at != P2P__NIL; at = node->streams[at].conn_next)
+        conn->router_us = P2P__MIN(conn->router_us, node->streams[at].x_deadline_us);
+}
+static void p2p__conn_tick(p2p_node *node, p2p__conn *conn) {
+    uint64_t now = node->now_us;
+    if (conn->state <= P2P__CONN_DIALLING && now >= conn->connect_by_us)
+        p2p__conn_expired(node, conn);
+    else if (conn->state == P2P__CONN_WAITING && (now >= conn->retry_us || conn->deadline_us == 0))
+        p2p__dial(node, conn);
+    else if (conn->state == P2P__CONN_FLUSHING)
+        p2p__conn_flush(node, conn, now >= conn->flush_by_us);
+    if (now >= conn->router_us)
+        p2p__conn_router_tick(node, conn);
+    p2p__conn_schedule(node, conn);
+}
+
+/* ---- what discovery and p2p_peer_add tell a dial */
+static void p2p__peer_known(p2p_node *node, const p2p_ticket *ticket) {
+    uint32_t i;
+    for (i = 0; i < node->conns.count; i++) {
+        p2p__conn *conn = p2p__conn_at(node, i);
+        if (p2p__slot_live(conn) && conn->state <= P2P__CONN_DIALLING && p2p_id_equal(&conn->peer, &ticket->id))
+            p2p__path_learn(node, conn, ticket);
+    }
+}
+/* A dial by name learns whom it is for; one that turns out to be open already is that one. */
+static void p2p__dial_found(p2p_node *node, uint32_t conn_id, const p2p_ticket *found) {
+    p2p__conn *conn = (p2p__conn *)p2p__pool_get(&node->conns, conn_id);
+    bool by_name;
+    if (!conn || conn->state != P2P__CONN_WAITING)
+        return;
+    by_name = p2p__all_zero(conn->peer.bytes, sizeof conn->peer.bytes);
+    if (!found) {
+        if (by_name)
+            p2p__conn_down(node, conn, P2P_ERR_NOT_FOUND, 0, p2p__no_words());
+        return; /* by id: the deadline says it, since an address may still become known */
+    }
+    if (by_name && p2p_id_equal(&found->id, &node->key.id)) {
+        p2p__conn_down(node, conn, P2P_ERR_ARG, 0, p2p_str_of("the name is this node's own"));
+        return;
+    }
+    if (by_name && p2p__conns_with(node, &found->id) >= node->desc.max.conns_per_peer) {
+        p2p__conn_down(node, conn, P2P_ERR_LIMIT, 0, p2p_str_of("max.conns_per_peer"));
+        return;
+    }
+    conn->peer = found->id;
+    p2p__path_learn(node, conn, found);
+}
+
+/* ==== >>discovery ====
+ * For: what is known of peers, names of this node, questions to the provider in desc.discovery.
+ * Always: a newer ticket of an id replaces the older; a question gets one answer, a FOUND event or a dial's.
+ * Covered by tests/unit/test_router.c.
+ * Called by >>node: p2p__discovery_open and _close with the node; _refresh when the node's addresses
+ * changed; _deadline and _timeout in a poll; _pending and _event for FOUND. */
+
+static const p2p_str p2p__no_str = {NULL, 0};
+
+static void p2p__text_put(p2p__writer *w, p2p_str s) {
+    if (s.data != NULL)
+        p2p__put_bytes(w, s.data, P2P__MIN(s.size, (size_t)(w->end - w->at)));
+}
+
+/* Fails with "what: ab", cut to what a text holds: it says which of the caller's strings is meant. */
+static int p2p__fail_named(const p2p_node *node, int err, const char *what, p2p_str a, p2p_str b) {
+    char text[96];
+    p2p__writer w = p2p__writer_of(text, sizeof text - 1);
+    p2p__text_put(&w, p2p_str_of(what));
+    p2p__text_put(&w, p2p_str_of(": "));
+    p2p__text_put(&w, a);
+    p2p__text_put(&w, b);
+    *w.at = 0;
+    return p2p__fail(node, err, text);
+}
+
+/* ---- peers: added by the application, or learned from an answer */
+static p2p__peer *p2p__peer_place(const p2p_node *node, const p2p_id *id) {
+    uint32_t i;
+    for (i = 0; i < node->discovery.peer_count; i++) {
+        p2p__peer *peer = &node->discovery.peers[i];
+        if (peer->order != 0 && p2p_id_equal(&peer->ticket.id, id))
+            return peer;
+    }
+    return NULL;
+}
+
+static const p2p_ticket *p2p__peer_find(const p2p_node *node, const p2p_id *id) {
+    const p2p__peer *peer = p2p__peer_place(node, id);
+    return peer != NULL ? &peer->ticket : NULL;
+}
+
+/* A free place, else that of the oldest peer learned from discovery; NULL when all were added. */
+static p2p__peer *p2p__peer_room(const p2p_node *node) {
+    p2p__peer *best = NULL;
+    uint32_t i;
+    for (i = 0; i < node->discovery.peer_count; i++) {
+        p2p__peer *peer = &node->discovery.peers[i];
+        if (!peer->added && (best == NULL || peer->order < best->order))
+            best = peer;
+    }
+    return best;
+}
+
+/* Remembers a checked ticket, newest wins, and tells a dial that waits for it. False: no place. */
+static bool p2p__peer_remember(p2p_node *node, const p2p_ticket *ticket, bool added) {
+    p2p__peer *peer = p2p__peer_place(node, &ticket->id);
+    if (peer == NULL)
+        peer = p2p__peer_room(node);
+    if (peer != NULL) {
+        peer->added = (uint8_t)(added || peer->added);
+        peer->ticket = *ticket;
+        peer->order = ++node->discovery.order;
+    }
+    p2p__peer_known(node, ticket);
+    return peer != NULL;
+}
+
+static bool p2p__addr_usable(const p2p_addr *addr) {
+    return (addr->family == 4 || addr->family == 6) && addr->port != 0;
+}
+
+static int p2p__ticket_check(const p2p_node *node, const p2p_ticket *ticket) {
+    uint32_t i;
+    if (ticket == NULL)
+        return p2p__fail(node, P2P_ERR_ARG, "ticket: NULL");
+    if (p2p__id_check(&ticket->id) < 0)
+        return p2p__fail(node, P2P_ERR_INVALID_ID, "ticket.id: no valid Ed25519 public key");
+    if (ticket->addr_count > P2P_TICKET_ADDRS)
+        return p2p__fail_size(node, P2P_ERR_ARG, "ticket.addr_count", ticket->addr_count,
+                              P2P_TICKET_ADDRS);
+    for (i = 0; i < ticket->addr_count; i++)
+        if (!p2p__addr_usable(&ticket->addrs[i]))
+            return p2p__fail_size(node, P2P_ERR_ARG,
+                                  "ticket.addrs: family must be 4 or 6, port not 0 (size: which)",
+                                  i, ticket->addr_count);
+    if (ticket->relay.family != 0 &&
+        (!p2p__addr_usable(&ticket->relay) || p2p__id_check(&ticket->relay_id) < 0))
+        return p2p__fail(node, P2P_ERR_ARG, "ticket.relay: needs relay_id, family 4 or 6, a port");
+    return P2P_OK;
+}
+
+/* One added here stays until removed; one learned from discovery gives way to a newer one when
+ * max.peers is reached. P2P_ERR_LIMIT when every place holds an added one. */
+P2P_DEF int p2p_peer_add(p2p_node *node, const p2p_ticket *peer) {
+    int err;
+    if (node == NULL)
+        return P2P_ERR_ARG;
+    err = p2p__ticket_check(node, peer);
+    if (err < 0)
+        return err;
+    if (p2p_id_equal(&peer->id, p2p_node_id(node)))
+        return p2p__fail(node, P2P_ERR_ARG, "ticket.id: this node's own");
+    if (!p2p__peer_remember(node, peer, true))
+        return p2p__fail_size(node, P2P_ERR_LIMIT, "max.peers: every place holds an added peer",
+                              (uint64_t)node->discovery.peer_count + 1, node->discovery.peer_count);
+    return P2P_OK;
+}
+
+P2P_DEF int p2p_peer_remove(p2p_node *node, const p2p_id *peer) {
+    p2p__peer *place;
+    if (node == NULL)
+        return P2P_ERR_ARG;
+    if (peer == NULL)
+        return p2p__fail(node, P2P_ERR_ARG, "peer: NULL");
+    place = p2p__peer_place(node, peer);
+    if (place == NULL)
+        return p2p__fail(node, P2P_ERR_NOT_FOUND, "peer: not known");
+    P2P_MEMSET(place, 0, sizeof *place);
+    return P2P_OK;
+}
+
+/* ---- names of this node */
+/* 1 to 63 bytes of UTF-8 without control characters; NUL-terminated, as providers take it. */
+static int p2p__name_set(const p2p_node *node, const char *text, p2p__name *out) {
+    p2p_str name = p2p_str_of(text);
+    size_t i;
+    P2P_MEMSET(out, 0, sizeof *out);
+    if (text == NULL || name.size == 0)
+        return p2p__fail(node, P2P_ERR_ARG, "name: empty");
+    if (name.size > P2P__NAME_MAX)
+        return p2p__fail_size(node, P2P_ERR_ARG, "name: too long", name.size, P2P__NAME_MAX);
+    for (i = 0; i < name.size; i++)
+        if ((uint8_t)text[i] < 0x20 || text[i] == 0x7f)
+            return p2p__fail(node, P2P_ERR_ARG, "name: holds a control character");
+    if (!p2p__utf8_valid(text, name.size))
+        return p2p__fail(node, P2P_ERR_ARG, "name: not UTF-8");
+    out->size = (uint8_t)name.size;
+    P2P_MEMCPY(out->text, text, name.size);
+    return P2P_OK;
+}
+
+static int p2p__name_publish(p2p_node *node, const p2p__name *name) {
+    const p2p_discovery *provider = &node->desc.discovery;
+    int err;
+    if (provider->api->publish == NULL)
+        return P2P_ERR_DISCOVERY;
+    err = provider->api->publish(provider->ctx, node, name->text);
+    return err < 0 ? err : P2P_OK;
+}
+
+/* The place of a name that is registered already, else a free one, else NULL. */
+static p2p__name *p2p__name_place(const p2p_node *node, const p2p__name *name) {
+    p2p__name *best = NULL;
+    uint32_t i;
+    for (i = 0; i < P2P__NAMES; i++) {
+        p2p__name *at = &node->discovery.names[i];
+        if (at->size == name->size && P2P_MEMCMP(at->text, name->text, name->size) == 0)
+            return at;
+        if (at->size == 0 && best == NULL)
+            best = at;
+    }
+    return best;
+}
+
+P2P_DEF int p2p_register(p2p_node *node, const char *name) {
+    p2p__name wanted, *place;
+    int err;
+    if (node == NULL)
+        return P2P_ERR_ARG;
+    err = p2p__name_set(node, name, &wanted);
+    if (err < 0)
+        return err;
+    if (node->desc.discovery.api == NULL)
+        return p2p__fail(node, P2P_ERR_DISCOVERY, "desc.discovery: no provider to publish with");
+    place = p2p__name_place(node, &wanted);
+    if (place == NULL)
+        return p2p__fail_size(node, P2P_ERR_LIMIT, "name: a node registers no more than these",
+                              P2P__NAMES + 1, P2P__NAMES);
+    err = p2p__name_publish(node, &wanted);
+    if (err < 0)
+        return p2p__fail_named(node, err, "desc.discovery refused name", p2p_str_of(name),
+                               p2p__no_str);
+    *place = wanted;
+    return P2P_OK;
+}
+
+/* Publishes every name anew: the node's addresses changed. A provider that refuses is asked again
+ * at the next change. */
+static void p2p__discovery_refresh(p2p_node *node) {
+    uint32_t i;
+    for (i = 0; node->desc.discovery.api != NULL && i < P2P__NAMES; i++)
+        if (node->discovery.names[i].size != 0)
+            (void)p2p__name_publish(node, &node->discovery.names[i]);
+}
+
+/* ---- questions */
+static p2p__query *p2p__query_get(const p2p_node *node, uint32_t id) {
+    return (p2p__query *)p2p__pool_get(&node->discovery.queries, id);
+}
+
+static uint32_t p2p__query_id(const p2p_node *node, const p2p__query *q) {
+    return p2p__pool_id(&node->discovery.queries, q);
+}
+
+/* The query is over: for a dial at once, for the application as a FOUND event. */
+static void p2p__query_end(p2p_node *node, p2p__query *q, int err, const p2p_ticket *found) {
+    uint32_t conn_id = q->conn_id;
+    P2P_ASSERT(q->state == P2P__QUERY_ASKED);
+    P2P_ASSERT((found != NULL) == (err == P2P_OK));
+    if (conn_id != 0) {
+        p2p__pool_give(&node->discovery.queries, q);
+        p2p__dial_found(node, conn_id, found);
+        return;
+    }
+    q->state = P2P__QUERY_ANSWERED;
+    q->err = err;
+    q->until_us = P2P_NEVER;
+    if (found != NULL)
+        q->id = found->id;
+    node->discovery.answered++;
+}
+
+static void p2p__query_cancel(p2p_node *node, p2p__query *q) {
+    const p2p_discovery *provider = &node->desc.discovery;
+    if (q->state == P2P__QUERY_ASKED && provider->api->cancel != NULL)
+        provider->api->cancel(provider->ctx, node, p2p__query_id(node, q));
+}
+
+/* Asks by name, or (name NULL) by id. conn_id: the dial that waits, or 0. *out_query is set before
+ * the provider is called, which may answer from inside: then the query is over at return.
+ * Below 0: nothing was asked, and no answer will come. */
+static int p2p__query_start(p2p_node *node, const char *name, const p2p_id *id, uint32_t conn_id,
+                            uint32_t *out_query) {
+    const p2p_discovery *provider = &node->desc.discovery;
+    p2p__query *q;
+    p2p__name wanted;
+    int err;
+    P2P_ASSERT((name != NULL) != (id != NULL));
+    *out_query = 0;
+    P2P_MEMSET(&wanted, 0, sizeof wanted);
+    if (name != NULL && (err = p2p__name_set(node, name, &wanted)) < 0)
+        return err;
+    if (provider->api == NULL || provider->api->resolve == NULL)
+        return p2p__fail(node, P2P_ERR_DISCOVERY, "desc.discovery: no provider to ask");
+    q = (p2p__query *)p2p__pool_take(&node->discovery.queries);
+    if (q == NULL)
+        return p2p__fail_size(node, P2P_ERR_LIMIT, "queries: too many without an answer",
+                              (uint64_t)node->discovery.queries.count + 1,
+                              node->discovery.queries.count);
+    q->conn_id = conn_id;
+    q->name = wanted;
+    q->by_id = name == NULL;
+    if (id != NULL)
+        q->id = *id;
+    q->until_us = conn_id != 0 ? P2P_NEVER : 0; /* 0: set by p2p__discovery_timeout */
+    *out_query = p2p__query_id(node, q);
+    err = provider->api->resolve(provider->ctx, node, *out_query, name, id);
+    q = p2p__query_get(node, *out_query);
+    if (err < 0 && q != NULL && q->state == P2P__QUERY_ASKED)
+        p2p__query_end(node, q, P2P_ERR_NOT_FOUND, NULL);
+    return P2P_OK;
+}
+
+P2P_DEF int p2p_discover(p2p_node *node, const char *name, uint32_t *out_query) {
+    uint32_t query;
+    int err;
+    if (node == NULL)
+        return P2P_ERR_ARG;
+    if (name == NULL)
+        return p2p__fail(node, P2P_ERR_ARG, "name: NULL");
+    err = p2p__query_start(node, name, NULL, 0, &query);
+    if (err == P2P_OK && out_query != NULL)
+        *out_query = query;
+    return err;
+}
+
+/* The provider's answer; the first one counts. A ticket that is no answer leaves the query open. */
+P2P_DEF int p2p_discovered(p2p_node *node, uint32_t query, const p2p_ticket *found) {
+    p2p__query *q;
+    int err;
+    if (node == NULL)
+        return P2P_ERR_ARG;
+    q = p2p__query_get(node, query);
+    if (q == NULL)
+        return p2p__fail(node, P2P_ERR_HANDLE, "query: answered or cancelled already");
+    if (q->state != P2P__QUERY_ASKED)
+        return p2p__fail(node, P2P_ERR_STATE, "query: answered already");
+    if (found == NULL) {
+        p2p__query_end(node, q, P2P_ERR_NOT_FOUND, NULL);
+        return P2P_OK;
+    }
+    err = p2p__ticket_check(node, found);
+    if (err < 0)
+        return err;
+    if (q->by_id && !p2p_id_equal(&q->id, &found->id))
+        return p2p__fail(node, P2P_ERR_ARG, "found.id: not the id that was asked for");
+    if (p2p_id_equal(&found->id, p2p_node_id(node)) || p2p__peer_remember(node, found, false) ||
+        q->conn_id != 0)
+        p2p__query_end(node, q, P2P_OK, found);
+    else
+        p2p__query_end(node, q, P2P_ERR_LIMIT, NULL); /* FOUND promises that p2p_connect knows it */
+    return P2P_OK;
+}
+
+static void p2p__query_cancel_conn(p2p_node *node, uint32_t conn_id) {
+    uint32_t i;
+    for (i = 0; i < node->discovery.queries.count; i++) {
+        p2p__query *q = (p2p__query *)p2p__pool_at(&node->discovery.queries, i);
+        if (!p2p__slot_live(q) || q->conn_id != conn_id)
+            continue;
+        p2p__query_cancel(node, q);
+        p2p__pool_give(&node->discovery.queries, q);
+    }
+}
+
+static bool p2p__discovery_pending(const p2p_node *node) { return node->discovery.answered > 0; }
+
+/* FOUND of one answered query: 1, or 0. Its name lies in the query until the next call of
+ * p2p__router_after, which comes with the next p2p_next_event. */
+static int p2p__discovery_event(p2p_node *node, p2p_event *out) {
+    uint32_t i;
+    for (i = 0; node->discovery.answered > 0 && i < node->discovery.queries.count; i++) {
+        p2p__query *q = (p2p__query *)p2p__pool_at(&node->discovery.queries, i);
+        if (!p2p__slot_live(q) || q->state != P2P__QUERY_ANSWERED)
+            continue;
+        P2P_ASSERT(node->discovery.told == 0);
+        q->state = P2P__QUERY_TOLD;
+        node->discovery.answered--;
+        node->discovery.told = p2p__query_id(node, q);
+        out->type = P2P_EVENT_FOUND;
+        out->err = q->err;
+        out->query = node->discovery.told;
+        out->name.data = q->name.text;
+        out->name.size = q->name.size;
+        if (q->err == P2P_OK)
+            out->peer = q->id;
+        return 1;
+    }
+    return 0;
+}
+
+/* When p2p__discovery_timeout is wanted. Dials have their own deadline. */
+static uint64_t p2p__discovery_deadline(const p2p_node *node) {
+    uint64_t at = P2P_NEVER;
+    uint32_t i;
+    for (i = 0; node->discovery.queries.used > 0 && i < node->discovery.queries.count; i++) {
+        const p2p__query *q = (const p2p__query *)p2p__pool_at(&node->discovery.queries, i);
+        if (p2p__slot_live(q))
+            at = P2P__MIN(at, q->until_us);
+    }
+    return at;
+}
+
+/* A provider that never answers must not keep the application waiting. The time of a question
+ * counts from the first poll after it: calls of the application do not know the time. */
+static void p2p__discovery_timeout(p2p_node *node) {
+    uint32_t i;
+    for (i = 0; node->discovery.queries.used > 0 && i < node->discovery.queries.count; i++) {
+        p2p__query *q = (p2p__query *)p2p__pool_at(&node->discovery.queries, i);
+        if (!p2p__slot_live(q) || q->state != P2P__QUERY_ASKED)
+            continue;
+        if (q->until_us == 0)
+            q->until_us = p2p__time_add(node->now_us, node->desc.time.connect_us);
+        if (q->until_us > node->now_us)
+            continue;
+        p2p__query_cancel(node, q);
+        p2p__query_end(node, q, P2P_ERR_TIMEOUT, NULL);
+    }
+}
+
+/* At the end of open: query ids begin anywhere, as handles do. */
+static void p2p__discovery_open(p2p_node *node) {
+    p2p__pool *pool = &node->discovery.queries;
+    p2p__pool_init(pool, pool->items, sizeof(p2p__query), pool->count, p2p__drbg_fast(&node->drbg));
+}
+
+/* At close: the provider forgets this node. */
+static void p2p__discovery_close(p2p_node *node) {
+    const p2p_discovery *provider = &node->desc.discovery;
+    bool named = false;
+    uint32_t i;
+    for (i = 0; i < node->discovery.queries.count; i++) {
+        p2p__query *q = (p2p__query *)p2p__pool_at(&node->discovery.queries, i);
+        if (p2p__slot_live(q))
+            p2p__query_cancel(node, q);
+    }
+    for (i = 0; provider->api != NULL && i < P2P__NAMES; i++)
+        named = named || node->discovery.names[i].size != 0;
+    if (named && provider->api->publish != NULL)
+        (void)provider->api->publish(provider->ctx, node, NULL);
+}
+
+/* ==== >>router ====
+ * For: requests and responses over streams of kind 2: heads on the wire, routes, handlers, answers.
+ * Always: a head lies where it arrived, at the start of the receive ring; every request that was
+ *         routed gets exactly one answer or a reset; a malformed one costs its stream, never the connection.
+ * Covered by tests/unit/test_router.c, tests/unit/test_request.c, tests/fuzz/fuzz_request.c.
+ * Called for streams of kind 2: p2p__router_readable, _closed, _timeout by the rooms below;
+ * _raw before body bytes are read (else P2P_ERR_STATE or AGAIN); _writable before they are written or
+ * finished (else P2P_ERR_STATE); _taken after some were read; _finished in p2p_stream_finish;
+ * _run, _event, _silent and _after by p2p_next_event. */
+
+enum p2p__status { /* what the router answers by itself */
+                   P2P__STATUS_BAD = 400,
+                   P2P__STATUS_NOT_FOUND = 404,
+                   P2P__STATUS_METHOD = 405,
+                   P2P__STATUS_TIMEOUT =
+                       408, /* only as a reset code: a dribbled head, an answer that did not come */
+                   P2P__STATUS_TOO_LARGE = 413,
+                   P2P__STATUS_INTERNAL = 500,
+                   P2P__STATUS_BAD_ANSWER = 502, /* only as a reset code */
+                   P2P__STATUS_BUSY = 503,
+                   P2P__STATUS_LATE = 504
+};
+
+/* Names of headers that travel as one byte. The order is the wire: new ones go to the end, with a
+ * new wire version. */
+static const p2p_str p2p__header_names[] = {
+    P2P_STR("content-type"),
+    P2P_STR("content-length"),
+    P2P_STR("accept"),
+    P2P_STR("accept-ranges"),
+    P2P_STR("range"),
+    P2P_STR("content-range"),
+    P2P_STR("etag"),
+    P2P_STR("if-match"),
+    P2P_STR("if-none-match"),
+    P2P_STR("if-range"),
+    P2P_STR("if-modified-since"),
+    P2P_STR("last-modified"),
+    P2P_STR("cache-control"),
+    P2P_STR("content-encoding"),
+    P2P_STR("accept-encoding"),
+    P2P_STR("content-language"),
+    P2P_STR("accept-language"),
+    P2P_STR("content-disposition"),
+    P2P_STR("location"),
+    P2P_STR("allow"),
+    P2P_STR("date"),
+    P2P_STR("expires"),
+    P2P_STR("age"),
+    P2P_STR("retry-after"),
+    P2P_STR("authorization"),
+    P2P_STR("www-authenticate"),
+    P2P_STR("user-agent"),
+    P2P_STR("server"),
+    P2P_STR("vary"),
+    P2P_STR("origin"),
+    P2P_STR("x-content-sha256"),
+    P2P_STR("x-request-id"),
+};
+#define P2P__HEADER_NAMES (sizeof p2p__header_names / sizeof *p2p__header_names)
+
+static const char *const p2p__method_names[] = {"GET", "POST", "PUT", "DELETE", "PATCH"};
+#define P2P__METHODS (sizeof p2p__method_names / sizeof *p2p__method_names)
+
+/* ---- texts: what may stand in paths and headers */
+static bool p2p__str_same(p2p_str a, p2p_str b) {
+    return a.size == b.size && (a.size == 0 || P2P_MEMCMP(a.data, b.data, a.size) == 0);
+}
+
+static bool p2p__str_one_line(p2p_str s) {
+    size_t i;
+    if (s.data == NULL)
+        return s.size == 0;
+    for (i = 0; i < s.size; i++)
+        if (s.data[i] == 0 || s.data[i] == '\r' || s.data[i] == '\n')
+            return false;
+    return true;
+}
+
+/* A lower-case token of RFC 9110 section 5.6.2. */
+static bool p2p__header_name_valid(p2p_str name) {
+    static const char others[] = "!#$%&'*+-.^_`|~";
+    size_t i, j;
+    for (i = 0; name.data != NULL && i < name.size; i++) {
+        char c = name.data[i];
+        for (j = 0; others[j] != 0 && others[j] != c; j++)
+            continue;
+        if (others[j] == 0 && !(c >= 'a' && c <= 'z') && !(c >= '0' && c <= '9'))
+            return false;
+    }
+    return name.data != NULL && name.size > 0;
+}
+
+/* The n of the n-th name of the static table, 0 when it is none of them. */
+static uint32_t p2p__header_index(p2p_str name) {
+    uint32_t i;
+    for (i = 0; i < P2P__HEADER_NAMES; i++)
+        if (p2p__str_same(p2p__header_names[i], name))
+            return i + 1;
+    return 0;
+}
+
+/* Cuts the first segment, which a '/' begins, off *rest. False: nothing is left. */
+static bool p2p__segment_cut(p2p_str *rest, p2p_str *out) {
+    size_t n = 1;
+    if (rest->size == 0)
+        return false;
+    while (n < rest->size && rest->data[n] != '/')
+        n++;
+    out->data = rest->data + 1;
+    out->size = n - 1;
+    rest->data += n;
+    rest->size -= n;
+    return true;
+}
+
+/* NULL when a path may travel, else what is wrong with it. */
+static const char *p2p__path_fault(p2p_str path) {
+    p2p_str rest = path, segment;
+    if (path.size == 0 || path.data == NULL || path.data[0] != '/')
+        return "must begin with '/'";
+    if (path.size > P2P__PATH_MAX)
+        return "longer than 1024 bytes";
+    if (!p2p__str_one_line(path))
+        return "holds NUL, CR or LF";
+    if (!p2p__utf8_valid(path.data, path.size))
+        return "not UTF-8";
+    while (p2p__segment_cut(&rest, &segment))
+        if (p2p_str_equal(segment, ".") || p2p_str_equal(segment, ".."))
+            return "has a '.' or '..' segment";
+    return NULL;
+}
+
+/* ---- heads on the wire: reading */
+static p2p_str p2p__header_name_get(p2p__reader *r) {
+    p2p_str name = {NULL, 0};
+    uint64_t index = p2p__get_varint_max(r, P2P__HEADER_NAMES);
+    if (r->bad)
+        return name;
+    if (index > 0)
+        return p2p__header_names[index - 1];
+    name = p2p__get_str(r, UINT32_MAX);
+    if (!r->bad && (!p2p__header_name_valid(name) || p2p__header_index(name) != 0))
+        r->bad = 1; /* one name has one encoding */
+    return name;
+}
+
+/* Reads to the end of the head. headers NULL: checks only. 0, or the status that refuses it. */
+static int p2p__headers_get(p2p__reader *r, p2p_header *headers, size_t *count) {
+    uint64_t i, total = p2p__get_varint(r);
+    *count = 0;
+    if (!r->bad && total > P2P__HEADERS_MAX)
+        return P2P__STATUS_TOO_LARGE;
+    for (i = 0; i < total && !r->bad; i++) {
+        p2p_header h;
+        h.name = p2p__header_name_get(r);
+        h.value = p2p__get_str(r, UINT32_MAX);
+        if (!r->bad && !p2p__str_one_line(h.value))
+            r->bad = 1;
+        if (headers != NULL)
+            headers[i] = h;
+    }
+    if (r->bad || p2p__left(r) != 0)
+        return P2P__STATUS_BAD;
+    *count = (size_t)total;
+    return 0;
+}
+
+/* Fills in method, path, query and headers, which point into the head. headers NULL: checks only.
+ * 0, or the status that refuses it. */
+static int p2p__request_get(p2p_span head, p2p_header *headers, p2p_request *out) {
+    p2p__reader r = p2p__reader_of(head.data, head.size);
+    out->method = (uint32_t)p2p__get_varint_max(&r, P2P__METHODS - 1);
+    out->path = p2p__get_str(&r, UINT32_MAX);
+    out->query = p2p__get_str(&r, UINT32_MAX);
+    if (r.bad || p2p__path_fault(out->path) != NULL || !p2p__str_one_line(out->query))
+        return P2P__STATUS_BAD;
+    out->headers = headers;
+    return p2p__headers_get(&r, headers, &out->header_count);
+}
+
+/* The same for the head of an answer: 0, or the error that RESPONSE tells. */
+static int p2p__response_get(p2p_span head, p2p_header *headers, p2p_response_head *out) {
+    p2p__reader r = p2p__reader_of(head.data, head.size);
+    int err;
+    out->status = (int)p2p__get_varint_max(&r, 599);
+    out->headers = headers;
+    out->header_count = 0;
+    if (r.bad || out->status < 100)
+        return P2P_ERR_PROTOCOL;
+    err = p2p__headers_get(&r, headers, &out->header_count);
+    if (err == 0)
+        return P2P_OK;
+    return err == P2P__STATUS_TOO_LARGE ? P2P_ERR_TOO_LARGE : P2P_ERR_PROTOCOL;
+}
+
+/* ---- heads on the wire: writing. The same walk measures and writes. */
+typedef struct p2p__head_out {
+    p2p_node *node;
+    p2p__stream *stream; /* into its send ring, whose room was checked; NULL: */
+    p2p__writer *writer; /* into memory; NULL: measure only */
+    size_t size;
+} p2p__head_out;
+
+static void p2p__out_bytes(p2p__head_out *o, const void *data, size_t size) {
+    o->size += size;
+    if (size == 0)
+        return;
+    if (o->stream != NULL)
+        (void)p2p__send_put(o->node, o->stream, data, size);
+    else if (o->writer != NULL)
+        p2p__put_bytes(o->writer, data, size);
+}
+
+static void p2p__out_varint(p2p__head_out *o, uint64_t value) {
+    uint8_t bytes[8];
+    p2p__writer w = p2p__writer_of(bytes, sizeof bytes);
+    p2p__put_varint(&w, value);
+    p2p__out_bytes(o, bytes, (size_t)(w.at - bytes));
+}
+
+static void p2p__out_str(p2p__head_out *o, p2p_str s) {
+    p2p__out_varint(o, s.size);
+    p2p__out_bytes(o, s.data, s.size);
+}
+
+static void p2p__out_headers(p2p__head_out *o, const p2p_header *headers, size_t count) {
+    size_t i;
+    p2p__out_varint(o, count);
+    for (i = 0; i < count; i++) {
+        uint32_t index = p2p__header_index(headers[i].name);
+        p2p__out_varint(o, index);
+        if (index == 0)
+            p2p__out_str(o, headers[i].name);
+        p2p__out_str(o, headers[i].value);
+    }
+}
+
+/* What a head says, of either kind. */
+typedef struct p2p__head_in {
+    int status; /* 0: a request */
+    uint32_t method;
+    p2p_str path, query;
+    const p2p_header *headers;
+    size_t header_count;
+} p2p__head_in;
+
+static void p2p__out_inner(p2p__head_out *o, const p2p__head_in *h) {
+    if (h->status != 0) {
+        p2p__out_varint(o, (uint64_t)h->status);
+    } else {
+        p2p__out_varint(o, h->method);
+        p2p__out_str(o, h->path);
+        p2p__out_str(o, h->query);
+    }
+    p2p__out_headers(o, h->headers, h->header_count);
+}
+
+/* The whole head with its length before it. */
+static void p2p__out_head(p2p__head_out *o, const p2p__head_in *h) {
+    p2p__head_out measure;
+    P2P_MEMSET(&measure, 0, sizeof measure);
+    p2p__out_inner(&measure, h);
+    p2p__out_varint(o, measure.size);
+    p2p__out_inner(o, h);
+}
+
+static size_t p2p__head_size(const p2p__head_in *h) {
+    p2p__head_out measure;
+    P2P_MEMSET(&measure, 0, sizeof measure);
+    p2p__out_head(&measure, h);
+    return measure.size;
+}
+
+static int p2p__headers_check(const p2p_node *node, const p2p_header *headers, size_t count) {
+    size_t i;
+    if (count > P2P__HEADERS_MAX)
+        return p2p__fail_size(node, P2P_ERR_TOO_LARGE, "headers: too many", count,
+                              P2P__HEADERS_MAX);
+    if (count > 0 && headers == NULL)
+        return p2p__fail(node, P2P_ERR_ARG, "headers: NULL");
+    for (i = 0; i < count; i++) {
+        if (!p2p__header_name_valid(headers[i].name))
+            return p2p__fail_named(node, P2P_ERR_ARG, "headers: name is not a lower-case token",
+                                   headers[i].name, p2p__no_str);
+        if (!p2p__str_one_line(headers[i].value))
+            return p2p__fail_named(node, P2P_ERR_ARG,
+                                   "headers: NULL, NUL, CR or LF in the value of", headers[i].name,
+                                   p2p__no_str);
+    }
+    return P2P_OK;
+}
+
+/* ---- patterns: a service's prefix and a route's pattern, read as one */
+typedef struct p2p__pattern {
+    p2p_str prefix, pattern;
+} p2p__pattern;
+
+enum p2p__segment_kind { P2P__SEGMENT_LITERAL, P2P__SEGMENT_PARAM, P2P__SEGMENT_REST };
+
+static enum p2p__segment_kind p2p__segment_kind_of(p2p_str segment) {
+    if (segment.size > 0 && segment.data[0] == ':')
+        return P2P__SEGMENT_PARAM;
+    return segment.size > 0 && segment.data[0] == '*' ? P2P__SEGMENT_REST : P2P__SEGMENT_LITERAL;
+}
+
+static p2p_str p2p__segment_name(p2p_str segment) {
+    segment.data++;
+    segment.size--;
+    return segment;
+}
+
+/* Segments do not straddle the two parts, because each begins with '/' and the prefix ends in none. */
+static bool p2p__pattern_cut(p2p__pattern *p, p2p_str *out) {
+    return p2p__segment_cut(&p->prefix, out) || p2p__segment_cut(&p->pattern, out);
+}
+
+/* Whether the path matches; then params, when not NULL, has a name and a value for each variable
+ * segment. ":name" takes one segment that is not empty, "*name" all that is left, "/" included. */
+static bool p2p__pattern_match(p2p__pattern p, p2p_str path, p2p_header *params, size_t *count) {
+    p2p_str want, have;
+    *count = 0;
+    while (p2p__pattern_cut(&p, &want)) {
+        enum p2p__segment_kind kind = p2p__segment_kind_of(want);
+        if (kind == P2P__SEGMENT_REST && path.size > 0) {
+            have = p2p__segment_name(path); /* all of it but the '/' */
+            path.size = 0;
+        } else if (!p2p__segment_cut(&path, &have)) {
+            return false;
+        }
+        if (kind == P2P__SEGMENT_LITERAL) {
+            if (!p2p__str_same(want, have))
+                return false;
+            continue;
+        }
+        if (kind == P2P__SEGMENT_PARAM && have.size == 0)
+            return false;
+        if (params != NULL) {
+            params[*count].name = p2p__segment_name(want);
+            params[*count].value = have;
+        }
+        (*count)++;
+    }
+    return path.size == 0;
+}
+
+/* The first segment in which the two differ decides: below 0 when a's is the more exact one
+ * (literal, then param, then rest), 0 when they match the same paths. */
+static int p2p__pattern_compare(p2p__pattern a, p2p__pattern b) {
+    p2p_str x = {NULL, 0}, y = {NULL, 0};
+    for (;;) {
+        bool more = p2p__pattern_cut(&a, &x);
+        if (more != p2p__pattern_cut(&b, &y))
+            return more ? -1 : 1;
+        if (!more)
+            return 0;
+        if (p2p__segment_kind_of(x) != p2p__segment_kind_of(y))
+            return (int)p2p__segment_kind_of(x) - (int)p2p__segment_kind_of(y);
+        if (p2p__segment_kind_of(x) == P2P__SEGMENT_LITERAL && !p2p__str_same(x, y))
+            return 1;
+    }
+}
+
+/* Whether a variable segment's name stands in the pattern more than once. */
+static bool p2p__pattern_repeats(p2p__pattern p, p2p_str name) {
+    p2p_str segment;
+    uint32_t n = 0;
+    while (p2p__pattern_cut(&p, &segment))
+        if (p2p__segment_kind_of(segment) != P2P__SEGMENT_LITERAL &&
+            p2p__str_same(p2p__segment_name(segment), name))
+            n++;
+    return n > 1;
+}
+
+static const char *p2p__pattern_parts_fault(p2p__pattern p) {
+    const char *fault = NULL;
+    if (p.prefix.size > 0) {
+        fault = p2p__path_fault(p.prefix);
+        if (fault == NULL && p.prefix.data[p.prefix.size - 1] == '/')
+            fault = "prefix must not end in '/'";
+    }
+    if (fault == NULL && (p.prefix.size == 0 || p.pattern.size > 0))
+        fault = p2p__path_fault(p.pattern);
+    if (fault == NULL && p.prefix.size + p.pattern.size > P2P__PATH_MAX)
+        fault = "longer than 1024 bytes";
+    return fault;
+}
+
+/* NULL when the pattern is good, else what is wrong. A pattern below a prefix may be "": then the
+ * path is the prefix. */
+static const char *p2p__pattern_fault(p2p__pattern p) {
+    const char *fault = p2p__pattern_parts_fault(p);
+    p2p__pattern rest = p;
+    p2p_str segment;
+    uint32_t variables = 0;
+    while (fault == NULL && p2p__pattern_cut(&rest, &segment)) {
+        enum p2p__segment_kind kind = p2p__segment_kind_of(segment);
+        if (kind == P2P__SEGMENT_LITERAL)
+            continue;
+        if (segment.size == 1)
+            fault = "':' or '*' without a name";
+        else if (kind == P2P__SEGMENT_REST && rest.prefix.size + rest.pattern.size > 0)
+            fault = "'*' before the last segment";
+        else if (p2p__pattern_repeats(p, p2p__segment_name(segment)))
+            fault = "a name twice";
+        else if (++variables > P2P__PARAMS_MAX)
+            fault = "more than 8 variable segments";
+    }
+    return fault;
+}
+
+/* ---- tables */
+typedef struct p2p__route_ref {
+    const p2p_route *route; /* NULL: none */
+    uint16_t service;       /* index + 1; 0: p2p_route_add */
+} p2p__route_ref;
+
+static p2p__pattern p2p__route_pattern(const p2p__router *r, p2p__route_ref at) {
+    p2p__pattern p;
+    p.prefix = p2p_str_of(at.service != 0 ? r->services[at.service - 1].prefix : "");
+    if (p.prefix.data == NULL)
+        p.prefix = p2p_str_of("");
+    p.pattern = p2p_str_of(at.route->pattern);
+    return p;
+}
+
+/* The routes in turn: begin with {NULL, 0}. */
+static bool p2p__route_next(const p2p__router *r, p2p__route_ref *at) {
+    const p2p_route *table = at->service == 0 ? r->routes : r->services[at->service - 1].routes;
+    size_t count = at->service == 0 ? r->route_count : r->services[at->service - 1].count;
+    size_t next = at->route == NULL ? 0 : (size_t)(at->route - table) + 1;
+    while (next >= count) {
+        if (at->service == r->service_count) {
+            at->route = NULL;
+            return false;
+        }
+        table = r->services[at->service].routes;
+        count = r->services[at->service].count;
+        at->service++;
+        next = 0;
+    }
+    at->route = &table[next];
+    return true;
+}
+
+/* The best route for method and path; *allowed has a bit for every method that has one. */
+static p2p__route_ref p2p__route_find(const p2p__router *r, uint32_t method, p2p_str path,
+                                      uint32_t *allowed) {
+    p2p__route_ref at = {NULL, 0}, best = {NULL, 0};
+    size_t count;
+    *allowed = 0;
+    while (p2p__route_next(r, &at)) {
+        p2p__pattern p = p2p__route_pattern(r, at);
+        if (!p2p__pattern_match(p, path, NULL, &count))
+            continue;
+        *allowed |= 1u << at.route->method;
+        if (at.route->method == method &&
+            (best.route == NULL || p2p__pattern_compare(p, p2p__route_pattern(r, best)) < 0))
+            best = at;
+    }
+    return best;
+}
+
+static int p2p__route_fail(const p2p_node *node, const char *why, p2p__pattern p) {
+    return p2p__fail_named(node, P2P_ERR_CONFIG, why, p.prefix, p.pattern);
+}
+
+/* Checks one route against those before it. */
+static int p2p__route_check(const p2p_node *node, p2p__route_ref at) {
+    const p2p__router *r = &node->router;
+    p2p__pattern p = p2p__route_pattern(r, at);
+    p2p__route_ref other = {NULL, 0};
+    const char *fault;
+    if (at.route->pattern == NULL)
+        return p2p__fail(node, P2P_ERR_CONFIG, "route.pattern: NULL");
+    fault = p2p__pattern_fault(p);
+    if (fault != NULL)
+        return p2p__route_fail(node, fault, p);
+    if (at.route->method >= P2P__METHODS)
+        return p2p__route_fail(node, "route.method: unknown", p);
+    if ((at.route->flags & ~(uint32_t)P2P_ROUTE_STREAM) != 0)
+        return p2p__route_fail(node, "route.flags: unknown", p);
+    while (p2p__route_next(r, &other) && (other.route != at.route || other.service != at.service))
+        if (other.route->method == at.route->method &&
+            p2p__pattern_compare(p, p2p__route_pattern(r, other)) == 0)
+            return p2p__route_fail(node, "route twice", p);
+    return P2P_OK;
+}
+
+/* The struct is copied; its pattern and ctx must outlive the node. */
+P2P_DEF int p2p_route_add(p2p_node *node, const p2p_route *route) {
+    p2p__router *r;
+    p2p__route_ref at = {NULL, 0};
+    p2p_route kept;
+    int err;
+    if (node == NULL)
+        return P2P_ERR_ARG;
+    if (route == NULL)
+        return p2p__fail(node, P2P_ERR_ARG, "route: NULL");
+    r = &node->router;
+    if (r->route_count == r->route_room)
+        return p2p__fail_size(node, P2P_ERR_LIMIT, "max.routes: every place is taken",
+                              (uint64_t)r->route_count + 1, r->route_room);
+    kept = *route; /* outside of the table, so it is compared with all that are in it */
+    at.route = &kept;
+    err = p2p__route_check(node, at);
+    if (err < 0)
+        return err;
+    r->routes[r->route_count++] = kept;
+    return P2P_OK;
+}
+
+/* The struct is copied; its prefix, routes and ctx must outlive the node. */
+P2P_DEF int p2p_service_add(p2p_node *node, const p2p_service *service) {
+    p2p__router *r;
+    p2p__route_ref at;
+    size_t i;
+    int err = P2P_OK;
+    if (node == NULL)
+        return P2P_ERR_ARG;
+    if (service == NULL || (service->routes == NULL && service->count > 0))
+        return p2p__fail(node, P2P_ERR_ARG,
+                         service == NULL ? "service: NULL" : "service.routes: NULL");
+    r = &node->router;
+    if (r->service_count == r->service_room || r->service_count == UINT16_MAX)
+        return p2p__fail_size(node, P2P_ERR_LIMIT, "max.services: every place is taken",
+                              (uint64_t)r->service_count + 1, r->service_room);
+    r->services[r->service_count++] = *service;
+    at.service = (uint16_t)r->service_count;
+    for (i = 0; i < service->count && err == P2P_OK; i++) {
+        at.route = &service->routes[i];
+        err = p2p__route_check(node, at);
+    }
+    if (err < 0)
+        P2P_MEMSET(&r->services[--r->service_count], 0, sizeof *r->services);
+    return err;
+}
+
+/* ---- the life of an exchange */
+enum p2p__exchange_may {
+    P2P__MAY_REPLY = 1,
+    P2P__MAY_WRITE = 2,  /* body bytes */
+    P2P__MAY_READ = 4,   /* body bytes; of a request only on a streaming route */
+    P2P__MAY_EXPIRE = 8, /* its deadline counts */
+    P2P__MAY_ARRIVE = 16 /* bytes of its head or whole body are waited for */
+};
+typedef struct p2p__exchange_rule {
+    uint16_t next; /* a bit for each state that may follow */
+    uint8_t may;
+} p2p__exchange_rule;
+
+#define P2P__TO(state) (1u << P2P__EXCHANGE_##state)
+static const p2p__exchange_rule p2p__exchange_rules[P2P__EXCHANGE_STATES] = {
+    /* IDLE     */ {P2P__TO(HEAD) | P2P__TO(ASKED) | P2P__TO(GONE), P2P__MAY_ARRIVE},
+    /* HEAD     */
+    {P2P__TO(BODY) | P2P__TO(READY) | P2P__TO(REPLIED) | P2P__TO(GONE),
+     P2P__MAY_ARRIVE | P2P__MAY_EXPIRE},
+    /* BODY     */
+    {P2P__TO(READY) | P2P__TO(REPLIED) | P2P__TO(GONE), P2P__MAY_ARRIVE | P2P__MAY_EXPIRE},
+    /* READY    */ {P2P__TO(RUNNING) | P2P__TO(GONE), 0},
+    /* RUNNING  */
+    {P2P__TO(LATER) | P2P__TO(REPLYING) | P2P__TO(REPLIED) | P2P__TO(GONE),
+     P2P__MAY_REPLY | P2P__MAY_READ},
+    /* LATER    */
+    {P2P__TO(REPLYING) | P2P__TO(REPLIED) | P2P__TO(GONE),
+     P2P__MAY_REPLY | P2P__MAY_READ | P2P__MAY_EXPIRE},
+    /* REPLYING */ {P2P__TO(REPLIED) | P2P__TO(GONE), P2P__MAY_READ | P2P__MAY_WRITE},
+    /* REPLIED  */ {P2P__TO(GONE), 0},
+    /* ASKED    */
+    {P2P__TO(ANSWERED) | P2P__TO(FAILED) | P2P__TO(GONE), P2P__MAY_EXPIRE | P2P__MAY_WRITE},
+    /* ANSWERED */ {P2P__TO(GONE), P2P__MAY_READ | P2P__MAY_WRITE},
+    /* FAILED   */ {P2P__TO(GONE), 0},
+    /* GONE     */ {0, 0},
+};
+#undef P2P__TO
+
+static bool p2p__exchange_may(const p2p__stream *s, uint32_t what) {
+    return (p2p__exchange_rules[s->x.state].may & what) != 0;
+}
+
+/* Enters a state; its deadline begins anew, or ends. */
+static void p2p__exchange_go(p2p_node *node, p2p__stream *s, uint32_t state) {
+    P2P_ASSERT(s->kind == P2P__KIND_REQUEST);
+    P2P_ASSERT((p2p__exchange_rules[s->x.state].next >> state & 1) != 0);
+    s->x.state = (uint8_t)state;
+    if (p2p__exchange_may(s, P2P__MAY_EXPIRE)) {
+        s->x.mark = (uint32_t)(s->local ? s->send.acked : s->recv.here);
+        p2p__exchange_timer(node, s, p2p__time_add(node->now_us, node->desc.time.request_us));
+    } else {
+        p2p__exchange_timer(node, s, P2P_NEVER);
+    }
+}
+
+static bool p2p__exchange_streams(const p2p__stream *s) {
+    return s->x.route != NULL && (s->x.route->flags & P2P_ROUTE_STREAM) != 0;
+}
+
+static bool p2p__router_raw(const p2p__stream *s) {
+    return p2p__exchange_may(s, P2P__MAY_READ) && (s->local || p2p__exchange_streams(s));
+}
+
+/* Whether the application may write body bytes now (p2p_stream_write, _reserve, _commit, _finish). */
+static bool p2p__router_writable(const p2p__stream *s) {
+    return p2p__exchange_may(s, P2P__MAY_WRITE) && (!s->local || (s->x.flags & P2P__EXCHANGE_MORE));
+}
+
+static bool p2p__router_silent(const p2p__stream *s) {
+    return !s->local && !s->app_user_set && !(s->x.flags & P2P__EXCHANGE_DEFERRED);
+}
+
+/* The request's bytes go: the head, and of a body that nobody will read all that is here and comes. */
+static void p2p__request_drop(p2p_node *node, p2p__stream *s) {
+    s->x.flags = (uint8_t)(s->x.flags & ~P2P__EXCHANGE_EXPOSED);
+    s->x.head = NULL;
+    p2p__recv_release(node, s);
+    if (p2p__router_raw(s))
+        return;
+    if (p2p__recv_whole(s)) {
+        while (p2p__recv_have(s) > 0)
+            p2p__recv_take(node, s, p2p__recv_have(s));
+        p2p__recv_ended(node, s);
+    } else {
+        p2p__recv_stop(node, s, 0);
+    }
+}
+
+/* ---- answers */
+static p2p__head_in p2p__response_head(int status, const p2p_header *headers, size_t count) {
+    p2p__head_in h;
+    P2P_MEMSET(&h, 0, sizeof h);
+    h.status = status;
+    h.headers = headers;
+    h.header_count = count;
+    return h;
+}
+
+static int p2p__head_put(p2p_node *node, p2p__stream *s, const p2p__head_in *h, const void *body,
+                         size_t size, const char *what) {
+    p2p__head_out out;
+    size_t head = p2p__head_size(h), room = p2p__send_room(s);
+    if (head > room || size > room - head)
+        return p2p__fail_size(node, P2P_ERR_TOO_LARGE, what, (uint64_t)head + size, room);
+    P2P_MEMSET(&out, 0, sizeof out);
+    out.node = node;
+    out.stream = s;
+    p2p__out_head(&out, h);
+    p2p__out_bytes(&out, body, size);
+    return P2P_OK;
+}
+
+/* The router's own answer. One that does not even fit the send ring becomes a reset. */
+static void p2p__router_answer(p2p_node *node, p2p__stream *s, int status, p2p_str allow) {
+    p2p_header header;
+    p2p__head_in h;
+    header.name = p2p_str_of("allow");
+    header.value = allow;
+    h = p2p__response_head(status, &header, allow.size > 0);
+    P2P_ASSERT(status >= 400 && status <= 599);
+    if (s->send.state != P2P__SEND_OPEN) { /* the peer stopped listening */
+        p2p__exchange_go(node, s, P2P__EXCHANGE_GONE);
+    } else if (p2p__head_put(node, s, &h, NULL, 0, "bytes.peer_send: no room for an error") < 0) {
+        p2p__exchange_go(node, s, P2P__EXCHANGE_GONE);
+        p2p__send_reset(node, s, (uint32_t)status);
+    } else {
+        p2p__exchange_go(node, s, P2P__EXCHANGE_REPLIED);
+        p2p__send_finish(node, s);
+    }
+    if (!(s->x.flags & P2P__EXCHANGE_EXPOSED)) /* else when the request is concealed */
+        p2p__request_drop(node, s);
+}
+
+static void p2p__router_refuse(p2p_node *node, p2p__stream *s, int status) {
+    bool bad = status == P2P__STATUS_BAD || status == P2P__STATUS_TOO_LARGE;
+    if (bad)
+        p2p__count(node, P2P_METRIC_requests_bad, 1);
+    if (status == P2P__STATUS_NOT_FOUND)
+        p2p__count(node, P2P_METRIC_requests_unrouted, 1);
+    p2p__router_answer(node, s, status, p2p__no_str);
+}
+
+/* 405 names the methods that would do: RFC 9110 section 15.5.6. */
+static void p2p__router_refuse_method(p2p_node *node, p2p__stream *s, uint32_t allowed) {
+    char text[40];
+    p2p_str allow;
+    uint32_t i;
+    allow.data = text;
+    allow.size = 0;
+    for (i = 0; i < P2P__METHODS; i++) {
+        size_t size = p2p__text_size(p2p__method_names[i]);
+        if (!(allowed >> i & 1))
+            continue;
+        P2P_ASSERT(allow.size + 2 + size <= sizeof text);
+        if (allow.size > 0) {
+            P2P_MEMCPY(text + allow.size, ", ", 2);
+            allow.size += 2;
+        }
+        P2P_MEMCPY(text + allow.size, p2p__method_names[i], size);
+        allow.size += size;
+    }
+    p2p__count(node, P2P_METRIC_requests_unrouted, 1);
+    p2p__router_answer(node, s, P2P__STATUS_METHOD, allow);
+}
+
+/* ---- requests that arrive */
+/* Bytes of the head with its prefix once they can be told; 0: not yet; SIZE_MAX: no length at all. */
+static size_t p2p__head_extent(const p2p__stream *s, size_t *prefix) {
+    p2p__reader r = p2p__reader_of(p2p__recv_at(s), p2p__recv_have(s));
+    uint64_t size;
+    if (p2p__left(&r) == 0 || p2p__left(&r) < (size_t)1 << (r.at[0] >> 6))
+        return 0;
+    size = p2p__get_varint(&r);
+    if (r.bad)
+        return SIZE_MAX;
+    *prefix = (size_t)(r.at - p2p__recv_at(s));
+    return *prefix + (size_t)P2P__MIN(size, (uint64_t)1 << 30); /* beyond every ring */
+}
+
+static p2p_span p2p__head_span(const p2p__stream *s) {
+    p2p_span head;
+    head.data = s->x.head + s->x.prefix_bytes;
+    head.size = s->x.head_bytes - s->x.prefix_bytes;
+    return head;
+}
+
+static void p2p__head_found(p2p__stream *s, size_t extent, size_t prefix) {
+    P2P_ASSERT(s->recv.read == 0 && p2p__recv_have(s) >= extent);
+    s->x.head = p2p__recv_at(s);
+    s->x.head_bytes = (uint32_t)extent;
+    s->x.prefix_bytes = (uint8_t)prefix;
+}
+
+static void p2p__request_ready(p2p_node *node, p2p__stream *s) {
+    p2p__exchange_go(node, s, P2P__EXCHANGE_READY);
+    p2p__raise(node, s, s->x.route->handler != NULL ? P2P__EV_HANDLER : P2P__EV_REQUEST);
+}
+
+static void p2p__request_body(p2p_node *node, p2p__stream *s) {
+    size_t most = (size_t)s->x.head_bytes + node->desc.bytes.body_max;
+    if (p2p__exchange_streams(s)) {
+        p2p__recv_hold(node, s, s->x.head_bytes);
+        p2p__request_ready(node, s);
+    } else if (p2p__recv_have(s) > most) {
+        p2p__router_refuse(node, s, P2P__STATUS_TOO_LARGE);
+    } else if (p2p__recv_whole(s)) {
+        p2p__request_ready(node, s);
+    } else if (s->x.state == P2P__EXCHANGE_HEAD) {
+        p2p__exchange_go(node, s, P2P__EXCHANGE_BODY);
+    }
+}
+
+static void p2p__request_route(p2p_node *node, p2p__stream *s) {
+    p2p_request q;
+    p2p__route_ref at;
+    uint32_t allowed;
+    int status;
+    P2P_MEMSET(&q, 0, sizeof q);
+    p2p__count(node, P2P_METRIC_requests_received, 1);
+    status = p2p__request_get(p2p__head_span(s), NULL, &q);
+    if (status == 0 && node->stopping)
+        status = P2P__STATUS_BUSY;
+    if (status != 0) {
+        p2p__router_refuse(node, s, status);
+        return;
+    }
+    at = p2p__route_find(&node->router, q.method, q.path, &allowed);
+    if (at.route == NULL && allowed != 0) {
+        p2p__router_refuse_method(node, s, allowed);
+        return;
+    }
+    if (at.route == NULL) {
+        p2p__router_refuse(node, s, P2P__STATUS_NOT_FOUND);
+        return;
+    }
+    s->x.route = at.route;
+    s->x.service = at.service;
+    p2p__request_body(node, s);
+}
+
+static void p2p__request_head(p2p_node *node, p2p__stream *s) {
+    size_t prefix = 0, extent = p2p__head_extent(s, &prefix);
+    if (s->x.state == P2P__EXCHANGE_IDLE)
+        p2p__exchange_go(node, s, P2P__EXCHANGE_HEAD);
+    if (extent == SIZE_MAX) {
+        p2p__router_refuse(node, s, P2P__STATUS_BAD);
+    } else if (extent > node->desc.bytes.head_max) {
+        p2p__router_refuse(node, s, P2P__STATUS_TOO_LARGE);
+    } else if (extent != 0 && extent <= p2p__recv_have(s)) {
+        p2p__head_found(s, extent, prefix);
+        p2p__request_route(node, s);
+    } else if (p2p__recv_whole(s)) {
+        p2p__router_refuse(node, s, P2P__STATUS_BAD);
+    }
+}
+
+/* ---- answers that arrive */
+static void p2p__response_fail(p2p_node *node, p2p__stream *s, int err) {
+    s->x.err = (int16_t)err;
+    p2p__exchange_go(node, s, P2P__EXCHANGE_FAILED);
+    p2p__raise(node, s, P2P__EV_RESPONSE);
+}
+
+/* The head of an answer may fill the ring but for one byte: with none the body could not arrive. */
+static void p2p__response_arrives(p2p_node *node, p2p__stream *s) {
+    size_t prefix = 0, extent = p2p__head_extent(s, &prefix);
+    p2p_response_head head;
+    int err = P2P_OK;
+    if (extent == SIZE_MAX)
+        err = P2P_ERR_PROTOCOL;
+    else if (extent >= p2p__recv_room(s))
+        err = P2P_ERR_TOO_LARGE;
+    else if (extent == 0 || extent > p2p__recv_have(s))
+        err = p2p__recv_whole(s) ? P2P_ERR_PROTOCOL : P2P_ERR_AGAIN;
+    if (err == P2P_ERR_AGAIN)
+        return;
+    if (err == P2P_OK) {
+        p2p__head_found(s, extent, prefix);
+        err = p2p__response_get(p2p__head_span(s), NULL, &head);
+    }
+    if (err < 0) {
+        p2p__count(node, P2P_METRIC_responses_bad, 1);
+        s->x.head = NULL;
+        p2p__response_fail(node, s, err);
+        p2p__stream_abort(node, s, P2P__STATUS_BAD_ANSWER);
+        return;
+    }
+    p2p__recv_hold(node, s, extent);
+    p2p__exchange_go(node, s, P2P__EXCHANGE_ANSWERED);
+    p2p__raise(node, s, P2P__EV_RESPONSE);
+}
+
+/* An answer without a body: nobody needs to read the end of it. */
+static void p2p__response_ended(p2p_node *node, p2p__stream *s) {
+    if (p2p__recv_whole(s) && s->recv.final == s->x.head_bytes)
+        p2p__recv_ended(node, s);
+}
+
+/* ---- what the rooms below call */
+/* The peer abandoned its half: of a request it gave up, of an answer it failed to give. */
+static void p2p__router_reset(p2p_node *node, p2p__stream *s) {
+    if (s->x.state == P2P__EXCHANGE_ASKED) {
+        p2p__response_fail(node, s, P2P_ERR_RESET);
+    } else if (s->x.state == P2P__EXCHANGE_ANSWERED) {
+        p2p__raise(node, s, P2P__EV_READABLE);
+    } else if (s->x.state != P2P__EXCHANGE_FAILED && s->x.state != P2P__EXCHANGE_GONE) {
+        s->x.err = P2P_ERR_RESET;
+        p2p__exchange_go(node, s, P2P__EXCHANGE_GONE);
+    }
+}
+
+/* Bytes, the end or a reset arrived on a request's stream. */
+static void p2p__router_readable(p2p_node *node, p2p__stream *s) {
+    if (s->err == P2P_ERR_RESET || p2p__recv_reset(s))
+        p2p__router_reset(node, s);
+    else if (s->x.state == P2P__EXCHANGE_ASKED)
+        p2p__response_arrives(node, s);
+    else if (s->x.state == P2P__EXCHANGE_BODY)
+        p2p__request_body(node, s);
+    else if (p2p__exchange_may(s, P2P__MAY_ARRIVE))
+        p2p__request_head(node, s);
+    else if (p2p__router_raw(s))
+        p2p__raise(node, s, P2P__EV_READABLE);
+}
+
+/* The stream is over: both halves done, or its connection lost. Told once or more. */
+static void p2p__router_closed(p2p_node *node, p2p__stream *s) {
+    if (s->x.state == P2P__EXCHANGE_ASKED && s->err != P2P_OK) {
+        p2p__response_fail(node, s, s->err);
+    } else if (s->x.state == P2P__EXCHANGE_ASKED) { /* the application gave it up */
+        p2p__exchange_go(node, s, P2P__EXCHANGE_GONE);
+    } else if (!s->local && s->x.state != P2P__EXCHANGE_GONE) {
+        if (s->x.err == P2P_OK)
+            s->x.err = s->err != P2P_OK ? s->err : (int16_t)P2P_ERR_CLOSED;
+        p2p__exchange_go(node, s, P2P__EXCHANGE_GONE);
+    }
+}
+
+static void p2p__router_timeout(p2p_node *node, p2p__stream *s) {
+    bool local = s->local != 0;
+    uint32_t moved = (uint32_t)(local ? s->send.acked : s->recv.here);
+    bool goes_on =
+        local ? s->send.state == P2P__SEND_OPEN
+              : s->x.state == P2P__EXCHANGE_LATER && p2p__router_raw(s) && !p2p__recv_whole(s);
+    if (!p2p__exchange_may(s, P2P__MAY_EXPIRE))
+        return;
+    if (local && s->recv.state == P2P__RECV_DONE) { /* the application gave it up */
+        p2p__exchange_go(node, s, P2P__EXCHANGE_GONE);
+        return;
+    }
+    if (goes_on && (moved != s->x.mark || (local && s->send.acked == s->send.end))) {
+        s->x.mark = moved; /* a body on its way: the answer is due after it */
+        p2p__exchange_timer(node, s, p2p__time_add(node->now_us, node->desc.time.request_us));
+        return;
+    }
+    p2p__count(node, P2P_METRIC_requests_timeout, 1);
+    if (s->x.state == P2P__EXCHANGE_LATER) {
+        p2p__router_refuse(node, s, P2P__STATUS_LATE);
+        return;
+    }
+    if (local)
+        p2p__response_fail(node, s, P2P_ERR_TIMEOUT);
+    else
+        p2p__exchange_go(node, s, P2P__EXCHANGE_GONE);
+    p2p__stream_abort(node, s, P2P__STATUS_TIMEOUT);
+}
+
+/* The application finished its half (p2p_stream_finish): the answer is due from now on, or given. */
+static void p2p__router_finished(p2p_node *node, p2p__stream *s) {
+    if (s->local) {
+        s->x.flags = (uint8_t)(s->x.flags & ~P2P__EXCHANGE_MORE);
+        if (s->x.state == P2P__EXCHANGE_ASKED)
+            p2p__exchange_timer(node, s, p2p__time_add(node->now_us, node->desc.time.request_us));
+    } else if (s->x.state == P2P__EXCHANGE_REPLYING) {
+        p2p__exchange_go(node, s, P2P__EXCHANGE_REPLIED);
+        if (!(s->x.flags & P2P__EXCHANGE_EXPOSED))
+            p2p__request_drop(node, s);
+    }
+}
+
+/* The application takes body bytes of an answer: its head goes at the next p2p_next_event. */
+static void p2p__router_taken(p2p_node *node, p2p__stream *s) {
+    if (!s->local || s->x.head == NULL || s->x.next != 0 || s->x.state != P2P__EXCHANGE_ANSWERED)
+        return;
+    s->x.next = node->router.taken != 0 ? node->router.taken : UINT32_MAX;
+    node->router.taken = p2p__stream_handle(node, s).id;
+}
+
+/* ---- handlers and events */
+static void p2p__request_expose(p2p_node *node, p2p__stream *s, p2p__request_scratch *out) {
+    p2p_request *q = &out->request;
+    p2p__route_ref at;
+    p2p__conn *conn = p2p__stream_conn(node, s);
+    int status;
+    P2P_MEMSET(q, 0, sizeof *q);
+    at.route = s->x.route;
+    at.service = s->x.service;
+    status = p2p__request_get(p2p__head_span(s), out->headers, q);
+    P2P_ASSERT(status == 0);
+    (void)status;
+    q->conn = s->conn_handle;
+    q->stream = p2p__stream_handle(node, s);
+    if (conn != NULL)
+        q->peer = conn->peer;
+    (void)p2p__pattern_match(p2p__route_pattern(&node->router, at), q->path, out->params,
+                             &q->param_count);
+    q->params = out->params;
+    q->ctx = s->x.route->ctx;
+    if (!p2p__exchange_streams(s)) {
+        q->body.data = s->x.head + s->x.head_bytes;
+        q->body.size = p2p__recv_have(s) - s->x.head_bytes;
+    }
+    s->x.flags = (uint8_t)(s->x.flags | P2P__EXCHANGE_EXPOSED);
+}
+
+/* The guard of the request's service: 0 pass, or the status to refuse with. */
+static int p2p__request_guard(p2p_node *node, const p2p__stream *s, const p2p_request *q) {
+    const p2p_service *service =
+        s->x.service != 0 ? &node->router.services[s->x.service - 1] : NULL;
+    int status;
+    if (service == NULL || service->guard == NULL)
+        return 0;
+    status = service->guard(service->ctx, q);
+    return status == 0 || (status >= 400 && status <= 599) ? status : (int)P2P__STATUS_INTERNAL;
+}
+
+/* Pointers into the request are no longer out. Body bytes of a streaming route that are here were
+ * perhaps not read yet: READABLE says so. */
+static void p2p__request_conceal(p2p_node *node, p2p__stream *s) {
+    if (!(s->x.flags & P2P__EXCHANGE_EXPOSED))
+        return;
+    p2p__request_drop(node, s);
+    if (p2p__router_raw(s) && (p2p__recv_have(s) > 0 || p2p__recv_whole(s)))
+        p2p__raise(node, s, P2P__EV_READABLE);
+}
+
+/* After a guard or handler: the one answer that is owed. s is NULL when the stream is gone. */
+static void p2p__request_returned(p2p_node *node, p2p__stream *s, int status) {
+    if (s == NULL)
+        return;
+    if (s->x.state == P2P__EXCHANGE_RUNNING && status == 0 && (s->x.flags & P2P__EXCHANGE_DEFERRED))
+        p2p__exchange_go(node, s, P2P__EXCHANGE_LATER);
+    else if (s->x.state == P2P__EXCHANGE_RUNNING)
+        p2p__router_refuse(node, s, status != 0 ? status : (int)P2P__STATUS_INTERNAL);
+    p2p__request_conceal(node, s);
+}
+
+/* Runs the handler of one request that is READY. */
+static void p2p__router_run(p2p_node *node, p2p__stream *s) {
+    p2p__request_scratch scratch;
+    p2p_stream handle = p2p__stream_handle(node, s);
+    const p2p_route *route = s->x.route;
+    int status;
+    if (s->x.state != P2P__EXCHANGE_READY)
+        return;
+    P2P_ASSERT(route != NULL && route->handler != NULL);
+    p2p__exchange_go(node, s, P2P__EXCHANGE_RUNNING);
+    p2p__request_expose(node, s, &scratch);
+    status = p2p__request_guard(node, s, &scratch.request);
+    if (status == 0)
+        route->handler(node, &scratch.request, route->ctx);
+    p2p__request_returned(node, p2p__stream_get(node, handle), status);
+}
+
+static int p2p__request_event(p2p_node *node, p2p__stream *s, p2p_event *out) {
+    p2p__request_scratch *scratch = node->router.event;
+    int status;
+    if (s->x.state != P2P__EXCHANGE_READY)
+        return 0;
+    P2P_ASSERT(node->router.exposed == 0);
+    p2p__exchange_go(node, s, P2P__EXCHANGE_RUNNING);
+    p2p__request_expose(node, s, scratch);
+    status = p2p__request_guard(node, s, &scratch->request);
+    if (status != 0 || s->x.state != P2P__EXCHANGE_RUNNING) {
+        p2p__request_returned(node, s, status);
+        return 0;
+    }
+    s->x.flags = (uint8_t)(s->x.flags | P2P__EXCHANGE_DEFERRED);
+    p2p__exchange_go(node, s, P2P__EXCHANGE_LATER);
+    node->router.exposed = scratch->request.stream.id;
+    out->type = P2P_EVENT_REQUEST;
+    out->request = &scratch->request;
+    return 1;
+}
+
+static int p2p__response_event(p2p_node *node, p2p__stream *s, p2p_event *out) {
+    p2p_response_head head;
+    if (s->x.state == P2P__EXCHANGE_FAILED) {
+        out->type = P2P_EVENT_RESPONSE;
+        out->err = s->x.err;
+        return 1;
+    }
+    if (s->x.state != P2P__EXCHANGE_ANSWERED || s->x.head == NULL)
+        return 0;
+    (void)p2p__response_get(p2p__head_span(s), NULL, &head);
+    out->type = P2P_EVENT_RESPONSE;
+    out->status = (uint16_t)head.status;
+    if (p2p__recv_have(s) > 0 || p2p__recv_whole(s))
+        p2p__raise(node, s, P2P__EV_READABLE);
+    p2p__response_ended(node, s);
+    return 1;
+}
+
+/* Fills in a REQUEST or RESPONSE event: 1, or 0 when there is nothing to say any more. */
+static int p2p__router_event(p2p_node *node, p2p__stream *s, uint32_t flag, p2p_event *out) {
+    P2P_ASSERT(flag == P2P__EV_REQUEST || flag == P2P__EV_RESPONSE);
+    return flag == P2P__EV_REQUEST ? p2p__request_event(node, s, out)
+                                   : p2p__response_event(node, s, out);
+}
+
+/* At the start of each p2p_next_event: what the last one gave is over. */
+static void p2p__router_after(p2p_node *node) {
+    p2p_stream handle;
+    p2p__stream *s;
+    p2p__query *q = node->discovery.told != 0 ? p2p__query_get(node, node->discovery.told) : NULL;
+    if (q != NULL)
+        p2p__pool_give(&node->discovery.queries, q);
+    node->discovery.told = 0;
+    handle.id = node->router.exposed;
+    node->router.exposed = 0;
+    s = handle.id != 0 ? p2p__stream_get(node, handle) : NULL;
+    if (s != NULL)
+        p2p__request_conceal(node, s);
+    while (node->router.taken != 0 && node->router.taken != UINT32_MAX) {
+        handle.id = node->router.taken;
+        s = p2p__stream_get(node, handle);
+        node->router.taken = s != NULL ? s->x.next : 0;
+        if (s == NULL)
+            continue;
+        s->x.next = 0;
+        s->x.head = NULL;
+        p2p__recv_release(node, s);
+    }
+    node->router.taken = 0;
+}
+
+/* ---- what a handler reads in a request */
+static p2p_str p2p__header_find(const p2p_header *headers, size_t count, const char *name) {
+    p2p_str none = {NULL, 0};
+    size_t i;
+    for (i = 0; name != NULL && i < count; i++)
+        if (p2p_str_equal(headers[i].name, name))
+            return headers[i].value;
+    return none;
+}
+
+P2P_DEF p2p_str p2p_param(const p2p_request *request, const char *name) {
+    p2p_str none = {NULL, 0};
+    return request != NULL ? p2p__header_find(request->params, request->param_count, name) : none;
+}
+
+/* name in lower case; the first of that name. */
+P2P_DEF p2p_str p2p_request_header(const p2p_request *request, const char *name) {
+    p2p_str none = {NULL, 0};
+    return request != NULL ? p2p__header_find(request->headers, request->header_count, name) : none;
+}
+
+P2P_DEF p2p_str p2p_response_header(const p2p_response_head *head, const char *name) {
+    p2p_str none = {NULL, 0};
+    return head != NULL ? p2p__header_find(head->headers, head->header_count, name) : none;
+}
+
+/* Cuts the text up to the separator off *rest, and the separator. The whole rest when it has none. */
+static p2p_str p2p__str_until(p2p_str *rest, char separator) {
+    p2p_str out;
+    out.data = rest->data;
+    out.size = 0;
+    while (out.size < rest->size && rest->data[out.size] != separator)
+        out.size++;
+    rest->data += out.size;
+    rest->size -= out.size;
+    if (rest->size > 0) {
+        rest->data++;
+        rest->size--;
+    }
+    return out;
+}
+
+/* The first of that name. "from" without '=' is there and empty. */
+P2P_DEF p2p_str p2p_query(const p2p_request *request, const char *name) {
+    p2p_str none = {NULL, 0}, rest;
+    if (request == NULL || name == NULL)
+        return none;
+    rest = request->query;
+    while (rest.size > 0) {
+        p2p_str value = p2p__str_until(&rest, '&'), key = p2p__str_until(&value, '=');
+        if (p2p_str_equal(key, name))
+            return value;
+    }
+    return none;
+}
+
+static p2p_str p2p__str_trim(p2p_str s) {
+    while (s.size > 0 && (s.data[0] == ' ' || s.data[0] == '\t')) {
+        s.data++;
+        s.size--;
+    }
+    while (s.size > 0 && (s.data[s.size - 1] == ' ' || s.data[s.size - 1] == '\t'))
+        s.size--;
+    return s;
+}
+
+/* Digits as a number; one beyond 64 bits is UINT64_MAX, which lies beyond every end. */
+static bool p2p__digits(p2p_str s, uint64_t *out) {
+    size_t i;
+    for (i = 0; i < s.size; i++)
+        if (s.data[i] < '0' || s.data[i] > '9')
+            return false;
+    if (s.size > 0 && p2p_str_u64(s, out) < 0)
+        *out = UINT64_MAX;
+    return s.size > 0;
+}
+
+/* The set behind "bytes=" of the range header; data NULL when there is none that counts. */
+static p2p_str p2p__range_set(const p2p_request *request) {
+    static const char unit[] = "bytes=";
+    p2p_str none = {NULL, 0}, set = p2p_request_header(request, "range");
+    size_t i;
+    if (set.size < sizeof unit - 1)
+        return none;
+    for (i = 0; i < sizeof unit - 1; i++)
+        if (set.data[i] != unit[i] && (i == 5 || (set.data[i] | 0x20) != unit[i]))
+            return none; /* units are case-insensitive */
+    set.data += sizeof unit - 1;
+    set.size -= sizeof unit - 1;
+    return p2p__str_trim(set);
+}
+
+/* RFC 9110 section 14.1.2: "a-b", "a-", "-n". A range that is malformed, or several at once, are
+ * ignored, as section 14.2 allows: then the whole is meant. if-range is the handler's to compare. */
+P2P_DEF int p2p_request_range(const p2p_request *request, uint64_t total, uint64_t *first,
+                              uint64_t *count) {
+    p2p_str set, low;
+    uint64_t a = 0, b = 0;
+    size_t size;
+    bool has_low, has_high;
+    if (request == NULL || first == NULL || count == NULL)
+        return P2P_ERR_ARG;
+    *first = 0;
+    *count = total;
+    set = p2p__range_set(request);
+    if (request->method != P2P_GET || set.data == NULL)
+        return 0;
+    size = set.size;
+    low = p2p__str_until(&set, '-');
+    if (low.size == size)
+        return 0;
+    has_low = p2p__digits(low, &a);
+    has_high = p2p__digits(set, &b);
+    if ((!has_low && low.size > 0) || (!has_high && set.size > 0) || (!has_low && !has_high))
+        return 0;
+    if (!has_low) { /* the last b bytes */
+        *first = total > b ? total - b : 0;
+        *count = total - *first;
+        return b == 0 ? (int)P2P_ERR_ARG : total > 0;
+    }
+    if (has_high && b < a)
+        return 0;
+    if (a >= total)
+        return P2P_ERR_ARG;
+    *first = a;
+    *count = (has_high && b < total - 1 ? b + 1 : total) - a;
+    return 1;
+}
+
+/* ---- replies */
+/* The stream of a request that is to be answered, or an error. */
+static int p2p__reply_stream(const p2p_node *node, p2p_stream handle, p2p__stream **out) {
+    p2p__stream *s = p2p__stream_get(node, handle);
+    *out = s;
+    if (s == NULL)
+        return p2p__fail(node, P2P_ERR_HANDLE, "stream: stale or foreign");
+    if (s->kind != P2P__KIND_REQUEST || s->local)
+        return p2p__fail(node, P2P_ERR_ARG, "stream: not a request to this node");
+    if (s->x.err != P2P_OK)
+        return p2p__fail(node, s->x.err, "stream: ended before the reply");
+    if (!p2p__exchange_may(s, P2P__MAY_REPLY))
+        return p2p__fail(node, P2P_ERR_STATE, "stream: answered already, or not handed out yet");
+    if (s->send.state != P2P__SEND_OPEN)
+        return p2p__fail(node, s->err != P2P_OK ? s->err : (int)P2P_ERR_RESET,
+                         "stream: nobody listens any more");
+    return P2P_OK;
+}
+
+static int p2p__reply_start(p2p_node *node, p2p_stream handle, p2p__stream **out, p2p__head_in *h,
+                            const void *body, size_t size) {
+    int err = p2p__reply_stream(node, handle, out);
+    if (err < 0)
+        return err;
+    if (h->status < 100 || h->status > 599)
+        return p2p__fail(node, P2P_ERR_ARG, "status: 100 to 599");
+    if (size > 0 && body == NULL)
+        return p2p__fail(node, P2P_ERR_ARG, "body: NULL");
+    err = p2p__headers_check(node, h->headers, h->header_count);
+    if (err < 0)
+        return err;
+    return p2p__head_put(node, *out, h, body, size, "bytes.peer_send: the reply does not fit");
+}
+
+P2P_DEF int p2p_reply(p2p_node *node, p2p_stream stream, int status, const p2p_header *headers,
+                      size_t count, const void *body, size_t size) {
+    p2p__head_in h = p2p__response_head(status, headers, count);
+    p2p__stream *s;
+    int err;
+    if (node == NULL)
+        return P2P_ERR_ARG;
+    err = p2p__reply_start(node, stream, &s, &h, body, size);
+    if (err < 0)
+        return err;
+    p2p__exchange_go(node, s, P2P__EXCHANGE_REPLIED);
+    p2p__send_finish(node, s);
+    if (!(s->x.flags & P2P__EXCHANGE_EXPOSED)) /* else when the request is concealed */
+        p2p__request_drop(node, s);
+    return P2P_OK;
+}
+
+P2P_DEF int p2p_reply_begin(p2p_node *node, p2p_stream stream, int status,
+                            const p2p_header *headers, size_t count) {
+    p2p__head_in h = p2p__response_head(status, headers, count);
+    p2p__stream *s;
+    int err;
+    if (node == NULL)
+        return P2P_ERR_ARG;
+    err = p2p__reply_start(node, stream, &s, &h, NULL, 0);
+    if (err < 0)
+        return err;
+    p2p__exchange_go(node, s, P2P__EXCHANGE_REPLYING);
+    return P2P_OK;
+}
+
+P2P_DEF int p2p_reply_later(p2p_node *node, p2p_stream stream) {
+    p2p__stream *s;
+    int err;
+    if (node == NULL)
+        return P2P_ERR_ARG;
+    err = p2p__reply_stream(node, stream, &s);
+    if (err < 0)
+        return err;
+    s->x.flags = (uint8_t)(s->x.flags | P2P__EXCHANGE_DEFERRED);
+    return P2P_OK;
+}
+
+/* ---- requests from here */
+static int p2p__request_check(const p2p_node *node, const p2p_request_desc *desc,
+                              p2p__head_in *out) {
+    const char *fault;
+    P2P_MEMSET(out, 0, sizeof *out);
+    if (desc == NULL)
+        return p2p__fail(node, P2P_ERR_ARG, "desc: NULL");
+    if (desc->method >= P2P__METHODS)
+        return p2p__fail(node, P2P_ERR_ARG, "desc.method: unknown");
+    if (desc->priority >= P2P__PRIORITIES)
+        return p2p__fail(node, P2P_ERR_ARG, "desc.priority: 0 to 7");
+    if (desc->body_size > 0 && desc->body == NULL)
+        return p2p__fail(node, P2P_ERR_ARG, "desc.body: NULL");
+    out->method = desc->method;
+    out->path = p2p_str_of(desc->path);
+    out->query = p2p_str_of(desc->query);
+    out->headers = desc->headers;
+    out->header_count = desc->header_count;
+    fault = p2p__path_fault(out->path);
+    if (fault != NULL)
+        return p2p__fail_named(node, P2P_ERR_ARG, "desc.path", p2p_str_of(fault), p2p__no_str);
+    if (!p2p__str_one_line(out->query))
+        return p2p__fail(node, P2P_ERR_ARG, "desc.query: holds CR or LF");
+    return p2p__headers_check(node, desc->headers, desc->header_count);
+}
+
+/* With .more too the head and the body given here must fit bytes.stream_send: what is beyond goes
+ * by p2p_stream_write. */
+P2P_DEF int p2p_request_send(p2p_node *node, p2p_conn conn, const p2p_request_desc *desc,
+                             p2p_stream *out) {
+    p2p__conn *c;
+    p2p__stream *s;
+    p2p__head_in h;
+    uint64_t size, room;
+    int err;
+    if (node == NULL)
+        return P2P_ERR_ARG;
+    c = p2p__conn_get(node, conn);
+    if (c == NULL)
+        return p2p__fail(node, P2P_ERR_HANDLE, "conn: stale or foreign");
+    err = p2p__request_check(node, desc, &h);
+    if (err < 0)
+        return err;
+    room = node->desc.bytes.stream_send;
+    size = (uint64_t)p2p__head_size(&h) + desc->body_size;
+    if (size > room)
+        return p2p__fail_size(node, P2P_ERR_TOO_LARGE,
+                              "bytes.stream_send: the request does not fit", size, room);
+    err = p2p__stream_make(node, c, P2P__KIND_REQUEST, desc->priority, desc->user, &s);
+    if (err < 0)
+        return err;
+    err = p2p__head_put(node, s, &h, desc->body, desc->body_size, "bytes.stream_send");
+    P2P_ASSERT(err == P2P_OK);
+    if (desc->more)
+        s->x.flags = (uint8_t)(s->x.flags | P2P__EXCHANGE_MORE);
+    else
+        p2p__send_finish(node, s);
+    p2p__exchange_go(node, s, P2P__EXCHANGE_ASKED);
+    p2p__count(node, P2P_METRIC_requests_sent, 1);
+    if (out != NULL)
+        *out = p2p__stream_handle(node, s);
+    return err;
+}
+
+/* Valid until the next p2p_next_event or the next p2p_response. After body bytes were taken the
+ * head is there until the next p2p_next_event; then P2P_ERR_STATE. */
+P2P_DEF int p2p_response(p2p_node *node, p2p_stream stream, p2p_response_head *out) {
+    p2p__stream *s;
+    if (node == NULL)
+        return P2P_ERR_ARG;
+    s = p2p__stream_get(node, stream);
+    if (s == NULL)
+        return p2p__fail(node, P2P_ERR_HANDLE, "stream: stale or foreign");
+    if (s->kind != P2P__KIND_REQUEST || !s->local || out == NULL)
+        return p2p__fail(node, P2P_ERR_ARG,
+                         out == NULL ? "out: NULL" : "stream: not a request from here");
+    if (s->x.state == P2P__EXCHANGE_ASKED)
+        return P2P_ERR_AGAIN;
+    if (s->x.state == P2P__EXCHANGE_FAILED)
+        return p2p__fail(node, s->x.err, "stream: no answer came");
+    if (s->x.head == NULL)
+        return p2p__fail(node, P2P_ERR_STATE, "stream: the head went when body bytes were taken");
+    return p2p__response_get(p2p__head_span(s), node->router.response_headers, out);
+}
+
+/* ==== >>node ====
+ * A node as a whole: its desc resolved, its memory laid out, its clock, and who is served next.
+ * Always: one walk measures and carves, so the two cannot disagree; p2p_poll and p2p_next_event do bounded work.
+ * Covered by tests/unit/test_node.c, tests/behaviour/. */
+#define P2P__CANARY 0u
+#define P2P__TABLE_MAX 60000u  /* entries of a table: places are 16-bit */
+#define P2P__MAGIC 0x70327021u
+
+/* ---- the desc */
+typedef struct p2p__problem { /* why a desc was refused */
+    int err;
+    const char *text;
+    uint64_t size, max;
+} p2p__problem;
+
+static int p2p__desc_fail(const p2p_desc *desc, const p2p__problem *problem) {
+    p2p_error_detail *why = desc->why;
+    size_t n = strlen(problem->text);
+    if (!why)
+        return problem->err;
+    memset(why, 0, sizeof *why);
+    why->err = problem->err;
+    why->size = problem->size;
+    why->max = problem->max;
+    memcpy(why->text, problem->text, P2P__MIN(n, sizeof why->text - 1));
+    return problem->err;
+}
+static void p2p__default32(uint32_t *field, uint32_t value) {
+    if (*field == 0)
+        *field = value;
+    else if (*field == P2P_NONE)
+        *field = 0;
+}
+static void p2p__default64(uint64_t *field, uint64_t value) {
+    if (*field == 0)
+        *field = value;
+}
+static void p2p__desc_default_max(p2p_desc *d) {
+    p2p__default32(&d->max.conns, 8);
+    p2p__default32(&d->max.half_open, P2P__MIN(4u, d->max.conns));
+    p2p__default32(&d->max.conns_per_peer, 2);
+    p2p__default32(&d->max.services, 4);
+    p2p__default32(&d->max.streams, 16);
+    p2p__default32(&d->max.peer_streams, 16);
+    p2p__default32(&d->max.peer_streams_per_conn, d->max.peer_streams);
+    p2p__default32(&d->max.routes, 32);
+    p2p__default32(&d->max.listeners, 2);
+    p2p__default32(&d->max.peers, 16);
+    p2p__default32(&d->max.timers, 4);
+    p2p__default32(&d->max.in_flight, 512);
+    p2p__default32(&d->max.datagrams_in, 16);
+    p2p__default32(&d->max.datagrams_out, 16);
+    if (d->max.relay_clients == P2P_NONE)
+        d->max.relay_clients = 0;
+}
+static void p2p__desc_default_bytes(p2p_desc *d) {
+    bool head = d->bytes.head_max == 0, body = d->bytes.body_max == 0;
+    p2p__default32(&d->bytes.stream_send, 16384);
+    p2p__default32(&d->bytes.stream_recv, 16384);
+    p2p__default32(&d->bytes.peer_send, d->bytes.stream_send == 0 ? 16384 : 16384);
+    p2p__default32(&d->bytes.peer_recv, 16384);
+    p2p__default32(&d->bytes.message_max, 1u << 20);
+    p2p__default32(&d->bytes.message_send, 65536);
+    p2p__default32(&d->bytes.message_recv, 65536);
+    p2p__default32(&d->bytes.head_max, 8192);
+    p2p__default32(&d->bytes.body_max, 4096);
+    p2p__default32(&d->bytes.datagram_max, 1152);
+    if (d->bytes.head_max + d->bytes.body_max > d->bytes.peer_recv) {
+        if (head)
+            d->bytes.head_max = body ? d->bytes.peer_recv / 2 : d->bytes.peer_recv - P2P__MIN(d->bytes.body_max, d->bytes.peer_recv);
+        if (body)
+            d->bytes.body_max = d->bytes.peer_recv - P2P__MIN(d->bytes.head_max, d->bytes.peer_recv);
+    }
+    if (d->bytes.message_max == 0)
+        d->bytes.message_send = d->bytes.message_recv = 0;
+}
+static void p2p__desc_default_time(p2p_desc *d) {
+    p2p__default64(&d->time.connect_us, 30000000);
+    p2p__default64(&d->time.idle_us, 30000000);
+    p2p__default64(&d->time.keepalive_us, 10000000);
+    p2p__default64(&d->time.request_us, 30000000);
+    p2p__default64(&d->time.stop_us, 3000000);
+    p2p__default64(&d->time.max_age_us, UINT64_C(604800000000));
+}
+static bool p2p__problem_set(p2p__problem *p, int err, const char *text, uint64_t size, uint64_t max) {
+    p->err = err;
+    p->text = text;
+    p->size = size;
+    p->max = max;
+    return false;
+}
+static bool p2p__desc_check_max(const p2p_desc *d, p2p__problem *p) {
+    const struct {
+        const char *text;
+        uint64_t value, min, max;
+    } rows[] = {
+        {"max.conns: 1 to 16000", d->max.conns, 1, 16000},
+        {"max.half_open: 1 to max.conns", d->max.half_open, 1, d->max.conns},
+        {"max.conns_per_peer: 1 or more", d->max.conns_per_peer, 1, UINT32_MAX},
+        {"max.streams: at most 20000", d->max.streams, 0, 20000},
+        {"max.peer_streams: at most 20000", d->max.peer_streams, 0, 20000},
+        {"max.peer_streams_per_conn: at most max.peer_streams", d->max.peer_streams_per_conn, 0, d->max.peer_streams},
+        {"max.in_flight: 2 a connection to 60000", d->max.in_flight, 2u * (uint64_t)d->max.conns, P2P__TABLE_MAX},
+        {"max.datagrams_in: at most 60000", d->max.datagrams_in, 0, P2P__TABLE_MAX},
+        {"max.datagrams_out: at most 60000", d->max.datagrams_out, 0, P2P__TABLE_MAX},
+        {"max.listeners: 1 to 60000", d->max.listeners, 1, P2P__TABLE_MAX},
+        {"max.routes: at most 60000", d->max.routes, 0, P2P__TABLE_MAX},
+        {"max.services: at most 60000", d->max.services, 0, P2P__TABLE_MAX},
+        {"max.peers: at most 60000", d->max.peers, 0, P2P__TABLE_MAX},
+        {"max.timers: at most 60000", d->max.timers, 0, P2P__TABLE_MAX},
+        {"max.relay_clients: relaying is not built in", d->max.relay_clients, 0, 0},
+    };
+    size_t i;
+    for (i = 0; i < sizeof rows / sizeof rows[0]; i++)
+        if (rows[i].value < rows[i].min || rows[i].value > rows[i].max)
+            return p2p__problem_set(p, P2P_ERR_CONFIG, rows[i].text, rows[i].value, rows[i].max);
+    return true;
+}
+static bool p2p__desc_check_bytes(const p2p_desc *d, p2p__problem *p) {
+    const struct {
+        const char *text;
+        uint64_t value, min, max;
+    } rows[] = {
+        {"bytes.stream_send: 64 to 1 GiB", d->max.streams ? d->bytes.stream_send : 64, 64, 1u << 30},
+        {"bytes.stream_recv: 64 to 1 GiB", d->max.streams ? d->bytes.stream_recv : 64, 64, 1u << 30},
+        {"bytes.peer_send: 64 to 1 GiB", d->max.peer_streams ? d->bytes.peer_send : 64, 64, 1u << 30},
+        {"bytes.peer_recv: 64 to 1 GiB", d->max.peer_streams ? d->bytes.peer_recv : 64, 64, 1u << 30},
+        {"bytes.message_max: at most 1 GiB", d->bytes.message_max, 0, 1u << 30},
+        {"bytes.message_send: 64 to 1 GiB", d->bytes.message_max ? d->bytes.message_send : 64, 64, 1u << 30},
+        {"bytes.message_recv: 64 to 1 GiB", d->bytes.message_max ? d->bytes.message_recv : 64, 64, 1u << 30},
+        {"bytes.head_max and bytes.body_max: together at most bytes.peer_recv",
+         d->max.peer_streams ? (uint64_t)d->bytes.head_max + d->bytes.body_max : 0, 0, d->bytes.peer_recv},
+        {"bytes.datagram_max: at most 65000", d->bytes.datagram_max, 0, 65000},
+        {"time.idle_us: 1 ms or more", d->time.idle_us, 1000, P2P_NEVER},
+        {"time.keepalive_us: 1 ms or more", d->time.keepalive_us, 1000, P2P_NEVER},
+        {"time.connect_us: 1 ms or more", d->time.connect_us, 1000, P2P_NEVER},
+        {"link.mtu: 576 to 65000", d->link.mtu, 576, 65000},
+        {"link.segments: 1 to 64", d->link.segments, 1, 64},
+        {"link.local_count: at most 8", d->link.local_count, 0, 8},
+        {"relay_count: relays are not built in", d->relay_count, 0, 0},
+        {"congestion: only 0 and 3 (NewReno) are built in", d->congestion == 3 ? 0 : d->congestion, 0, 0},
+    };
+    size_t i;
+    for (i = 0; i < sizeof rows / sizeof rows[0]; i++)
+        if (rows[i].value < rows[i].min || rows[i].value > rows[i].max)
+            return p2p__problem_set(p, P2P_ERR_CONFIG, rows[i].text, rows[i].value, rows[i].max);
+    return true;
+}
+static bool p2p__desc_check_texts(const p2p_desc *d, p2p__problem *p) {
+    uint32_t i, j;
+    size_t n = d->network ? strlen(d->network) : 3;
+    if (n < 1 || n > 64)
+        return p2p__problem_set(p, P2P_ERR_CONFIG, "network: 1 to 64 bytes", n, 64);
+    if (d->alpn_count > P2P__ALPNS || (d->alpn_count && !d->alpn))
+        return p2p__problem_set(p, P2P_ERR_CONFIG, "alpn_count: at most 8, with alpn set", d->alpn_count, P2P__ALPNS);
+    for (i = 0; i < d->alpn_count; i++) {
+        n = d->alpn[i] ? strlen(d->alpn[i]) : 0;
+        if (n < 1 || n > P2P__ALPN_BYTES)
+            return p2p__problem_set(p, P2P_ERR_CONFIG, "alpn: each 1 to 32 bytes", n, P2P__ALPN_BYTES);
+        for (j = 0; j < i; j++)
+            if (strcmp(d->alpn[i], d->alpn[j]) == 0)
+                return p2p__problem_set(p, P2P_ERR_CONFIG, "alpn: one is named twice", i, 0);
+    }
+    return true;
+}
+static bool p2p__desc_check_vtables(const p2p_desc *d, p2p__problem *p) {
+    const p2p_crypto_api *c = d->crypto.api;
+    if (!c || !c->public_key || !c->sign || !c->verify || !c->sha256)
+        return p2p__problem_set(p, P2P_ERR_CONFIG, "crypto: no table (p2p_sodium_crypto gives one)", 0, 0);
+    if (!d->secure.api)
+        return p2p__problem_set(p, P2P_ERR_CONFIG, "secure: no channel (p2p_mbedtls_secure gives one)", 0, 0);
+    if (d->link.mtu > d->secure.api->content_max + P2P__DATA_HEAD + d->secure.api->overhead + (d->secure.api->prefix != 0))
+        return p2p__problem_set(p, P2P_ERR_CONFIG, "link.mtu: more than the secure channel was built for", d->link.mtu,
+                                d->secure.api->content_max + P2P__DATA_HEAD + d->secure.api->overhead);
+    return true;
+}
+/* Fills in every default and checks every field: the one place where a desc is read. */
+static bool p2p__desc_resolve(const p2p_desc *desc, p2p_desc *out, p2p__problem *p) {
+    *out = *desc;
+    if (desc->_canary_start != P2P__CANARY || desc->_canary_end != P2P__CANARY)
+        return p2p__problem_set(p, P2P_ERR_CONFIG, "desc: not zeroed before its fields were set", 0, 0);
+    p2p__desc_default_max(out);
+    p2p__desc_default_bytes(out);
+    p2p__desc_default_time(out);
+    p2p__default32(&out->link.mtu, 1232);
+    p2p__default32(&out->link.segments, 1);
+    return p2p__desc_check_max(out, p) && p2p__desc_check_texts(out, p) && p2p__desc_check_bytes(out, p) &&
+           p2p__desc_check_vtables(out, p);
+}
+
+/* ---- memory: this walk is the only one */
+static uint32_t p2p__pow2(uint32_t at_least) {
+    uint32_t n = 1;
+    while (n < at_least)
+        n *= 2;
+    return n;
+}
+static void p2p__rings_layout(p2p__layout *l, const p2p_desc *d, p2p_node *node) {
+    uint8_t *rings[3];
+    rings[0] = (uint8_t *)p2p__layout_take(l, d->bytes.message_max ? d->max.conns : 0u, (size_t)d->bytes.message_send + d->bytes.message_recv, 8);
+    rings[1] = (uint8_t *)p2p__layout_take(l, d->max.streams, (size_t)d->bytes.stream_send + d->bytes.stream_recv, 8);
+    rings[2] = (uint8_t *)p2p__layout_take(l, d->max.peer_streams, (size_t)d->bytes.peer_send + d->bytes.peer_recv, 8);
+    if (node)
+        memcpy(node->rings, rings, sizeof rings);
+}
+static uint32_t p2p__stream_slots(const p2p_desc *d) { return (d->bytes.message_max ? d->max.conns : 0u) + d->max.streams + d->max.peer_streams; }
+static void p2p__tables_layout(p2p__layout *l, const p2p_desc *d, p2p_node *node, p2p_node *t) {
+    uint32_t slots = p2p__stream_slots(d);
+    size_t stride = (sizeof(p2p__datagram) + d->bytes.datagram_max + 7) & ~(size_t)7;
+    (void)node;
+    t->conns.items = (uint8_t *)p2p__layout_take(l, d->max.conns, sizeof(p2p__conn), 8);
+    t->sessions.items = (uint8_t *)p2p__layout_take(l, d->max.conns, sizeof(p2p__session), 8);
+    t->listeners.items = (uint8_t *)p2p__layout_take(l, d->max.listeners, sizeof(p2p__listener), 8);
+    t->streams = (p2p__stream *)p2p__layout_take(l, slots, sizeof(p2p__stream), 8);
+    t->session_hash = (uint16_t *)p2p__layout_take(l, p2p__pow2(2 * d->max.conns), 2, 8);
+    t->stream_hash = (uint16_t *)p2p__layout_take(l, p2p__pow2(slots + 1), 2, 8);
+    t->heap.refs = (uint32_t *)p2p__layout_take(l, 2 * (size_t)d->max.conns, 4, 8);
+    t->flight.packets = (p2p__packet *)p2p__layout_take(l, d->max.in_flight, sizeof(p2p__packet), 8);
+    t->flight.chunks = (p2p__chunk *)p2p__layout_take(l, d->max.in_flight + d->max.in_flight / 4u + 8u, sizeof(p2p__chunk), 8);
+    t->datagrams_in = (uint8_t *)p2p__layout_take(l, d->max.datagrams_in, stride, 8);
+    t->datagrams_out = (uint8_t *)p2p__layout_take(l, d->max.datagrams_out, stride, 8);
+    t->datagram_stride = (uint32_t)stride;
+    t->timers = (uint64_t *)p2p__layout_take(l, d->max.timers, 8, 8);
+}
+static uint32_t p2p__packet_max(const p2p_desc *d) {
+    return d->link.mtu - P2P__DATA_HEAD - d->secure.api->overhead - (d->secure.api->prefix != 0);
+}
+/* base NULL: measures. Otherwise carves and leaves the pointers in node. */
+static size_t p2p__node_layout(const p2p_desc *d, uint8_t *base, p2p_node *measured) {
+    p2p__layout l;
+    p2p_node *node;
+    l.base = base;
+    l.size = 0;
+    node = (p2p_node *)p2p__layout_take(&l, 1, sizeof(p2p_node), 8);
+    p2p__tables_layout(&l, d, node, node ? node : measured);
+    p2p__discovery_layout(&l, d, node ? &node->discovery : NULL);
+    p2p__router_layout(&l, d, node ? &node->router : NULL);
+    p2p__rings_layout(&l, d, node);
+    { /* slabs want 16; the arena is aligned to 8, so the pad is always counted as 8 */
+        size_t slab = p2p__secure(node ? node : measured)->session_size(d->secure.ctx, p2p__packet_max(d));
+        uint8_t *slabs = (uint8_t *)p2p__layout_take(&l, 1, 8 + slab * d->max.conns, 8);
+        if (node) {
+            node->slabs = slabs + (16 - ((uintptr_t)slabs & 15)) % 16;
+            node->slab_bytes = slab;
+        }
+    }
+    return (l.size + 7) & ~(size_t)7;
+}
+static void p2p__pools_open(p2p_node *node, const p2p_desc *d) {
+    uint32_t messages = d->bytes.message_max ? d->max.conns : 0u, total, seed = p2p__drbg_fast(&node->drbg);
+    total = p2p__stream_slots(d);
+    p2p__pool_init(&node->conns, node->conns.items, sizeof(p2p__conn), d->max.conns, seed);
+    p2p__pool_init(&node->sessions, node->sessions.items, sizeof(p2p__session), d->max.conns, seed);
+    p2p__pool_init(&node->listeners, node->listeners.items, sizeof(p2p__listener), d->max.listeners, seed);
+    p2p__pool_init(&node->local_streams, node->streams + messages, sizeof(p2p__stream), d->max.streams, seed);
+    p2p__pool_init(&node->peer_streams, node->streams + messages + d->max.streams, sizeof(p2p__stream), d->max.peer_streams, seed);
+    p2p__pool_share(&node->local_streams, 0, total);
+    p2p__pool_share(&node->peer_streams, d->max.streams, total);
+    node->stream_total = total;
+    memset(node->streams, 0, messages * sizeof(p2p__stream));
+    node->session_hash_mask = p2p__pow2(2 * d->max.conns) - 1;
+    node->stream_hash_mask = p2p__pow2(total + 1) - 1;
+    memset(node->session_hash, 0xff, (node->session_hash_mask + 1u) * sizeof(uint16_t));
+    memset(node->stream_hash, 0xff, (node->stream_hash_mask + 1u) * sizeof(uint16_t));
+}
+static void p2p__flight_open(p2p_node *node, const p2p_desc *d) {
+    p2p__flight *f = &node->flight;
+    uint32_t i;
+    f->packet_count = d->max.in_flight;
+    f->chunk_count = d->max.in_flight + d->max.in_flight / 4u + 8u;
+    f->quota = P2P__MAX(1u, d->max.in_flight / (2 * d->max.conns));
+    memset(f->packets, 0, f->packet_count * sizeof *f->packets);
+    memset(f->chunks, 0, f->chunk_count * sizeof *f->chunks);
+    for (i = 0; i < f->packet_count; i++)
+        f->packets[i].next = (uint16_t)(i + 1 < f->packet_count ? i + 1 : P2P__NIL);
+    for (i = 0; i < f->chunk_count; i++)
+        f->chunks[i].next = (uint16_t)(i + 1 < f->chunk_count ? i + 1 : P2P__NIL);
+}
+static void p2p__datagrams_open(p2p_node *node, const p2p_desc *d) {
+    uint32_t i;
+    node->datagram_in_free = d->max.datagrams_in ? 0 : (uint16_t)P2P__NIL;
+    node->datagram_out_free = d->max.datagrams_out ? 0 : (uint16_t)P2P__NIL;
+    for (i = 0; i < d->max.datagrams_in; i++)
+        p2p__datagram_at(node, false, (uint16_t)i)->next = (uint16_t)(i + 1 < d->max.datagrams_in ? i + 1 : P2P__NIL);
+    for (i = 0; i < d->max.datagrams_out; i++)
+        p2p__datagram_at(node, true, (uint16_t)i)->next = (uint16_t)(i + 1 < d->max.datagrams_out ? i + 1 : P2P__NIL);
+}
+static bool p2p__key_simulated(const p2p_key *key) { return memcmp(key->seed, "p2p.h SIM ONLY!!", 16) == 0; }
+/* The identity: its public key is computed anew, since signing under another one gives the key away. */
+static bool p2p__node_identity(p2p_node *node, const p2p_desc *desc, p2p__problem *p) {
+    const p2p_desc *d = &node->desc;
+    if (desc->key) {
+        node->key = *desc->key;
+        if (p2p__all_zero(node->key.seed, 32) && p2p__all_zero(node->key.id.bytes, 32))
+            return p2p__problem_set(p, P2P_ERR_CONFIG, "key: all zero; generate or load one", 0, 0);
+        if (!node->simulated && p2p__key_simulated(&node->key))
+            return p2p__problem_set(p, P2P_ERR_CONFIG, "key: a simulator key, which everyone knows", 0, 0);
+    } else if (!d->random.fill || d->random.fill(d->random.ctx, node->key.seed, 32) < 0) {
+        return p2p__problem_set(p, P2P_ERR_CONFIG, "random: none, or it failed", 0, 0);
+    }
+    if (desc->crypto.api->public_key(d->crypto.ctx, node->key.seed, &node->key.id) < 0 || p2p__id_check(&node->key.id) < 0)
+        return p2p__problem_set(p, P2P_ERR_CONFIG, "key: the crypto table gives no public key for it", 0, 0);
+    if (p2p__drbg_open(&node->drbg, &d->crypto, &d->random, node->key.seed, 0) < 0)
+        return p2p__problem_set(p, P2P_ERR_CONFIG, "random: it failed, or gives the same bytes twice", 0, 0);
+    return true;
+}
+static void p2p__node_texts(p2p_node *node, const p2p_desc *desc) {
+    uint32_t i;
+    const char *network = desc->network ? desc->network : "p2p";
+    memcpy(node->network, network, strlen(network));
+    node->alpn_count = desc->alpn_count ? desc->alpn_count : 1;
+    for (i = 0; i < node->alpn_count; i++) {
+        const char *alpn = desc->alpn_count ? desc->alpn[i] : "p2p";
+        memcpy(node->alpn[i], alpn, strlen(alpn));
+    }
+    node->desc.network = node->network;
+    node->desc.alpn = NULL;
+    node->desc.key = NULL;
+    node->desc.why = NULL;
+    node->desc.relays = node->desc.bootstrap = NULL;
+}
+static int p2p__node_open(p2p_node **out, const p2p_desc *desc, void *arena, size_t arena_size, uint32_t abi, bool simulated) {
+    p2p_desc d;
+    p2p__problem p;
+    p2p_node measure, *node = (p2p_node *)arena;
+    size_t need;
+    if (!out || !desc)
+        return P2P_ERR_ARG;
+    *out = NULL;
+    if (abi != p2p_abi())
+        return p2p__problem_set(&p, P2P_ERR_ABI, "declarations and implementation differ: build both with the same macros", abi, p2p_abi()), p2p__desc_fail(desc, &p);
+    if (!p2p__desc_resolve(desc, &d, &p))
+        return p2p__desc_fail(desc, &p);
+    if (d.secure.api->insecure && !simulated)
+        return p2p__problem_set(&p, P2P_ERR_CONFIG, "secure: the simulator's null channel does not encrypt", 0, 0), p2p__desc_fail(desc, &p);
+    memset(&measure, 0, sizeof measure);
+    measure.desc = d;
+    need = p2p__node_layout(&d, NULL, &measure);
+    if (!arena || ((uintptr_t)arena & 7))
+        return p2p__problem_set(&p, P2P_ERR_ARG, "arena: NULL, or not aligned to 8", 0, 0), p2p__desc_fail(desc, &p);
+    if (arena_size < need)
+        return p2p__problem_set(&p, P2P_ERR_ARENA, "arena: too small", arena_size, need), p2p__desc_fail(desc, &p);
+    memset(node, 0, sizeof *node);
+    node->desc = d;
+    node->simulated = simulated;
+    node->arena_size = need;
+    if (!p2p__node_identity(node, desc, &p)) {
+        p2p_wipe(node, sizeof *node);
+        return p2p__desc_fail(desc, &p);
+    }
+    (void)p2p__node_layout(&d, (uint8_t *)arena, node);
+    p2p__node_texts(node, desc);
+    node->log.fn = d.log.fn, node->log.ctx = d.log.ctx, node->log.level = d.log.level;
+    node->packet_max = p2p__packet_max(&d);
+    p2p__pools_open(node, &d);
+    p2p__flight_open(node, &d);
+    p2p__datagrams_open(node, &d);
+    node->heap.room = 2 * d.max.conns;
+    node->out_first = node->out_last = P2P__NIL;
+    node->ready_first = node->ready_last = node->exposed_conn = P2P__REF_NONE;
+    node->timer_count = d.max.timers;
+    memset(node->timers, 0xff, d.max.timers * sizeof *node->timers);
+    node->timer_next_us = P2P_NEVER;
+    node->stop_by_us = P2P_NEVER;
+    node->tokens_milli = 1000u * (uint64_t)P2P_ADMIT_PER_S;
+    if (p2p__drbg_fill(&node->drbg, node->hash_key, sizeof node->hash_key) < 0 ||
+        p2p__envelope_keys(node, &node->key.id, node->psk, node->tag_key) < 0) {
+        p2p_wipe(node, sizeof *node);
+        return p2p__problem_set(&p, P2P_ERR_CONFIG, "crypto: sha256 failed", 0, 0), p2p__desc_fail(desc, &p);
+    }
+    p2p__discovery_open(node);
+    node->magic = P2P__MAGIC;
+    node->metrics.value[P2P_METRIC_arena_bytes] = need;
+    *out = node;
+    return P2P_OK;
+}
+
+/* ---- the clock */
+
+/* Deadlines that calls from outside set since the clock last moved count from now on. */
+static void p2p__clock_rebase(p2p_node *node, uint64_t jump_us) {
+    uint32_t i;
+    for (i = 0; i < node->conns.count; i++) {
+        p2p__conn *conn = p2p__conn_at(node, i);
+        if (!p2p__slot_live(conn) || conn->ticks != node->ticks)
+            continue;
+        conn->connect_by_us = p2p__time_add(conn->connect_by_us, jump_us);
+        conn->flush_by_us = p2p__time_add(conn->flush_by_us, jump_us);
+        p2p__conn_schedule(node, conn);
+        if (conn->state == P2P__CONN_WAITING)
+            p2p__heap_set(node, i, 0);
+    }
+    for (i = 0; i < node->stream_total; i++) {
+        p2p__stream *s = &node->streams[i];
+        p2p__conn *conn = p2p__stream_conn(node, s);
+        if (!p2p__slot_live(s) || s->x_ticks != node->ticks)
+            continue;
+        s->x_deadline_us = p2p__time_add(s->x_deadline_us, jump_us);
+        if (conn) {
+            conn->router_us = node->now_us; /* looked at, and computed anew, at the next tick */
+            p2p__conn_schedule(node, conn);
+        }
+    }
+    if (node->stop_by_us != P2P_NEVER)
+        node->stop_by_us = p2p__time_add(node->stop_by_us, jump_us);
+}
+static void p2p__clock(p2p_node *node, uint64_t now_us) {
+    uint64_t jump_us = now_us - node->now_us;
+    if (now_us < node->now_us) {
+        p2p__count(node, P2P_METRIC_clock_back, 1);
+        return;
+    }
+    if (jump_us > P2P__FRESH_US && node->fresh == node->ticks)
+        p2p__clock_rebase(node, jump_us);
+    node->now_us = now_us;
+    if (jump_us)
+        node->ticks++;
+}
+static void p2p__timers_next(p2p_node *node) {
+    uint32_t i;
+    node->timer_next_us = P2P_NEVER;
+    for (i = 0; i < node->timer_count; i++)
+        node->timer_next_us = P2P__MIN(node->timer_next_us, node->timers[i]);
+}
+
+/* ---- stopping */
+static bool p2p__stop_done(const p2p_node *node) {
+    uint32_t i;
+    if (!node->stopping || node->stopped)
+        return false;
+    for (i = 0; i < node->conns.count; i++) {
+        const p2p__conn *conn = p2p__conn_at(node, i);
+        if (p2p__slot_live(conn) && !conn->given)
+            return false; /* its DISCONNECTED comes first */
+    }
+    for (i = 0; i < node->sessions.count; i++) {
+        const p2p__session *s = p2p__session_at(node, i);
+        if (p2p__slot_live(s) && (s->state < P2P__SESSION_CLOSING || (s->state == P2P__SESSION_CLOSING && s->close_count == 0)))
+            return false;
+    }
+    return true;
+}
+static void p2p__stop_tick(p2p_node *node) {
+    uint32_t i;
+    if (!node->stopping || node->now_us < node->stop_by_us)
+        return;
+    node->stop_by_us = P2P_NEVER;
+    for (i = 0; i < node->conns.count; i++) {
+        p2p__conn *conn = p2p__conn_at(node, i);
+        if (p2p__slot_live(conn) && conn->state == P2P__CONN_FLUSHING)
+            p2p__conn_flush(node, conn, true);
+    }
+    for (i = 0; i < node->sessions.count; i++) {
+        p2p__session *s = p2p__session_at(node, i);
+        if (p2p__slot_live(s) && s->conn == P2P__NIL && s->state < P2P__SESSION_CLOSING)
+            p2p__session_close(node, s, 0, P2P__CODE_STOPPED, p2p__no_words());
+    }
+}
+
+/* ---- datagrams */
+static uint32_t p2p__datagram_in(p2p_node *node, uint8_t *data, size_t size, const p2p_addr *from) {
+    p2p__session *session;
+    size_t prefix = p2p__prefix_bytes(node);
+    uint32_t rc;
+    bool server;
+    if (size < prefix + P2P__DATA_HEAD + 1u)
+        return p2p__drop(node, P2P_METRIC_drop_short);
+    if (prefix && data[0] != p2p__secure(node)->prefix)
+        return p2p__drop(node, P2P_METRIC_drop_unknown_type);
+    data += prefix;
+    size -= prefix;
+    if (data[0] < P2P__TO_SERVER || data[0] > P2P__DATA_TO_CLIENT)
+        return p2p__drop(node, P2P_METRIC_drop_unknown_type);
+    if (data[0] < P2P__DATA_TO_SERVER && size > P2P__ENVELOPE_MAX)
+        return p2p__drop(node, P2P_METRIC_drop_oversize);
+    if (data[0] < P2P__DATA_TO_SERVER && size < P2P__ENVELOPE_HEAD + 1u)
+        return p2p__drop(node, P2P_METRIC_drop_short);
+    server = data[0] == P2P__TO_SERVER || data[0] == P2P__TO_SERVER_COOKIE || data[0] == P2P__DATA_TO_SERVER;
+    if (data[0] >= P2P__DATA_TO_SERVER) {
+        session = p2p__session_find(node, data + 1, server);
+        if (!session)
+            return p2p__drop(node, P2P_METRIC_drop_unknown_session);
+        if (session->state == P2P__SESSION_HANDSHAKE)
+            return p2p__drop(node, P2P_METRIC_drop_early_data);
+        p2p__data_input(node, session, data + P2P__DATA_HEAD, size - P2P__DATA_HEAD);
+        rc = 1;
+    } else if (server) {
+        rc = p2p__to_server_input(node, data, size, from);
+        session = p2p__session_find(node, data + 1, true);
+    } else {
+        rc = p2p__to_client_input(node, data, size, from);
+        session = p2p__session_find(node, data + 1, false);
+    }
+    if (session) {
+        p2p__conn *conn = p2p__conn_at(node, session->conn);
+        if (conn)
+            p2p__conn_flush(node, conn, false);
+        p2p__session_schedule(node, session);
+    }
+    return rc;
+}
+/* One session's next datagram: bytes, or 0 when it has none now. */
+static size_t p2p__session_output(p2p_node *node, p2p__session *session, uint8_t *out, size_t room, p2p_addr *remote) {
+    size_t n = 0;
+    if (session->state <= P2P__SESSION_OPEN)
+        n = p2p__flight_output(node, session, out, room, remote);
+    if (n == 0 && session->state != P2P__SESSION_HANDSHAKE && session->state < P2P__SESSION_DRAINING) {
+        *remote = session->remote;
+        n = p2p__data_output(node, session, out, room);
+    }
+    if (n == 0)
+        p2p__out_drop(node, session);
+    return n;
+}
+
+/* ---- events */
+static void p2p__event_of_conn(const p2p_node *node, const p2p__conn *conn, uint32_t type, p2p_event *out) {
+    out->type = type;
+    out->conn = out->dialled = p2p__conn_handle(node, conn);
+    out->peer = conn->peer;
+    out->user = conn->user;
+    out->incoming = conn->incoming;
+    if (conn->session != P2P__NIL)
+        out->rtt_us = (uint32_t)P2P__MIN(p2p__session_at(node, conn->session)->rtt.smoothed_us, (uint64_t)UINT32_MAX);
+    if (conn->listener != P2P__NIL)
+        out->listener.id = p2p__pool_id(&node->listeners, p2p__pool_at(&node->listeners, conn->listener));
+}
+static uint64_t p2p__message_front(const p2p__conn *conn) {
+    return conn->message_size == P2P_NEVER ? 0 : conn->message_size;
+}
+/* MESSAGE, LENT and SENT: what the messages stream has to say. */
+static int p2p__message_event(p2p_node *node, p2p__conn *conn, uint32_t flag, p2p_event *out) {
+    if (flag == P2P__EV_SENT) {
+        p2p__event_of_conn(node, conn, P2P_EVENT_SENT, out);
+        out->user = conn->sent_token;
+        out->err = conn->sent_err;
+        conn->sent_pending = 0;
+        conn->sent_token = NULL;
+        return 1;
+    }
+    p2p__event_of_conn(node, conn, P2P_EVENT_MESSAGE, out);
+    if (flag == P2P__EV_LENT) {
+        out->user = conn->lent;
+        out->size = conn->message_size;
+        conn->lent = NULL;
+        p2p__message_next(node, conn);
+        return 1;
+    }
+    out->size = p2p__message_front(conn);
+    if (p2p__message_outgrows(node, conn)) {
+        if (conn->state == P2P__CONN_DOWN)
+            return 0;
+        conn->message_asked = 1;
+        out->err = P2P_ERR_TOO_LARGE;
+        return 1;
+    }
+    return p2p__message_ready(node, conn);
+}
+/* DISCONNECTED waits for the CLOSED of its streams. */
+static bool p2p__streams_pending(const p2p_node *node, const p2p__conn *conn) {
+    uint16_t at;
+    for (at = conn->stream_first; at != P2P__NIL; at = node->streams[at].conn_next)
+        if (node->streams[at].ready.flags & (P2P__EV_CLOSED | P2P__EV_STREAM | P2P__EV_RESPONSE))
+            return true;
+    return false;
+}
+static int p2p__conn_event(p2p_node *node, p2p__conn *conn, uint32_t flag, p2p_event *out) {
+    switch (flag) {
+    case P2P__EV_CONNECTED:
+        p2p__event_of_conn(node, conn, P2P_EVENT_CONNECTED, out);
+        conn->told = 1;
+        return 1;
+    case P2P__EV_MESSAGE:
+    case P2P__EV_LENT:
+    case P2P__EV_SENT:
+        return p2p__message_event(node, conn, flag, out);
+    case P2P__EV_DATAGRAM:
+        p2p__event_of_conn(node, conn, P2P_EVENT_DATAGRAM, out);
+        if (conn->datagram_first == P2P__NIL)
+            return 0;
+        out->size = p2p__datagram_at(node, false, conn->datagram_first)->size;
+        return 1;
+    case P2P__EV_WRITABLE:
+        p2p__event_of_conn(node, conn, P2P_EVENT_WRITABLE, out);
+        return 1;
+    default:
+        p2p__event_of_conn(node, conn, P2P_EVENT_DISCONNECTED, out);
+        out->err = conn->err;
+        out->code = conn->code;
+        out->reason.data = conn->reason;
+        out->reason.size = conn->reason_size;
+        node->exposed_conn = p2p__conn_index(node, conn);
+        return 1;
+    }
+}
+static int p2p__stream_event(p2p_node *node, p2p__stream *s, uint32_t flag, p2p_event *out) {
+    p2p__conn *conn = p2p__stream_conn(node, s);
+    void *user = s->user;
+    p2p__event_of_conn(node, conn, P2P_EVENT_NONE, out);
+    out->stream = p2p__stream_handle(node, s);
+    if (user)
+        out->user = user;
+    switch (flag) {
+    case P2P__EV_STREAM:
+        out->type = P2P_EVENT_STREAM;
+        return 1;
+    case P2P__EV_REQUEST:
+    case P2P__EV_RESPONSE:
+        return p2p__router_event(node, s, flag, out);
+    case P2P__EV_READABLE:
+        out->type = P2P_EVENT_READABLE;
+        return s->kind != P2P__KIND_REQUEST || p2p__router_raw(s);
+    case P2P__EV_WRITABLE:
+        out->type = P2P_EVENT_WRITABLE;
+        return 1;
+    default:
+        out->type = P2P_EVENT_CLOSED;
+        out->err = s->err;
+        out->code = s->err == P2P_ERR_RESET ? (s->recv.code ? s->recv.code : s->send.code) : s->send.code;
+        if (s->kind == P2P__KIND_REQUEST && p2p__router_silent(s))
+            out->type = P2P_EVENT_NONE;
+        p2p__stream_free(node, s);
+        return out->type != P2P_EVENT_NONE;
+    }
+}
+static uint32_t p2p__lowest(uint32_t flags) { return flags & (~flags + 1u); }
+/* What the last event left open is over: the connection whose DISCONNECTED was given. */
+static void p2p__events_after(p2p_node *node) {
+    uint32_t i;
+    p2p__router_after(node);
+    if (node->exposed_conn != P2P__REF_NONE) {
+        p2p__conn_at(node, node->exposed_conn)->given = 1;
+        node->exposed_conn = P2P__REF_NONE;
+        node->given++;
+    }
+    for (i = 0; node->given > 0 && i < node->conns.count; i++) {
+        p2p__conn *conn = p2p__conn_at(node, i);
+        if (p2p__slot_live(conn) && p2p__conn_spent(node, conn)) {
+            p2p__conn_free(node, conn);
+            node->given--;
+        }
+    }
+}
+/* Takes one flag of the first object that has something to say: 1 an event, 0 nothing came of it, -1 nothing is pending. */
+static int p2p__event_take(p2p_node *node, p2p_event *out) {
+    uint32_t ref = node->ready_first, flags, flag, n = 0;
+    p2p__conn *conn;
+    while (ref != P2P__REF_NONE) {
+        flags = p2p__ready_of(node, ref)->flags & ~(uint32_t)P2P__EV_HANDLER;
+        flag = p2p__lowest(flags);
+        conn = ref & P2P__REF_STREAM ? NULL : p2p__conn_at(node, ref);
+        if (flag && !(conn && flag == P2P__EV_DISCONNECTED && p2p__streams_pending(node, conn)))
+            break;
+        ref = p2p__ready_of(node, ref)->next;
+        if (++n > node->stream_total + node->conns.count)
+            return -1;
+    }
+    if (ref == P2P__REF_NONE)
+        return -1;
+    p2p__ready_clear(node, ref, flag);
+    if (p2p__ready_of(node, ref)->listed) { /* to the end: the others' turn */
+        p2p__ready_unlink(node, ref);
+        p2p__ready_link(node, ref);
+    }
+    memset(out, 0, sizeof *out);
+    return ref & P2P__REF_STREAM ? p2p__stream_event(node, &node->streams[ref & ~P2P__REF_STREAM], flag, out)
+                                 : p2p__conn_event(node, p2p__conn_at(node, ref), flag, out);
+}
+static int p2p__timer_event(p2p_node *node, p2p_event *out) {
+    uint32_t i;
+    if (node->timer_next_us > node->now_us)
+        return 0;
+    for (i = 0; i < node->timer_count; i++)
+        if (node->timers[i] <= node->now_us) {
+            memset(out, 0, sizeof *out);
+            out->type = P2P_EVENT_TIMER;
+            out->code = i;
+            node->timers[i] = P2P_NEVER;
+            p2p__timers_next(node);
+            return 1;
+        }
+    return 0;
+}
+static int p2p__handler_run(p2p_node *node) {
+    uint32_t ref = node->ready_first;
+    p2p__stream *s;
+    if (node->handler_ready == 0)
+        return 0;
+    while (!(ref & P2P__REF_STREAM) || !(p2p__ready_of(node, ref)->flags & P2P__EV_HANDLER))
+        ref = p2p__ready_of(node, ref)->next;
+    s = &node->streams[ref & ~P2P__REF_STREAM];
+    p2p__ready_clear(node, ref, P2P__EV_HANDLER);
+    node->in_call = 1;
+    p2p__router_run(node, s);
+    node->in_call = 0;
+    p2p__count(node, P2P_METRIC_handlers_run, 1);
+    return 1;
+}
+static bool p2p__events_pending(const p2p_node *node) {
+    return node->ready_first != P2P__REF_NONE || p2p__discovery_pending(node) || node->timer_next_us <= node->now_us || p2p__stop_done(node);
+}
+
+/* ==== >>public ====
+ * The calls of the declarations: each checks what the caller may get wrong, then asks the room that knows.
+ * Always: a stale handle is P2P_ERR_HANDLE, a call a handler may not make P2P_ERR_STATE; nothing is clamped in silence.
+ * Covered by tests/behaviour/. */
+P2P_DEF size_t p2p_arena_size(const p2p_desc *desc) {
+    p2p_desc d;
+    p2p__problem p;
+    p2p_node measure;
+    if (!desc)
+        return 0;
+    if (!p2p__desc_resolve(desc, &d, &p)) {
+        (void)p2p__desc_fail(desc, &p);
+        return 0;
+    }
+    memset(&measure, 0, sizeof measure);
+    measure.desc = d;
+    return p2p__node_layout(&d, NULL, &measure);
+}
+static void p2p__put_text(p2p__writer *w, const char *text) { p2p__put_bytes(w, text, strlen(text)); }
+static void p2p__put_number(p2p__writer *w, uint64_t value) {
+    char digits[21];
+    p2p_str s = p2p_u64_str(value, digits);
+    p2p__put_bytes(w, s.data, s.size);
+}
+/* Writes one line of p2p_arena_text: "name  count x size = bytes". */
+static void p2p__arena_line(p2p__writer *w, const char *name, uint64_t count, uint64_t size) {
+    uint64_t parts[3];
+    static const char *const between[3] = {"  ", " x ", " = "};
+    uint32_t i;
+    parts[0] = count, parts[1] = size, parts[2] = count * size;
+    p2p__put_text(w, name);
+    for (i = 0; i < 3; i++) {
+        p2p__put_text(w, between[i]);
+        p2p__put_number(w, parts[i]);
+    }
+    p2p__put_u8(w, '\n');
+}
+P2P_DEF int p2p_arena_text(const p2p_desc *desc, char *out, size_t size) {
+    p2p_desc d;
+    p2p__problem p;
+    p2p__writer w = p2p__writer_of(out, size ? size - 1 : 0);
+    if (!desc || !out || size == 0)
+        return P2P_ERR_ARG;
+    if (!p2p__desc_resolve(desc, &d, &p))
+        return p2p__desc_fail(desc, &p);
+    p2p__arena_line(&w, "node", 1, sizeof(p2p_node));
+    p2p__arena_line(&w, "connections", d.max.conns, sizeof(p2p__conn));
+    p2p__arena_line(&w, "sessions", d.max.conns, sizeof(p2p__session));
+    p2p__arena_line(&w, "secure", d.max.conns, d.secure.api->session_size(d.secure.ctx, p2p__packet_max(&d)));
+    if (d.bytes.message_max)
+        p2p__arena_line(&w, "messages", d.max.conns, sizeof(p2p__stream) + d.bytes.message_send + d.bytes.message_recv);
+    p2p__arena_line(&w, "streams", d.max.streams, sizeof(p2p__stream) + d.bytes.stream_send + d.bytes.stream_recv);
+    p2p__arena_line(&w, "peer streams", d.max.peer_streams, sizeof(p2p__stream) + d.bytes.peer_send + d.bytes.peer_recv);
+    p2p__arena_line(&w, "in flight", d.max.in_flight, sizeof(p2p__packet) + sizeof(p2p__chunk) + sizeof(p2p__chunk) / 4);
+    p2p__arena_line(&w, "datagrams", (uint64_t)d.max.datagrams_in + d.max.datagrams_out, sizeof(p2p__datagram) + d.bytes.datagram_max);
+    p2p__arena_line(&w, "peers", d.max.peers, sizeof(p2p__peer));
+    p2p__arena_line(&w, "routes", d.max.routes, sizeof(p2p_route));
+    p2p__arena_line(&w, "all", 1, p2p_arena_size(desc));
+    if (w.bad)
+        return P2P_ERR_TOO_LARGE;
+    out[size - 1 - (size_t)(w.end - w.at)] = 0;
+    return (int)(size - 1 - (size_t)(w.end - w.at));
+}
+P2P_DEF uint32_t p2p_abi(void) { return P2P_ABI; }
+P2P_DEF int p2p_node_open_abi(p2p_node **out, const p2p_desc *desc, void *arena, size_t arena_size, uint32_t abi) {
+    return p2p__node_open(out, desc, arena, arena_size, abi, false);
+}
+P2P_DEF int p2p_node_open_simulated(p2p_node **out, const p2p_desc *desc, void *arena, size_t arena_size, uint32_t abi) {
+    return p2p__node_open(out, desc, arena, arena_size, abi, true);
+}
+P2P_DEF void p2p_node_close(p2p_node *node) {
+    uint32_t i;
+    size_t size;
+    if (!node || node->magic != P2P__MAGIC || node->in_call)
+        return;
+    p2p__discovery_close(node);
+    for (i = 0; i < node->sessions.count; i++) {
+        p2p__session *s = p2p__session_at(node, i);
+        if (p2p__slot_live(s))
+            p2p__secure(node)->end(p2p__secure_ctx(node), s->slab);
+    }
+    size = node->arena_size;
+    p2p_wipe(node, size);
+}
+/* Ends a connection after what was accepted is delivered; at once when there is nobody to deliver to. */
+static int p2p__close_begin(p2p_node *node, p2p__conn *conn, uint32_t code, p2p_str reason, uint64_t within_us) {
+    p2p__session *session = p2p__session_at(node, conn->session);
+    if (conn->state >= P2P__CONN_FLUSHING)
+        return P2P_OK;
+    if (conn->state < P2P__CONN_OPEN) {
+        p2p__conn_detach(node, conn);
+        if (session)
+            p2p__session_close(node, session, 0, P2P__CODE_NONE, p2p__no_words());
+        p2p__conn_down(node, conn, P2P_OK, code, reason);
+        return P2P_OK;
+    }
+    p2p__conn_go(conn, P2P__CONN_FLUSHING);
+    conn->code = code;
+    conn->reason_size = (uint8_t)reason.size;
+    if (reason.size)
+        memcpy(conn->reason, reason.data, reason.size);
+    conn->flush_by_us = p2p__from_now(node, conn, within_us);
+    p2p__heap_set(node, p2p__conn_index(node, conn), 0); /* the next p2p_poll sees whether anything is left to deliver */
+    return P2P_OK;
+}
+P2P_DEF int p2p_node_stop(p2p_node *node, uint32_t code) {
+    uint32_t i;
+    if (!node)
+        return P2P_ERR_ARG;
+    if (node->stopping)
+        return 0;
+    node->stopping = 1;
+    node->stop_code = code;
+    node->fresh = node->ticks;
+    node->stop_by_us = p2p__time_add(node->now_us, node->desc.time.stop_us);
+    for (i = 0; i < node->conns.count; i++) {
+        p2p__conn *conn = p2p__conn_at(node, i);
+        if (p2p__slot_live(conn) && conn->state <= P2P__CONN_OPEN)
+            (void)p2p__close_begin(node, conn, code, p2p__no_words(), node->desc.time.stop_us);
+    }
+    for (i = 0; i < node->sessions.count; i++) {
+        p2p__session *s = p2p__session_at(node, i);
+        if (p2p__slot_live(s) && s->conn == P2P__NIL && s->state < P2P__SESSION_CLOSING)
+            p2p__session_close(node, s, 0, P2P__CODE_STOPPED, p2p__no_words());
+    }
+    return 0;
+}
+P2P_DEF const p2p_id *p2p_node_id(const p2p_node *node) { return &node->key.id; }
+P2P_DEF void *p2p_node_user(const p2p_node *node) { return node->desc.user; }
+P2P_DEF void p2p_last_error(const p2p_node *node, p2p_error_detail *out) { *out = node->failed; }
+P2P_DEF uint64_t p2p_now(const p2p_node *node) { return node->now_us; }
+
+/* ---- driving */
+static int p2p__may_drive(const p2p_node *node) {
+    return !node ? P2P_ERR_ARG : node->in_call ? p2p__fail(node, P2P_ERR_STATE, "not from inside a handler or hook") : P2P_OK;
+}
+P2P_DEF int p2p_input(p2p_node *node, uint64_t now_us, const p2p_packet *in) {
+    size_t step, at;
+    int taken = 0;
+    if (p2p__may_drive(node) < 0)
+        return node ? P2P_ERR_STATE : P2P_ERR_ARG;
+    if (!in || (!in->data && in->size))
+        return p2p__fail(node, P2P_ERR_ARG, "in: NULL, or without data");
+    p2p__clock(node, now_us);
+    step = in->segment ? in->segment : in->size;
+    for (at = 0; at < in->size; at += step) {
+        size_t n = P2P__MIN(step, in->size - at);
+        p2p__count(node, P2P_METRIC_datagrams_in, 1);
+        p2p__count(node, P2P_METRIC_bytes_in, n);
+        taken |= (int)p2p__datagram_in(node, (uint8_t *)in->data + at, n, &in->remote);
+    }
+    return taken;
+}
+P2P_DEF uint64_t p2p_poll(p2p_node *node, uint64_t now_us) {
+    uint32_t bound;
+    if (p2p__may_drive(node) < 0)
+        return P2P_NEVER;
+    p2p__clock(node, now_us);
+    bound = 4 * (node->sessions.count + node->conns.count);
+    while (node->heap.count > 0 && p2p__heap_us(node, 0) <= node->now_us && bound-- > 0) {
+        uint32_t ref = node->heap.refs[0];
+        if (ref & P2P__REF_SESSION)
+            p2p__session_tick(node, p2p__session_at(node, ref & ~P2P__REF_SESSION));
+        else
+            p2p__conn_tick(node, p2p__conn_at(node, ref));
+    }
+    p2p__discovery_timeout(node);
+    p2p__stop_tick(node);
+    node->polled_us = node->now_us;
+    return p2p_deadline(node);
+}
+/* Further datagrams of the same session behind the first, all of one size but the last. */
+static size_t p2p__output_run(p2p_node *node, p2p__session *session, p2p_packet *io, size_t room, size_t first) {
+    size_t size = first, n = first;
+    uint32_t count = 1;
+    p2p_addr remote;
+    while (n == first && count < node->desc.link.segments && room - size >= first && session->state == P2P__SESSION_OPEN) {
+        n = p2p__session_output(node, session, (uint8_t *)io->data + size, first, &remote);
+        if (n == 0)
+            break;
+        size += n;
+        count++;
+    }
+    io->segment = count > 1 ? (uint32_t)first : 0;
+    p2p__count(node, P2P_METRIC_datagrams_out, count);
+    return size;
+}
+P2P_DEF int p2p_output(p2p_node *node, uint64_t now_us, p2p_packet *inout) {
+    p2p_addr remote;
+    size_t room, n;
+    if (p2p__may_drive(node) < 0)
+        return node ? P2P_ERR_STATE : P2P_ERR_ARG;
+    if (!inout || !inout->data || inout->size < P2P__ENVELOPE_MAX + 1u)
+        return p2p__fail_size(node, P2P_ERR_ARG, "inout: less room than a handshake datagram takes", inout ? inout->size : 0, P2P__ENVELOPE_MAX + 1u);
+    p2p__clock(node, now_us);
+    room = inout->size;
+    memset(&remote, 0, sizeof remote);
+    n = p2p__retry_output(node, (uint8_t *)inout->data, room, &remote);
+    inout->segment = 0;
+    if (n)
+        p2p__count(node, P2P_METRIC_datagrams_out, 1);
+    while (n == 0 && node->out_first != P2P__NIL) {
+        p2p__session *session = p2p__session_at(node, node->out_first);
+        bool down = session->state == P2P__SESSION_DOWN;
+        n = down ? 0 : p2p__session_output(node, session, (uint8_t *)inout->data, room, &remote);
+        if (n)
+            n = p2p__output_run(node, session, inout, room, n);
+        if (n && session->queued) { /* the others' turn */
+            p2p__out_drop(node, session);
+            p2p__out_add(node, session);
+        }
+        p2p__session_schedule(node, session);
+    }
+    if (n == 0)
+        return 0;
+    inout->remote = remote;
+    memset(&inout->local, 0, sizeof inout->local);
+    inout->size = n;
+    inout->ecn = 0;
+    inout->socket = 0;
+    p2p__count(node, P2P_METRIC_bytes_out, n);
+    return 1;
+}
+P2P_DEF uint64_t p2p_wakeup(const p2p_node *node) {
+    uint64_t us = node->timer_next_us > node->now_us ? node->timer_next_us : P2P_NEVER;
+    if (node->out_first != P2P__NIL || node->retry_count)
+        return 0;
+    if (node->heap.count)
+        us = P2P__MIN(us, p2p__heap_us(node, 0));
+    us = P2P__MIN(us, p2p__discovery_deadline(node));
+    us = P2P__MIN(us, node->stop_by_us);
+    return us <= node->now_us ? 0 : us;
+}
+P2P_DEF uint64_t p2p_deadline(const p2p_node *node) {
+    if (!node)
+        return P2P_NEVER;
+    return p2p__events_pending(node) ? 0 : p2p_wakeup(node);
+}
+P2P_DEF int p2p_run_handler(p2p_node *node) {
+    int err = p2p__may_drive(node);
+    return err < 0 ? err : p2p__handler_run(node);
+}
+P2P_DEF int p2p_next_event(p2p_node *node, p2p_event *out) {
+    uint32_t n;
+    int rc = 0;
+    if (p2p__may_drive(node) < 0)
+        return node ? P2P_ERR_STATE : P2P_ERR_ARG;
+    if (!out)
+        return p2p__fail(node, P2P_ERR_ARG, "out: NULL");
+    memset(out, 0, sizeof *out);
+    p2p__events_after(node);
+    n = p2p__handler_run(node) ? 1u : 0u;
+    rc = p2p__timer_event(node, out);
+    if (rc == 0)
+        rc = p2p__discovery_event(node, out);
+    while (rc == 0)
+        rc = p2p__event_take(node, out);
+    if (rc < 0 && p2p__stop_done(node)) {
+        memset(out, 0, sizeof *out);
+        out->type = P2P_EVENT_STOPPED;
+        node->stopped = 1;
+        p2p__log(&node->log, P2P__LOG_STOPPED);
+        rc = 1;
+    }
+    if (rc == 1)
+        p2p__count(node, P2P_METRIC_events_given, 1);
+    if (rc == 1 || n == 0)
+        return rc == 1;
+    memset(out, 0, sizeof *out); /* a handler ran, and no event is left: NONE, come again */
+    return 1;
+}
+P2P_DEF int p2p_network_changed(p2p_node *node, uint64_t now_us, const p2p_addr *local, size_t count) {
+    uint32_t i;
+    if (!node || (count && !local))
+        return P2P_ERR_ARG;
+    if (count > sizeof node->desc.link.local / sizeof node->desc.link.local[0])
+        return p2p__fail_size(node, P2P_ERR_LIMIT, "count: at most 8 addresses", count, 8);
+    p2p__clock(node, now_us);
+    node->desc.link.local_count = (uint32_t)count;
+    if (count)
+        memcpy(node->desc.link.local, local, count * sizeof *local);
+    for (i = 0; i < node->sessions.count; i++) {
+        p2p__session *s = p2p__session_at(node, i);
+        if (!p2p__slot_live(s) || s->state != P2P__SESSION_OPEN)
+            continue;
+        s->control |= P2P__CONTROL_PING; /* the path may be another one: ask at once */
+        p2p__out_add(node, s);
+    }
+    p2p__discovery_refresh(node);
+    return 0;
+}
+P2P_DEF int p2p_timer_set(p2p_node *node, uint32_t number, uint64_t at_us) {
+    if (!node)
+        return P2P_ERR_ARG;
+    if (number >= node->timer_count)
+        return p2p__fail_size(node, P2P_ERR_LIMIT, "number: max.timers of the desc is the limit", number, node->timer_count);
+    node->timers[number] = at_us;
+    p2p__timers_next(node);
+    return 0;
+}
+
+/* ---- connections */
+static int p2p__conn_for(const p2p_node *node, p2p_conn handle, p2p__conn **out) {
+    if (!node)
+        return P2P_ERR_ARG;
+    *out = p2p__conn_get(node, handle);
+    return *out ? P2P_OK : p2p__fail(node, P2P_ERR_HANDLE, "conn: stale, or of another node");
+}
+/* The place of an ALPN among the node's; a new one takes a free place. */
+static int p2p__alpn_place(p2p_node *node, const char *alpn) {
+    uint32_t i;
+    size_t size = strlen(alpn);
+    if (size < 1 || size > P2P__ALPN_BYTES)
+        return p2p__fail_size(node, P2P_ERR_ARG, "alpn: 1 to 32 bytes", size, P2P__ALPN_BYTES);
+    for (i = 0; i < node->alpn_count; i++)
+        if (strcmp(node->alpn[i], alpn) == 0)
+            return (int)i;
+    if (node->alpn_count == P2P__ALPNS)
+        return p2p__fail_size(node, P2P_ERR_LIMIT, "alpn: a node has at most 8", P2P__ALPNS + 1u, P2P__ALPNS);
+    memcpy(node->alpn[node->alpn_count], alpn, size + 1);
+    return (int)node->alpn_count++;
+}
+static p2p__conn *p2p__conn_shared(p2p_node *node, const p2p_id *peer, uint32_t alpn) {
+    p2p__conn *best = NULL;
+    uint32_t i;
+    for (i = 0; i < node->conns.count; i++) {
+        p2p__conn *conn = p2p__conn_at(node, i);
+        if (p2p__slot_live(conn) && conn->state <= P2P__CONN_OPEN && p2p_id_equal(&conn->peer, peer) &&
+            (alpn == P2P__ANY_ALPN || conn->alpn == alpn) && (!best || conn->state > best->state))
+            best = conn;
+    }
+    return best;
+}
+static int p2p__connect_check(p2p_node *node, const p2p_connect_desc *desc, int *alpn) {
+    *alpn = (int)P2P__ANY_ALPN;
+    if (node->stopping)
+        return p2p__fail(node, P2P_ERR_STATE, "the node is stopping");
+    if (desc && desc->reconnect)
+        return p2p__fail(node, P2P_ERR_CONFIG, "desc.reconnect: not built in");
+    if (desc && desc->alpn)
+        *alpn = p2p__alpn_place(node, desc->alpn);
+    return *alpn < 0 ? *alpn : P2P_OK;
+}
+static int p2p__connect_id_check(const p2p_node *node, const p2p_id *peer) {
+    if (p2p__id_check(peer) < 0)
+        return p2p__fail(node, P2P_ERR_INVALID_ID, "peer: not a NodeId");
+    if (p2p_id_equal(peer, &node->key.id))
+        return p2p__fail(node, P2P_ERR_ARG, "peer: the node's own id");
+    if (p2p__conns_with(node, peer) >= node->desc.max.conns_per_peer)
+        return p2p__fail_size(node, P2P_ERR_LIMIT, "max.conns_per_peer: as many connections with this peer already",
+                              p2p__conns_with(node, peer) + 1u, node->desc.max.conns_per_peer);
+    return P2P_OK;
+}
+static p2p__conn *p2p__connect_begin(p2p_node *node, const p2p_id *peer, const p2p_connect_desc *desc, int alpn) {
+    p2p__conn *conn = p2p__conn_make(node, peer);
+    uint64_t us = desc && desc->timeout_us ? desc->timeout_us : node->desc.time.connect_us;
+    if (!conn) {
+        (void)p2p__fail_size(node, P2P_ERR_LIMIT, "max.conns: every connection of the node is in use", node->conns.count + 1u, node->conns.count);
+        return NULL;
+    }
+    conn->user = desc ? desc->user : NULL;
+    conn->alpn = (uint8_t)alpn;
+    conn->share = desc ? desc->share : 0;
+    conn->connect_by_us = p2p__from_now(node, conn, us);
+    node->waiting_dials++;
+    p2p__count(node, P2P_METRIC_conns_dialled, 1);
+    p2p__conn_schedule(node, conn);
+    return conn;
+}
+P2P_DEF int p2p_connect(p2p_node *node, const p2p_id *peer, const p2p_connect_desc *desc, p2p_conn *out) {
+    const p2p_ticket *known;
+    p2p__conn *conn;
+    int alpn, err;
+    if (!node || !peer || !out)
+        return node ? p2p__fail(node, P2P_ERR_ARG, "peer or out: NULL") : P2P_ERR_ARG;
+    out->id = 0;
+    if ((err = p2p__connect_check(node, desc, &alpn)) < 0)
+        return err;
+    if (desc && desc->share && (conn = p2p__conn_shared(node, peer, (uint32_t)alpn)) != NULL) {
+        conn->holders++;
+        *out = p2p__conn_handle(node, conn);
+        return conn->state == P2P__CONN_OPEN ? 1 : 0;
+    }
+    if ((err = p2p__connect_id_check(node, peer)) < 0)
+        return err;
+    conn = p2p__connect_begin(node, peer, desc, alpn);
+    if (!conn)
+        return P2P_ERR_LIMIT;
+    *out = p2p__conn_handle(node, conn);
+    known = p2p__peer_find(node, peer);
+    if (known)
+        p2p__path_learn(node, conn, known);
+    if (conn->addr_count == 0 && node->desc.discovery.api)
+        (void)p2p__query_start(node, NULL, peer, out->id, &conn->query);
+    return P2P_OK;
+}
+P2P_DEF int p2p_connect_name(p2p_node *node, const char *name, const p2p_connect_desc *desc, p2p_conn *out) {
+    p2p__conn *conn;
+    p2p_id nobody;
+    int alpn, err;
+    if (!node || !name || !out)
+        return node ? p2p__fail(node, P2P_ERR_ARG, "name or out: NULL") : P2P_ERR_ARG;
+    out->id = 0;
+    if ((err = p2p__connect_check(node, desc, &alpn)) < 0)
+        return err;
+    memset(&nobody, 0, sizeof nobody);
+    conn = p2p__connect_begin(node, &nobody, desc, alpn);
+    if (!conn)
+        return P2P_ERR_LIMIT;
+    *out = p2p__conn_handle(node, conn);
+    err = p2p__query_start(node, name, NULL, out->id, &conn->query);
+    if (err < 0) { /* nothing was asked: as if the call had not been */
+        conn->state = P2P__CONN_DOWN;
+        node->waiting_dials--;
+        p2p__conn_free(node, conn);
+        out->id = 0;
+    }
+    return err < 0 ? err : P2P_OK;
+}
+P2P_DEF int p2p_listen(p2p_node *node, const p2p_listen_desc *desc, p2p_listener *out) {
+    p2p__listener *l;
+    int alpn = 0;
+    if (!node || !out)
+        return node ? p2p__fail(node, P2P_ERR_ARG, "out: NULL") : P2P_ERR_ARG;
+    out->id = 0;
+    if (!node->desc.allow.fn && !node->desc.allow_anyone)
+        return p2p__fail(node, P2P_ERR_CONFIG, "allow: set desc.allow, or desc.allow_anyone to let in whoever knows the id");
+    if (node->stopping)
+        return p2p__fail(node, P2P_ERR_STATE, "the node is stopping");
+    if (desc && desc->alpn && (alpn = p2p__alpn_place(node, desc->alpn)) < 0)
+        return alpn;
+    l = (p2p__listener *)p2p__pool_take(&node->listeners);
+    if (!l)
+        return p2p__fail_size(node, P2P_ERR_LIMIT, "max.listeners: all in use", node->listeners.count + 1u, node->listeners.count);
+    l->accept_first = l->accept_last = P2P__NIL;
+    l->any = !(desc && desc->alpn);
+    l->alpn = (uint8_t)alpn;
+    l->user = desc ? desc->user : NULL;
+    l->backlog = desc ? desc->backlog : 0;
+    out->id = p2p__pool_id(&node->listeners, l);
+    p2p__log(&node->log, P2P__LOG_LISTENING);
+    return P2P_OK;
+}
+P2P_DEF int p2p_unlisten(p2p_node *node, p2p_listener listener) {
+    p2p__listener *l;
+    uint32_t i, index;
+    if (!node)
+        return P2P_ERR_ARG;
+    l = (p2p__listener *)p2p__pool_get(&node->listeners, listener.id);
+    if (!l)
+        return p2p__fail(node, P2P_ERR_HANDLE, "listener: stale, or of another node");
+    index = p2p__pool_index(&node->listeners, l);
+    for (i = 0; i < node->conns.count; i++) { /* connections stay; they only forget where they came in */
+        p2p__conn *conn = p2p__conn_at(node, i);
+        if (p2p__slot_live(conn) && conn->listener == index) {
+            conn->listener = P2P__NIL;
+            conn->accepting = 0;
+        }
+    }
+    p2p__pool_give(&node->listeners, l);
+    return P2P_OK;
+}
+P2P_DEF int p2p_accept(p2p_node *node, p2p_listener listener, p2p_conn *out) {
+    p2p__listener *l;
+    p2p__conn *conn;
+    if (!node || !out)
+        return P2P_ERR_ARG;
+    l = (p2p__listener *)p2p__pool_get(&node->listeners, listener.id);
+    if (!l)
+        return p2p__fail(node, P2P_ERR_HANDLE, "listener: stale, or of another node");
+    conn = p2p__conn_at(node, l->accept_first);
+    if (!conn)
+        return P2P_ERR_AGAIN;
+    p2p__accept_unlink(node, conn);
+    *out = p2p__conn_handle(node, conn);
+    return P2P_OK;
+}
+P2P_DEF int p2p_close(p2p_node *node, p2p_conn handle, uint32_t code, const char *reason) {
+    p2p_str words = p2p_str_of(reason ? reason : "");
+    p2p__conn *conn;
+    int err = p2p__conn_for(node, handle, &conn);
+    if (err < 0)
+        return err;
+    if (words.size > P2P__REASON_BYTES || !p2p__utf8_valid(words.data, words.size))
+        return p2p__fail_size(node, P2P_ERR_ARG, "reason: UTF-8, at most 96 bytes", words.size, P2P__REASON_BYTES);
+    return p2p__close_begin(node, conn, code, words, P2P__FLUSH_US);
+}
+P2P_DEF int p2p_retain(p2p_node *node, p2p_conn handle) {
+    p2p__conn *conn;
+    int err = p2p__conn_for(node, handle, &conn);
+    if (err < 0)
+        return err;
+    return (int)P2P__MIN(++conn->holders, (uint32_t)INT32_MAX);
+}
+P2P_DEF int p2p_release(p2p_node *node, p2p_conn handle) {
+    p2p__conn *conn;
+    int err = p2p__conn_for(node, handle, &conn);
+    if (err < 0)
+        return err;
+    if (conn->holders > 1)
+        return (int)P2P__MIN(--conn->holders, (uint32_t)INT32_MAX);
+    conn->holders = 0;
+    return p2p__close_begin(node, conn, 0, p2p__no_words(), P2P__FLUSH_US);
+}
+P2P_DEF bool p2p_is_connected(const p2p_node *node, p2p_conn handle) {
+    p2p__conn *conn = node ? p2p__conn_get(node, handle) : NULL;
+    return conn && conn->state == P2P__CONN_OPEN;
+}
+P2P_DEF int p2p_remote_id(const p2p_node *node, p2p_conn handle, p2p_id *out) {
+    p2p__conn *conn;
+    int err = p2p__conn_for(node, handle, &conn);
+    if (err < 0 || !out)
+        return err < 0 ? err : p2p__fail(node, P2P_ERR_ARG, "out: NULL");
+    *out = conn->peer;
+    return P2P_OK;
+}
+P2P_DEF int p2p_connections(const p2p_node *node, p2p_conn *out, size_t capacity) {
+    uint32_t i;
+    int n = 0;
+    if (!node || (capacity && !out))
+        return P2P_ERR_ARG;
+    for (i = 0; i < node->conns.count; i++) {
+        const p2p__conn *conn = p2p__conn_at(node, i);
+        if (!p2p__slot_live(conn) || conn->state != P2P__CONN_OPEN)
+            continue;
+        if ((size_t)n < capacity)
+            out[n] = p2p__conn_handle(node, conn);
+        n++;
+    }
+    return n;
+}
+P2P_DEF int p2p_conn_alpn(const p2p_node *node, p2p_conn handle, p2p_str *out) {
+    p2p__conn *conn;
+    int err = p2p__conn_for(node, handle, &conn);
+    if (err < 0 || !out)
+        return err < 0 ? err : p2p__fail(node, P2P_ERR_ARG, "out: NULL");
+    if (conn->alpn == P2P__ANY_ALPN)
+        return p2p__fail(node, P2P_ERR_STATE, "conn: not agreed yet");
+    *out = p2p__alpn(node, conn->alpn);
+    return P2P_OK;
+}
+P2P_DEF int p2p_conn_set_user(p2p_node *node, p2p_conn handle, void *user) {
+    p2p__conn *conn;
+    int err = p2p__conn_for(node, handle, &conn);
+    if (err >= 0)
+        conn->user = user;
+    return err;
+}
+P2P_DEF void *p2p_conn_user(const p2p_node *node, p2p_conn handle) {
+    p2p__conn *conn = node ? p2p__conn_get(node, handle) : NULL;
+    return conn ? conn->user : NULL;
+}
+P2P_DEF int p2p_conn_stats(const p2p_node *node, p2p_conn handle, p2p_stats *out) {
+    p2p__conn *conn;
+    const p2p__session *session;
+    int err = p2p__conn_for(node, handle, &conn);
+    if (err < 0 || !out)
+        return err < 0 ? err : p2p__fail(node, P2P_ERR_ARG, "out: NULL");
+    memset(out, 0, sizeof *out);
+    out->duration_us = conn->state >= P2P__CONN_OPEN ? node->now_us - conn->opened_us : 0;
+    out->messages_sent = conn->messages_sent;
+    out->messages_received = conn->messages_received;
+    out->bytes_sent = conn->bytes_sent;
+    out->bytes_received = conn->bytes_received;
+    out->datagrams_sent = conn->datagrams_sent;
+    out->datagrams_received = conn->datagrams_received;
+    out->datagrams_dropped = conn->datagrams_dropped;
+    session = p2p__session_at(node, conn->session);
+    if (!session)
+        return P2P_OK;
+    out->packets_sent = session->packets_sent;
+    out->packets_received = session->packets_received;
+    out->packets_lost = session->packets_lost;
+    out->rtt_us = (uint32_t)P2P__MIN(session->rtt.smoothed_us, (uint64_t)UINT32_MAX);
+    out->rtt_min_us = (uint32_t)P2P__MIN(session->rtt.sampled ? session->rtt.min_us : session->rtt.smoothed_us, (uint64_t)UINT32_MAX);
+    out->mtu = session->cc.datagram_bytes;
+    out->remote = session->remote;
+    return P2P_OK;
+}
+
+/* ---- messages */
+static uint64_t p2p__message_limit(const p2p_node *node, const p2p__conn *conn) {
+    const p2p__session *session = p2p__session_at(node, conn->session);
+    return conn->attached && session ? session->theirs.message_max : UINT64_MAX >> 2;
+}
+static int p2p__message_conn(const p2p_node *node, p2p_conn handle, p2p__conn **conn, p2p__stream **s) {
+    int err = p2p__conn_for(node, handle, conn);
+    if (err < 0)
+        return err;
+    *s = p2p__messages(node, *conn);
+    return *s ? P2P_OK : p2p__fail(node, P2P_ERR_CONFIG, "bytes.message_max: P2P_NONE, no messages on this node");
+}
+static int p2p__message_sendable(const p2p_node *node, const p2p__conn *conn, const void *message, size_t size) {
+    if (conn->state >= P2P__CONN_FLUSHING)
+        return p2p__fail(node, P2P_ERR_CLOSED, "conn: closing");
+    if (!message && size)
+        return p2p__fail(node, P2P_ERR_ARG, "message: NULL");
+    if (size > p2p__message_limit(node, conn) || size > INT32_MAX)
+        return p2p__fail_size(node, P2P_ERR_TOO_LARGE, "size: more than the peer's bytes.message_max", size, p2p__message_limit(node, conn));
+    return P2P_OK;
+}
+static void p2p__message_prefix(p2p_node *node, p2p__conn *conn, p2p__stream *s, uint64_t size) {
+    uint8_t prefix[P2P__MESSAGE_OVER];
+    p2p__writer w = p2p__writer_of(prefix, sizeof prefix);
+    p2p__put_varint(&w, size);
+    (void)p2p__send_put(node, s, prefix, sizeof prefix - (size_t)(w.end - w.at));
+    conn->messages_sent++;
+    conn->message_largest = P2P__MAX(conn->message_largest, size);
+    p2p__count(node, P2P_METRIC_messages_sent, 1);
+}
+P2P_DEF int p2p_send(p2p_node *node, p2p_conn handle, const void *message, size_t size) {
+    p2p__conn *conn;
+    p2p__stream *s;
+    int err = p2p__message_conn(node, handle, &conn, &s);
+    if (err < 0 || (err = p2p__message_sendable(node, conn, message, size)) < 0)
+        return err;
+    if (p2p__varint_size(size) + size > p2p__send_size(s))
+        return p2p__fail_size(node, P2P_ERR_TOO_LARGE, "size: more than bytes.message_send; p2p_send_ref takes it", size, p2p__send_size(s) - P2P__MESSAGE_OVER);
+    if (p2p__varint_size(size) + size > p2p__send_room(s)) {
+        conn->want_writable = 1;
+        return P2P_ERR_AGAIN;
+    }
+    p2p__message_prefix(node, conn, s, size);
+    (void)p2p__send_put(node, s, message, size);
+    return (int)size;
+}
+P2P_DEF int p2p_send_ref(p2p_node *node, p2p_conn handle, const void *message, size_t size, void *token) {
+    p2p__conn *conn;
+    p2p__stream *s;
+    int err = p2p__message_conn(node, handle, &conn, &s);
+    if (err < 0 || (err = p2p__message_sendable(node, conn, message, size)) < 0)
+        return err;
+    if (conn->sent_pending || s->send.lent || p2p__send_room(s) < P2P__MESSAGE_OVER) {
+        conn->want_writable = 1;
+        return P2P_ERR_AGAIN;
+    }
+    p2p__message_prefix(node, conn, s, size);
+    if (size) {
+        s->send.lent = (const uint8_t *)message;
+        s->send.lent_at = s->send.end;
+        s->send.lent_size = size;
+        p2p__send_accept(node, s, size);
+    }
+    conn->sent_at = s->send.end;
+    conn->sent_pending = 1;
+    conn->sent_err = P2P_OK;
+    conn->sent_token = token;
+    return (int)size;
+}
+P2P_DEF int p2p_recv_size(const p2p_node *node, p2p_conn handle) {
+    p2p__conn *conn;
+    p2p__stream *s;
+    int err = p2p__message_conn(node, handle, &conn, &s);
+    if (err < 0)
+        return err;
+    return conn->message_size == P2P_NEVER || conn->lent ? P2P_ERR_AGAIN : (int)conn->message_size;
+}
+P2P_DEF int p2p_recv(p2p_node *node, p2p_conn handle, void *buffer, size_t capacity) {
+    p2p__conn *conn;
+    p2p__stream *s;
+    int err = p2p__message_conn(node, handle, &conn, &s);
+    size_t size;
+    if (err < 0)
+        return err;
+    if (p2p__message_outgrows(node, conn))
+        return p2p__fail_size(node, P2P_ERR_TOO_LARGE, "message: more than bytes.message_recv; p2p_recv_ref takes it", conn->message_size, s->recv.room);
+    if (!p2p__message_ready(node, conn))
+        return conn->state == P2P__CONN_DOWN ? p2p__fail(node, P2P_ERR_CLOSED, "conn: closed, and no message is left") : P2P_ERR_AGAIN;
+    size = (size_t)conn->message_size;
+    if (size > capacity || (!buffer && size))
+        return p2p__fail_size(node, P2P_ERR_TOO_LARGE, "capacity: less than the message", size, capacity);
+    if (size)
+        p2p__ring_get(s->recv.ring, s->recv.room, s->recv.read, (uint8_t *)buffer, size);
+    p2p__recv_take(node, s, size);
+    p2p__ready_clear(node, p2p__conn_index(node, conn), P2P__EV_MESSAGE);
+    p2p__message_next(node, conn);
+    return (int)size;
+}
+P2P_DEF int p2p_recv_ref(p2p_node *node, p2p_conn handle, void *buffer, size_t capacity) {
+    p2p__conn *conn;
+    p2p__stream *s;
+    int err = p2p__message_conn(node, handle, &conn, &s);
+    if (err < 0)
+        return err;
+    if (conn->lent)
+        return p2p__fail(node, P2P_ERR_STATE, "buffer: one is lent already");
+    if (conn->state == P2P__CONN_DOWN)
+        return p2p__fail(node, P2P_ERR_CLOSED, "conn: closed");
+    if (conn->message_size == P2P_NEVER)
+        return P2P_ERR_AGAIN;
+    if (!buffer || capacity < conn->message_size)
+        return p2p__fail_size(node, P2P_ERR_TOO_LARGE, "capacity: less than the message", conn->message_size, capacity);
+    p2p__ready_clear(node, p2p__conn_index(node, conn), P2P__EV_MESSAGE);
+    conn->lent = (uint8_t *)buffer;
+    conn->lent_room = capacity;
+    conn->lent_have = 0;
+    p2p__message_fill(node, conn);
+    return (int)conn->message_size;
+}
+
+/* ---- streams */
+static int p2p__stream_for(const p2p_node *node, p2p_stream handle, p2p__stream **out) {
+    if (!node)
+        return P2P_ERR_ARG;
+    *out = p2p__stream_get(node, handle);
+    return *out ? P2P_OK : p2p__fail(node, P2P_ERR_HANDLE, "stream: stale, or of another node");
+}
+P2P_DEF int p2p_stream_open(p2p_node *node, p2p_conn handle, const p2p_stream_desc *desc, p2p_stream *out) {
+    p2p__conn *conn;
+    p2p__stream *s;
+    int err = p2p__conn_for(node, handle, &conn);
+    uint8_t priority = desc ? desc->priority : 0;
+    if (err < 0 || !out)
+        return err < 0 ? err : p2p__fail(node, P2P_ERR_ARG, "out: NULL");
+    out->id = 0;
+    if (priority >= P2P__PRIORITIES)
+        return p2p__fail_size(node, P2P_ERR_ARG, "desc.priority: 0 to 7", priority, P2P__PRIORITIES - 1u);
+    err = p2p__stream_make(node, conn, desc && desc->one_way ? P2P__KIND_UNI : P2P__KIND_BIDI, priority, desc ? desc->user : NULL, &s);
+    if (err < 0)
+        return err;
+    *out = p2p__stream_handle(node, s);
+    return P2P_OK;
+}
+P2P_DEF int p2p_stream_accept(p2p_node *node, p2p_conn handle, p2p_stream *out) {
+    p2p__conn *conn;
+    p2p__stream *s;
+    int err = p2p__conn_for(node, handle, &conn);
+    if (err < 0 || !out)
+        return err < 0 ? err : p2p__fail(node, P2P_ERR_ARG, "out: NULL");
+    s = p2p__stream_at(node, conn->stream_accept_first);
+    if (!s)
+        return conn->state == P2P__CONN_DOWN ? p2p__fail(node, P2P_ERR_CLOSED, "conn: closed") : P2P_ERR_AGAIN;
+    conn->stream_accept_first = s->accept_next;
+    if (conn->stream_accept_first == P2P__NIL)
+        conn->stream_accept_last = P2P__NIL;
+    s->accepting = 0;
+    s->accept_next = P2P__NIL;
+    *out = p2p__stream_handle(node, s);
+    return P2P_OK;
+}
+P2P_DEF int p2p_stream_set_user(p2p_node *node, p2p_stream handle, void *user) {
+    p2p__stream *s;
+    int err = p2p__stream_for(node, handle, &s);
+    if (err < 0)
+        return err;
+    s->user = user;
+    s->app_user_set = 1;
+    return P2P_OK;
+}
+P2P_DEF void *p2p_stream_user(const p2p_node *node, p2p_stream handle) {
+    p2p__stream *s = node ? p2p__stream_get(node, handle) : NULL;
+    return s ? s->user : NULL;
+}
+P2P_DEF int p2p_stream_conn(const p2p_node *node, p2p_stream handle, p2p_conn *out) {
+    p2p__stream *s;
+    int err = p2p__stream_for(node, handle, &s);
+    if (err < 0 || !out)
+        return err < 0 ? err : p2p__fail(node, P2P_ERR_ARG, "out: NULL");
+    *out = s->conn_handle;
+    return P2P_OK;
+}
+/* Whether the application may write to it now. */
+static int p2p__stream_writable(const p2p_node *node, p2p_stream handle, p2p__stream **s) {
+    int err = p2p__stream_for(node, handle, s);
+    if (err < 0)
+        return err;
+    if ((*s)->send.state == P2P__SEND_NONE)
+        return p2p__fail(node, P2P_ERR_STATE, "stream: one way, and not yours");
+    if ((*s)->kind == P2P__KIND_REQUEST && !p2p__router_writable(*s))
+        return p2p__fail(node, P2P_ERR_STATE, "stream: no body is to be written now");
+    if ((*s)->send.state == P2P__SEND_OPEN)
+        return P2P_OK;
+    if ((*s)->err == P2P_ERR_RESET)
+        return p2p__fail(node, P2P_ERR_RESET, "stream: abandoned by the peer");
+    return (*s)->err ? p2p__fail(node, P2P_ERR_CLOSED, "stream: its connection is closed")
+                     : p2p__fail(node, P2P_ERR_STATE, "stream: finished");
+}
+P2P_DEF int p2p_stream_write(p2p_node *node, p2p_stream handle, const void *data, size_t size) {
+    p2p__stream *s;
+    size_t room;
+    int err = p2p__stream_writable(node, handle, &s);
+    if (err < 0)
+        return err;
+    if (!data && size)
+        return p2p__fail(node, P2P_ERR_ARG, "data: NULL");
+    if (s->send.reserved_bytes)
+        return p2p__fail(node, P2P_ERR_STATE, "stream: room is reserved; commit it first");
+    if (size == 0)
+        return 0;
+    room = P2P__MIN(p2p__send_room(s), (size_t)INT32_MAX);
+    if (room < size)
+        s->send.want_writable = 1;
+    if (room == 0)
+        return P2P_ERR_AGAIN;
+    return p2p__send_put(node, s, data, P2P__MIN(size, room));
+}
+P2P_DEF int p2p_stream_reserve(p2p_node *node, p2p_stream handle, size_t want, p2p_room *out) {
+    p2p__stream *s;
+    size_t place, room;
+    int err = p2p__stream_writable(node, handle, &s);
+    if (err < 0 || !out)
+        return err < 0 ? err : p2p__fail(node, P2P_ERR_ARG, "out: NULL");
+    out->data = NULL;
+    out->size = 0;
+    place = (size_t)(p2p__send_place(&s->send, s->send.end) % s->send.room);
+    room = P2P__MIN(P2P__MIN(p2p__send_room(s), s->send.room - place), (size_t)INT32_MAX);
+    if (room == 0 && want > 0) {
+        s->send.want_writable = 1;
+        return P2P_ERR_AGAIN;
+    }
+    out->data = s->send.ring + place;
+    out->size = P2P__MIN(room, want);
+    s->send.reserved_bytes = (uint32_t)out->size;
+    return (int)out->size;
+}
+P2P_DEF int p2p_stream_commit(p2p_node *node, p2p_stream handle, size_t size) {
+    p2p__stream *s;
+    int err = p2p__stream_writable(node, handle, &s);
+    if (err < 0)
+        return err;
+    if (size > s->send.reserved_bytes)
+        return p2p__fail_size(node, P2P_ERR_ARG, "size: more than was reserved", size, s->send.reserved_bytes);
+    s->send.reserved_bytes = 0;
+    if (size)
+        p2p__send_accept(node, s, size);
+    return (int)size;
+}
+/* Whether there may be something to read: 1, 0 at the end, or why not. */
+static int p2p__stream_readable(p2p_node *node, p2p_stream handle, p2p__stream **s) {
+    int err = p2p__stream_for(node, handle, s);
+    if (err < 0)
+        return err;
+    if ((*s)->recv.state == P2P__RECV_NONE)
+        return p2p__fail(node, P2P_ERR_STATE, "stream: one way, and yours");
+    if ((*s)->kind == P2P__KIND_REQUEST && !p2p__router_raw(*s))
+        return (*s)->err == P2P_ERR_RESET ? p2p__fail(node, P2P_ERR_RESET, "stream: abandoned by the peer") : P2P_ERR_AGAIN;
+    if ((*s)->recv.read < (*s)->recv.here)
+        return 1;
+    if ((*s)->err == P2P_ERR_RESET && (*s)->recv.read != (*s)->recv.final)
+        return p2p__fail(node, P2P_ERR_RESET, "stream: abandoned by the peer");
+    if ((*s)->err == P2P_ERR_RESET && (*s)->recv.state != P2P__RECV_WHOLE)
+        return p2p__fail(node, P2P_ERR_RESET, "stream: abandoned by the peer");
+    if ((*s)->recv.state == P2P__RECV_WHOLE || ((*s)->recv.state == P2P__RECV_DONE && (*s)->recv.read == (*s)->recv.final))
+        return 0;
+    return (*s)->recv.state == P2P__RECV_DONE ? p2p__fail(node, P2P_ERR_CLOSED, "stream: reading ended") : P2P_ERR_AGAIN;
+}
+static void p2p__stream_took(p2p_node *node, p2p__stream *s, size_t size) {
+    p2p__recv_take(node, s, size);
+    if (s->kind == P2P__KIND_REQUEST)
+        p2p__router_taken(node, s);
+    p2p__ready_clear(node, p2p__stream_ref(node, s), P2P__EV_READABLE);
+    if (s->recv.read < s->recv.here || (size && s->recv.state == P2P__RECV_WHOLE))
+        p2p__raise(node, s, P2P__EV_READABLE);
+}
+P2P_DEF int p2p_stream_read(p2p_node *node, p2p_stream handle, void *buffer, size_t capacity) {
+    p2p__stream *s;
+    int err = p2p__stream_readable(node, handle, &s);
+    size_t n;
+    if (err == 0)
+        p2p__recv_ended(node, s);
+    if (err <= 0)
+        return err;
+    if (!buffer || capacity == 0)
+        return p2p__fail(node, P2P_ERR_ARG, "buffer: NULL, or of no bytes");
+    n = (size_t)P2P__MIN(s->recv.here - s->recv.read, (uint64_t)P2P__MIN(capacity, (size_t)INT32_MAX));
+    p2p__ring_get(s->recv.ring, s->recv.room, s->recv.read, (uint8_t *)buffer, n);
+    p2p__stream_took(node, s, n);
+    return (int)n;
+}
+P2P_DEF int p2p_stream_peek(p2p_node *node, p2p_stream handle, p2p_span *out) {
+    p2p__stream *s;
+    int err = p2p__stream_readable(node, handle, &s);
+    if (out) {
+        out->data = NULL;
+        out->size = 0;
+    }
+    if (err == 0)
+        p2p__recv_ended(node, s);
+    if (err <= 0 || !out)
+        return err <= 0 ? err : p2p__fail(node, P2P_ERR_ARG, "out: NULL");
+    out->data = p2p__recv_at(s);
+    out->size = p2p__recv_have(s);
+    return (int)P2P__MIN(out->size, (size_t)INT32_MAX);
+}
+P2P_DEF int p2p_stream_skip(p2p_node *node, p2p_stream handle, size_t size) {
+    p2p__stream *s;
+    int err = p2p__stream_readable(node, handle, &s);
+    if (err < 0)
+        return err;
+    if (size > s->recv.here - s->recv.read)
+        return p2p__fail_size(node, P2P_ERR_ARG, "size: more than has arrived", size, s->recv.here - s->recv.read);
+    p2p__stream_took(node, s, size);
+    return (int)size;
+}
+P2P_DEF int p2p_stream_finish(p2p_node *node, p2p_stream handle) {
+    p2p__stream *s;
+    int err = p2p__stream_writable(node, handle, &s);
+    if (err < 0)
+        return err;
+    s->send.reserved_bytes = 0;
+    if (s->kind == P2P__KIND_REQUEST)
+        p2p__router_finished(node, s);
+    p2p__send_finish(node, s);
+    return P2P_OK;
+}
+P2P_DEF int p2p_stream_reset(p2p_node *node, p2p_stream handle, uint32_t code) {
+    p2p__stream *s;
+    int err = p2p__stream_for(node, handle, &s);
+    if (err < 0)
+        return err;
+    p2p__stream_abort(node, s, code);
+    return P2P_OK;
+}
+
+/* ---- datagrams */
+static uint64_t p2p__datagram_limit(const p2p_node *node, const p2p__conn *conn) {
+    const p2p__session *session = p2p__session_at(node, conn->session);
+    uint64_t most = node->desc.max.datagrams_out ? node->desc.bytes.datagram_max : 0;
+    uint64_t packet = P2P__MIN(P2P__START_DATAGRAM, node->desc.link.mtu) - P2P__DATA_HEAD - p2p__secure(node)->overhead - 1u - 8u - (p2p__secure(node)->prefix != 0);
+    if (conn->attached && session)
+        packet = P2P__MIN(packet, P2P__MIN(session->theirs.datagram_max, session->theirs.max_packet - 9));
+    return P2P__MIN(most, packet);
+}
+P2P_DEF int p2p_datagram_max(const p2p_node *node, p2p_conn handle) {
+    p2p__conn *conn;
+    int err = p2p__conn_for(node, handle, &conn);
+    return err < 0 ? err : (int)p2p__datagram_limit(node, conn);
+}
+P2P_DEF int p2p_datagram_send(p2p_node *node, p2p_conn handle, const void *data, size_t size) {
+    p2p__conn *conn;
+    int err = p2p__conn_for(node, handle, &conn);
+    if (err < 0)
+        return err;
+    if (conn->state >= P2P__CONN_FLUSHING)
+        return p2p__fail(node, P2P_ERR_CLOSED, "conn: closing");
+    if (!data && size)
+        return p2p__fail(node, P2P_ERR_ARG, "data: NULL");
+    if (size > p2p__datagram_limit(node, conn) || node->desc.max.datagrams_out == 0)
+        return p2p__fail_size(node, P2P_ERR_TOO_LARGE, "size: more than p2p_datagram_max", size, p2p__datagram_limit(node, conn));
+    if (node->datagram_out_free == P2P__NIL && conn->datagram_out_first != P2P__NIL)
+        p2p__datagram_drop(node, conn, true);
+    p2p__datagram_push(node, conn, true, (const uint8_t *)data, size);
+    p2p__wake(node, conn);
+    return (int)size;
+}
+P2P_DEF int p2p_datagram_recv(p2p_node *node, p2p_conn handle, void *buffer, size_t capacity) {
+    p2p__conn *conn;
+    p2p__datagram *d;
+    size_t size;
+    int err = p2p__conn_for(node, handle, &conn);
+    if (err < 0)
+        return err;
+    if (conn->datagram_first == P2P__NIL)
+        return conn->state == P2P__CONN_DOWN ? p2p__fail(node, P2P_ERR_CLOSED, "conn: closed") : P2P_ERR_AGAIN;
+    d = p2p__datagram_at(node, false, conn->datagram_first);
+    size = d->size;
+    if (size > capacity || (!buffer && size))
+        return p2p__fail_size(node, P2P_ERR_TOO_LARGE, "capacity: less than the datagram", size, capacity);
+    if (size)
+        memcpy(buffer, p2p__datagram_bytes(d), size);
+    p2p__datagram_pop(node, conn, false);
+    p2p__ready_clear(node, p2p__conn_index(node, conn), P2P__EV_DATAGRAM);
+    if (conn->datagram_first != P2P__NIL)
+        p2p__raise_conn(node, conn, P2P__EV_DATAGRAM);
+    return (int)size;
+}
+
+/* ---- tickets, environment, figures */
+
+/* Tickets in a row, separated by commas: how many, or < 0. */
+static int p2p__tickets_parse(const char *text, p2p_ticket *out, uint32_t room) {
+    char one[P2P_TICKET_TEXT_SIZE];
+    uint32_t n = 0;
+    while (*text) {
+        size_t size = 0;
+        while (text[size] && text[size] != ',')
+            size++;
+        if (n == room || size >= sizeof one)
+            return P2P_ERR_LIMIT;
+        memcpy(one, text, size);
+        one[size] = 0;
+        if (p2p_ticket_parse(one, &out[n]) < 0)
+            return P2P_ERR_ARG;
+        n++;
+        text += size + (text[size] == ',');
+    }
+    return (int)n;
+}
+static int p2p__env_times(p2p_desc *desc, p2p_getenv_fn get, void *ctx, const char **bad_name) {
+    static const char *const names[3] = {"P2P_CONNECT_TIMEOUT_MS", "P2P_IDLE_TIMEOUT_MS", "P2P_KEEPALIVE_MS"};
+    uint64_t *fields[3], ms;
+    uint32_t i;
+    fields[0] = &desc->time.connect_us, fields[1] = &desc->time.idle_us, fields[2] = &desc->time.keepalive_us;
+    for (i = 0; i < 3; i++) {
+        const char *text = get(ctx, names[i]);
+        if (!text)
+            continue;
+        *bad_name = names[i];
+        if (p2p_str_u64(p2p_str_of(text), &ms) < 0 || ms == 0 || ms > UINT64_MAX / 1000)
+            return P2P_ERR_CONFIG;
+        *fields[i] = ms * 1000;
+    }
+    return P2P_OK;
+}
+/* The environment's share of a desc: P2P_NETWORK, P2P_SEED (64 hex digits), P2P_RELAYS and P2P_BOOTSTRAP (tickets, separated
+ * by commas), P2P_CONNECT_TIMEOUT_MS, P2P_IDLE_TIMEOUT_MS, P2P_KEEPALIVE_MS. What is unset stays as it is. */
+P2P_DEF int p2p_desc_from_env(p2p_desc *desc, p2p_env *storage, p2p_getenv_fn get, void *ctx, const char **bad_name) {
+    const char *text, *ignored;
+    int n;
+    if (!desc || !storage || !get)
+        return P2P_ERR_ARG;
+    if (!bad_name)
+        bad_name = &ignored;
+    *bad_name = NULL;
+    memset(storage, 0, sizeof *storage);
+    *bad_name = "P2P_NETWORK";
+    if ((text = get(ctx, *bad_name)) != NULL) {
+        size_t size = strlen(text);
+        if (size < 1 || size > 64)
+            return P2P_ERR_CONFIG;
+        memcpy(storage->text, text, size);
+        desc->network = storage->text;
+    }
+    *bad_name = "P2P_SEED";
+    if ((text = get(ctx, *bad_name)) != NULL) {
+        if (!desc->crypto.api || strlen(text) != 64 || p2p__hex_get(text, storage->key.seed, 32) < 0 ||
+            p2p_key_from_seed(&desc->crypto, storage->key.seed, &storage->key) < 0)
+            return P2P_ERR_CONFIG;
+        desc->key = &storage->key;
+    }
+    *bad_name = "P2P_RELAYS";
+    if ((text = get(ctx, *bad_name)) != NULL) {
+        if ((n = p2p__tickets_parse(text, storage->relays, 8)) < 0)
+            return P2P_ERR_CONFIG;
+        desc->relays = storage->relays;
+        desc->relay_count = (uint32_t)n;
+    }
+    *bad_name = "P2P_BOOTSTRAP";
+    if ((text = get(ctx, *bad_name)) != NULL) {
+        if ((n = p2p__tickets_parse(text, storage->bootstrap, 8)) < 0)
+            return P2P_ERR_CONFIG;
+        desc->bootstrap = storage->bootstrap;
+        desc->bootstrap_count = (uint32_t)n;
+    }
+    n = p2p__env_times(desc, get, ctx, bad_name);
+    if (n == P2P_OK)
+        *bad_name = NULL;
+    return n;
+}
+P2P_DEF int p2p_ticket_of(const p2p_node *node, p2p_ticket *out) {
+    uint32_t i;
+    if (!node || !out)
+        return P2P_ERR_ARG;
+    memset(out, 0, sizeof *out);
+    out->id = node->key.id;
+    for (i = 0; i < node->desc.link.local_count && out->addr_count < P2P_TICKET_ADDRS; i++)
+        if (node->desc.link.local[i].port)
+            out->addrs[out->addr_count++] = node->desc.link.local[i];
+    return P2P_OK;
+}
+/* Bytes of the arena that hold something now: what must be the same after every peer has gone. */
+static uint64_t p2p__arena_used(const p2p_node *node) {
+    const p2p_desc *d = &node->desc;
+    uint64_t n = sizeof *node;
+    n += (uint64_t)node->conns.used * (sizeof(p2p__conn) + (d->bytes.message_max ? sizeof(p2p__stream) + d->bytes.message_send + d->bytes.message_recv : 0));
+    n += (uint64_t)node->sessions.used * (sizeof(p2p__session) + node->slab_bytes);
+    n += (uint64_t)node->listeners.used * sizeof(p2p__listener);
+    n += (uint64_t)node->local_streams.used * (sizeof(p2p__stream) + d->bytes.stream_send + d->bytes.stream_recv);
+    n += (uint64_t)node->peer_streams.used * (sizeof(p2p__stream) + d->bytes.peer_send + d->bytes.peer_recv);
+    n += (uint64_t)node->flight.packets_used * sizeof(p2p__packet) + (uint64_t)node->flight.chunks_used * sizeof(p2p__chunk);
+    n += ((uint64_t)node->datagram_in_used + node->datagram_out_used) * node->datagram_stride;
+    return n + (uint64_t)node->discovery.queries.used * sizeof(p2p__query);
+}
+P2P_DEF void p2p_metrics_get(const p2p_node *node, p2p_metrics *out) {
+    if (!node || !out)
+        return;
+    *out = node->metrics;
+    out->value[P2P_METRIC_conns_open] = node->conns.used;
+    out->value[P2P_METRIC_sessions_open] = node->sessions.used;
+    out->value[P2P_METRIC_half_open] = node->half_open;
+    out->value[P2P_METRIC_streams_open] = (uint64_t)node->local_streams.used + node->peer_streams.used;
+    out->value[P2P_METRIC_in_flight] = node->flight.packets_used;
+    out->value[P2P_METRIC_arena_bytes] = node->arena_size;
+    out->value[P2P_METRIC_arena_used_bytes] = p2p__arena_used(node);
+}
+P2P_DEF int p2p_metrics_text(const p2p_node *node, char *out, size_t size) {
+    static const struct {
+        const char *name, *kind, *help;
+    } rows[] = {
+#define P2P__ROW(name, kind, help) {#name, kind, help},
+        P2P_METRICS(P2P__ROW)
+#undef P2P__ROW
+    };
+    p2p__writer w = p2p__writer_of(out, size ? size - 1 : 0);
+    p2p_metrics m;
+    size_t i;
+    if (!node || !out || size == 0)
+        return P2P_ERR_ARG;
+    p2p_metrics_get(node, &m);
+    for (i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        const char *parts[11];
+        uint32_t j;
+        parts[0] = "# HELP p2p_", parts[1] = rows[i].name, parts[2] = " ", parts[3] = rows[i].help;
+        parts[4] = "\n# TYPE p2p_", parts[5] = rows[i].name, parts[6] = " ", parts[7] = rows[i].kind;
+        parts[8] = "\np2p_", parts[9] = rows[i].name, parts[10] = " ";
+        for (j = 0; j < 11; j++)
+            p2p__put_text(&w, parts[j]);
+        p2p__put_number(&w, m.value[i]);
+        p2p__put_u8(&w, '\n');
+    }
+    if (w.bad)
+        return p2p__fail(node, P2P_ERR_TOO_LARGE, "size: too small for the metrics");
+    out[size - 1 - (size_t)(w.end - w.at)] = 0;
+    return (int)(size - 1 - (size_t)(w.end - w.at));
+}
+
+/* ==== >>check ====
+ * Every invariant of a node, walked: for tests and debug builds.
+ * Always: it changes nothing; 0, or P2P_ERR_STATE with the broken invariant in p2p_last_error.
+ * Covered by every behaviour test, which calls it after each step. */
+static const char *p2p__check_stream(const p2p_node *node, const p2p__stream *s) {
+    const p2p__recv *r = &s->recv;
+    uint64_t at = s->send.acked;
+    uint16_t chunk, lost = 0;
+    uint32_t i;
+    for (chunk = s->send.chunk_first; chunk != P2P__NIL; chunk = node->flight.chunks[chunk].next) {
+        const p2p__chunk *c = &node->flight.chunks[chunk];
+        if (c->offset != at || c->what != P2P__CHUNK_DATA || c->state == P2P__CHUNK_FREE || c->stream != p2p__stream_index(node, s))
+            return "stream: its chunks do not cover what was sent";
+        at += c->size;
+        lost = (uint16_t)(lost + (c->state == P2P__CHUNK_LOST));
+    }
+    if (s->send.chunk_first != P2P__NIL && at != s->send.sent)
+        return "stream: its chunks end before what was sent";
+    if (lost != s->send.lost)
+        return "stream: the count of lost chunks is wrong";
+    if (s->send.acked > s->send.sent || s->send.sent > s->send.end)
+        return "stream: acked, sent and end out of order";
+    if (p2p__send_used(&s->send) > s->send.room)
+        return "stream: more in the send ring than it holds";
+    if (r->read > r->here || r->here > r->high || (p2p__recv_counts(r) && r->high > r->limit) || r->high > r->read + r->room)
+        return "stream: read, here, high and limit out of order";
+    for (i = 0; i < r->runs; i++)
+        if (p2p__run_at(r, r->run[i].first) <= (i ? p2p__run_at(r, r->run[i - 1].end) : r->here) || p2p__run_at(r, r->run[i].end) <= p2p__run_at(r, r->run[i].first))
+            return "stream: runs overlap or touch";
+    return NULL;
+}
+static const char *p2p__check_session(const p2p_node *node, const p2p__session *s) {
+    uint64_t bytes = 0, before = 0;
+    uint32_t n = 0;
+    uint16_t at;
+    for (at = s->packet_first; at != P2P__NIL; at = node->flight.packets[at].next) {
+        const p2p__packet *packet = &node->flight.packets[at];
+        if (n++ && packet->number <= before)
+            return "session: packets out of order";
+        before = packet->number;
+        bytes += packet->bytes;
+    }
+    if (n != s->packet_used || bytes != s->in_flight_bytes)
+        return "session: bytes in flight do not add up";
+    if (s->conn != P2P__NIL && p2p__conn_at(node, s->conn)->session != p2p__session_index(node, s))
+        return "session: its connection does not know it";
+    return NULL;
+}
+static const char *p2p__check_conn(const p2p_node *node, const p2p__conn *conn) {
+    uint64_t high = 0;
+    uint16_t at;
+    if (conn->session != P2P__NIL && p2p__session_at(node, conn->session)->conn != p2p__conn_index(node, conn))
+        return "connection: its session does not know it";
+    for (at = conn->stream_first; at != P2P__NIL; at = node->streams[at].conn_next) {
+        const char *wrong = p2p__check_stream(node, &node->streams[at]);
+        if (wrong)
+            return wrong;
+        if (node->streams[at].conn != p2p__conn_index(node, conn))
+            return "connection: a stream in its list is another's";
+        high += node->streams[at].recv.high;
+    }
+    if (conn->attached && (conn->recv_taken > conn->recv_total || conn->recv_total > conn->recv_limit || high > conn->recv_total))
+        return "connection: received bytes do not add up";
+    if (conn->attached && conn->send_total > conn->send_limit)
+        return "connection: more was sent than the peer allowed";
+    return NULL;
+}
+static const char *p2p__check_lists(const p2p_node *node) {
+    uint32_t ref, n = 0, handlers = 0, i;
+    for (ref = node->ready_first; ref != P2P__REF_NONE; ref = p2p__ready_of(node, ref)->next) {
+        const p2p__ready *r = p2p__ready_of(node, ref);
+        if (!r->listed || !r->flags || ++n > node->stream_total + node->conns.count)
+            return "ready list: an entry without flags, or a ring";
+        handlers += (r->flags & P2P__EV_HANDLER) != 0;
+    }
+    if (handlers != node->handler_ready)
+        return "ready list: the count of handlers is wrong";
+    for (i = 1; i < node->heap.count; i++)
+        if (p2p__heap_us(node, i) < p2p__heap_us(node, (i - 1) / 2))
+            return "heap: out of order";
+    return NULL;
+}
+static const char *p2p__check_counts(const p2p_node *node) {
+    uint64_t granted = 0, packets = 0, shared = 0;
+    uint32_t i, kind, half_open = 0, waiting = 0;
+    for (i = 0; i < node->sessions.count; i++) {
+        const p2p__session *s = p2p__session_at(node, i);
+        if (!p2p__slot_live(s))
+            continue;
+        half_open += s->state < P2P__SESSION_OPEN;
+        packets += s->packet_used;
+        shared += s->packet_used > node->flight.quota ? s->packet_used - node->flight.quota : 0;
+        for (kind = 0; kind < P2P__KINDS && s->holds_grant; kind++)
+            granted += s->mine.max_streams[kind];
+    }
+    for (i = 0; i < node->conns.count; i++) {
+        const p2p__conn *conn = p2p__conn_at(node, i);
+        if (!p2p__slot_live(conn))
+            continue;
+        waiting += conn->state == P2P__CONN_WAITING;
+        granted += p2p__conn_promised(conn);
+    }
+    granted += node->peer_streams.used;
+    if (granted != node->granted || granted > node->desc.max.peer_streams)
+        return "node: streams promised to peers do not add up";
+    if (packets != node->flight.packets_used || shared != node->flight.shared_used)
+        return "node: packets in use do not add up";
+    if (half_open != node->half_open || waiting != node->waiting_dials)
+        return "node: half-open sessions or waiting dials do not add up";
+    return NULL;
+}
+P2P_DEF int p2p_check(const p2p_node *node) {
+    const char *wrong;
+    uint32_t i;
+    if (!node || node->magic != P2P__MAGIC)
+        return P2P_ERR_ARG;
+    wrong = p2p__check_lists(node);
+    if (!wrong)
+        wrong = p2p__check_counts(node);
+    for (i = 0; i < node->sessions.count && !wrong; i++)
+        if (p2p__slot_live(p2p__session_at(node, i)))
+            wrong = p2p__check_session(node, p2p__session_at(node, i));
+    for (i = 0; i < node->conns.count && !wrong; i++)
+        if (p2p__slot_live(p2p__conn_at(node, i)))
+            wrong = p2p__check_conn(node, p2p__conn_at(node, i));
+    return wrong ? p2p__fail(node, P2P_ERR_STATE, wrong) : P2P_OK;
+}
+
+/* ==== >>license ====
+ * MIT No Attribution
+ *
+ * Permission is hereby granted, free of charge, to any person obtaining a copy of this software and associated documentation
+ * files (the "Software"), to deal in the Software without restriction, including without limitation the rights to use, copy,
+ * modify, merge, publish, distribute, sublicense, and/or sell copies of the Software, and to permit persons to whom the
+ * Software is furnished to do so.
+ *
+ * THE SOFTWARE IS PROVIDED "AS IS", WITHOUT WARRANTY OF ANY KIND, EXPRESS OR IMPLIED, INCLUDING BUT NOT LIMITED TO THE
+ * WARRANTIES OF MERCHANTABILITY, FITNESS FOR A PARTICULAR PURPOSE AND NONINFRINGEMENT. IN NO EVENT SHALL THE AUTHORS OR
+ * COPYRIGHT HOLDERS BE LIABLE FOR ANY CLAIM, DAMAGES OR OTHER LIABILITY, WHETHER IN AN ACTION OF CONTRACT, TORT OR OTHERWISE,
+ * ARISING FROM, OUT OF OR IN CONNECTION WITH THE SOFTWARE OR THE USE OR OTHER DEALINGS IN THE SOFTWARE. */
+#endif /* P2P_IMPLEMENTATION */

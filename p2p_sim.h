@@ -1,0 +1,2885 @@
+/* p2p_sim.h - a virtual network for programs written against p2p.h: virtual time, faults, one seed.
+ *
+ * Put it beside your own code and run that code, unchanged, on a network of any shape and badness:
+ * links with latency, jitter, loss, duplication, reordering, corruption, rate and queue; forwarding
+ * vertices; partitions; NAT boxes; names; crashes. An hour of network takes milliseconds, and the
+ * same seed gives the same bytes on every machine.
+ *
+ * Do this
+ *     #define P2P_IMPLEMENTATION
+ *     #define P2P_SIM_IMPLEMENTATION
+ *     #include "p2p_sim.h"
+ * in ONE source file, and only the #include in all others. p2p.h must lie on the include path.
+ * No other library is needed: with no crypto given the simulator brings stand-ins (see INSECURE).
+ *
+ * STEP BY STEP
+ *     static uint64_t memory[1 << 21];
+ *     p2p_sim_desc net = {0};
+ *     p2p_desc desc = {0};
+ *     p2p_sim *sim;
+ *     p2p_node *alice, *bob;
+ *     p2p_listener listener;
+ *     p2p_conn conn;
+ *     p2p_event event;
+ *     p2p_id to;
+ *
+ *     net.seed = 1;                                    // everything random follows from it
+ *     net.link.latency_us = 20000;                     // what p2p_sim_connect uses for NULL
+ *     net.link.loss_ppm = 10000;                       // 1 %
+ *     desc.allow_anyone = 1;
+ *     p2p_sim_open(&sim, &net, memory, sizeof memory);
+ *     p2p_sim_node(sim, "alice", &desc, &alice);       // 1. nodes
+ *     p2p_sim_node(sim, "bob", &desc, &bob);
+ *     p2p_sim_connect(sim, p2p_node_id(alice), p2p_node_id(bob), NULL);    // 2. an edge
+ *     p2p_listen(bob, NULL, &listener);                // 3. the program under test
+ *     p2p_sim_id(sim, "bob", &to);
+ *     p2p_connect(alice, &to, NULL, &conn);
+ *     p2p_sim_await(sim, alice, P2P_EVENT_CONNECTED, 5000000, &event);     // 4. time passes
+ *     p2p_sim_close(sim);
+ * Every call returns an int: check it, and read p2p_sim_desc.why when it is negative.
+ *
+ * MEMORY
+ *     The network and its nodes lie in the arena given to p2p_sim_open, aligned to 8. It needs
+ *     p2p_sim_arena_size(&net) and, for each node, p2p_sim_node_size(&net, &desc), which is
+ *     p2p_arena_size with the simulator's tables filled in. When it is too small the call says
+ *     P2P_ERR_ARENA, and why.max is the size of the whole arena that would have done.
+ *
+ * TIME
+ *     Virtual, in microseconds, from 0. p2p_sim_step goes to the next thing that happens (or, with
+ *     step_us, on by step_us x time_multiplier); p2p_sim_run_until and p2p_sim_await do as many
+ *     steps as needed. All of them look at every node first, so calls made on nodes in between are
+ *     noticed; with thousands of nodes prefer few long runs to many steps. Inside a run the
+ *     simulator looks only at the node it serves: a handler or on_event that calls into ANOTHER
+ *     node tells it by p2p_sim_touch.
+ *
+ * EVENTS
+ *     Without on_event they stay with their nodes, for p2p_next_event or p2p_sim_await. With it the
+ *     simulator takes them all and calls on_event, which may call everything of p2p.h that a
+ *     handler may, and everything here but step, run_until, await and close.
+ *
+ * LINKS
+ *     An edge is two links, one a direction, each with a p2p_sim_link of its own. All zero is up,
+ *     instant and clean. What a datagram meets on a link, in this order:
+ *       down           not taken; paths go round it if there is another way
+ *       mtu            larger datagrams vanish; 0: no limit
+ *       queue_bytes    with rate_bps: what may wait to be sent, beyond it is dropped; 0: no limit
+ *       loss_ppm       part of datagrams lost. burst_ppm: chance that the one after a lost one is
+ *                      lost too (Gilbert's two states, the mean stays loss_ppm); 0: independent
+ *       duplicate_ppm  a second copy follows
+ *       corrupt_ppm    one byte is changed
+ *       rate_bps       bits a second of payload; datagrams are sent one after another
+ *       latency_us     and up to jitter_us more, uniform. Order is kept, as queues keep it
+ *       reorder_ppm    held back by up to latency_us + jitter_us (at least 1 ms) more, so that
+ *                      later ones overtake it
+ *     ppm: millionths, at most 1000000. Each link draws from a generator of its own, so a fault
+ *     taken away on one leaves the draws of all others as they were.
+ *
+ * PATHS
+ *     A datagram takes the fewest hops over links that are up, the link added first where there is
+ *     a choice. Nodes and p2p_sim_router vertices forward; crashed ones and those behind a NAT do
+ *     not. Without a way it is dropped: an unreachable peer is silent, as on the internet.
+ *     p2p_sim_partition cuts two groups off from each other, direct links and ways round alike, at
+ *     once; p2p_sim_heal joins them, also by other groups than were cut.
+ *
+ * NAMES
+ *     p2p_sim_register, or p2p_register on a node. Answers come after discovery_us. A name lives
+ *     ttl_us after p2p_sim_register; one that a node registered lives while the node runs and
+ *     ttl_us longer after a crash. The newest registration of a name counts. By id every node is
+ *     found at once: its address follows from its place in the graph.
+ *
+ * NAT
+ *     p2p_sim_nat puts a box of its own before a node. Dialling in needs a way that the node opened
+ *     by sending out:   FULL from anybody, ADDR from that address, PORT from that address and port,
+ *     SYM as PORT with another outer port for each peer, FIREWALL as PORT without translation,
+ *     BLOCKED not at all. A way closes lone_us after the last datagram, assured_us once it went
+ *     both ways for 2 s. p2p_sim_nat_rebind forgets all ways and takes another outer port.
+ *
+ * INSECURE
+ *     With p2p_sim_desc.crypto empty, keys and signatures are a stand-in made of integer mixing
+ *     (p2p_sim__insecure_crypto): anyone can forge them. With p2p_sim_desc.secure empty, datagrams
+ *     go in clear with a checksum (p2p_sim__null_api). Both serve tests; p2p_node_open refuses them
+ *     and the keys of p2p_sim_key outside of the simulator. Give it the tables of p2p_sodium.h and
+ *     p2p_mbedtls.h and the very same program runs with the real ones.
+ *
+ * DOES NOT read a clock, the environment (p2p_sim_desc_from_env asks the function it is given),
+ * files or addresses of memory; call malloc; use floating point; run threads.
+ *
+ * MACROS
+ *     P2P_SIM_IMPLEMENTATION   implementation file only: makes the implementation
+ *     P2P_STATIC               globally: all functions are static, as in p2p.h
+ *
+ * CONTENTS
+ *     >>api
+ *     >>base >>hash >>crypto >>null >>arena >>errors >>graph >>partition >>path >>nat >>queue
+ *     >>wire >>names >>node >>drive >>env >>helpers
+ *
+ * LICENSE   see LICENSE beside this file.
+ */
+
+/* ==== >>api =================================================================================== */
+#ifndef P2P_SIM_H
+#define P2P_SIM_H
+#include "p2p.h"
+#ifndef P2P_DEF
+#ifdef P2P_STATIC
+#define P2P_DEF static
+#else
+#define P2P_DEF extern
+#endif
+#endif
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct p2p_sim p2p_sim;
+/* One direction of an edge; zeros: up, instant, clean. See LINKS above. */
+typedef struct p2p_sim_link {
+    uint64_t latency_us, jitter_us, rate_bps;
+    uint32_t loss_ppm, burst_ppm, duplicate_ppm, reorder_ppm, corrupt_ppm, queue_bytes, mtu;
+    uint8_t down, reserved[3];
+} p2p_sim_link;
+enum p2p_sim_nat_kind {
+    P2P_SIM_NAT_NONE,
+    P2P_SIM_NAT_FULL,
+    P2P_SIM_NAT_ADDR,
+    P2P_SIM_NAT_PORT,
+    P2P_SIM_NAT_SYM,
+    P2P_SIM_NAT_BLOCKED,
+    P2P_SIM_NAT_FIREWALL
+};
+/* hairpin, early and level must be 0: they are not built in yet. table_max: ways open at a time,
+ * 0 as many as there is memory for; lone_us 30 s; assured_us 120 s. */
+typedef struct p2p_sim_nat_desc {
+    uint8_t kind, hairpin, early, level;
+    uint32_t table_max;
+    uint64_t lone_us, assured_us;
+} p2p_sim_nat_desc;
+typedef struct p2p_sim_desc {
+    uint64_t seed;     /* any; 0 is a seed like the others */
+    uint32_t nodes;    /* vertices, routers included: default 16, at most 16,000,000 */
+    uint32_t links;    /* edges: default all pairs up to 64 nodes, else 4 a node */
+    uint32_t packets;  /* datagrams of 1232 bytes under way at a time, or 5 small ones each: default
+                               1024 + 16 a node. More are dropped, and counted as full */
+    p2p_crypto crypto; /* default: the insecure stand-in */
+    p2p_secure secure; /* default: the null channel */
+    p2p_sim_link link; /* of edges made with a NULL link */
+    uint64_t discovery_us;    /* until a name is answered: default 100 ms, P2P_NEVER: no time */
+    uint64_t ttl_us;          /* of names: default 300 s, P2P_NEVER: they stay */
+    uint64_t step_us;         /* 0: p2p_sim_step goes to the next event; else so far */
+    uint64_t connect_us;      /* time.connect_us of nodes that leave it 0 */
+    uint32_t message_max;     /* bytes.message_max of nodes that leave it 0 */
+    uint32_t time_multiplier; /* step_us is taken so many times a step: default 1 */
+    /* chance, each virtual second, that the vertices are split in two at random for 1 to 5 s */
+    uint32_t partition_ppm;
+    uint32_t failure_ppm; /* chance that a dial is sent to an address where nobody is */
+    void (*on_event)(void *ctx, p2p_sim *sim, p2p_node *node, const p2p_event *event);
+    void *ctx;             /* of on_event */
+    p2p_error_detail *why; /* filled by every call of this header that fails; outlives the sim */
+} p2p_sim_desc;
+
+/* What becomes of datagrams: each is sent, and ends as one of the others; forwarded counts hops on
+ * the way, duplicated and corrupted count on top. */
+#define P2P_SIM_FATES(X)                                                               \
+    X(SENT, sent)             /* left a node */                                        \
+    X(DELIVERED, delivered)   /* given to p2p_input */                                 \
+    X(LOST, lost)             /* by loss_ppm */                                        \
+    X(QUEUE, queue)           /* no room in queue_bytes */                             \
+    X(MTU, mtu)               /* too large for a link */                               \
+    X(ROUTE, route)           /* no way there: no link, link down, partition */        \
+    X(NAT, nat)               /* a box refused it, coming or going */                  \
+    X(NOBODY, nobody)         /* crashed, not a node, other port, address of nobody */ \
+    X(FULL, full)             /* p2p_sim_desc.packets under way already */             \
+    X(FORWARDED, forwarded)   /* passed on by a vertex */                              \
+    X(DUPLICATED, duplicated) /* one more on the way by duplicate_ppm */               \
+    X(CORRUPTED, corrupted)   /* changed by corrupt_ppm */
+#define P2P_SIM__FATE_ENUM(upper, lower)  P2P_SIM_##upper,
+#define P2P_SIM__FATE_FIELD(upper, lower) uint64_t lower;
+enum p2p_sim_fate { P2P_SIM_FATES(P2P_SIM__FATE_ENUM) P2P_SIM_FATE_COUNT };
+typedef struct p2p_sim_stats {
+    P2P_SIM_FATES(P2P_SIM__FATE_FIELD)
+} p2p_sim_stats;
+typedef struct p2p_sim_trace_item {
+    uint64_t time_us;
+    uint32_t fate; /* enum p2p_sim_fate */
+    const p2p_id *from, *to,
+        *at; /* to is NULL when the address is nobody's; at: where it happened */
+    p2p_addr source, target;
+    p2p_span data; /* until the function returns */
+} p2p_sim_trace_item;
+typedef void (*p2p_sim_trace_fn)(void *ctx, const p2p_sim_trace_item *item);
+
+/* Exact size of the network alone; 0: the desc is wrong, see why. */
+P2P_DEF size_t p2p_sim_arena_size(const p2p_sim_desc *desc);
+/* What one p2p_sim_node with this desc takes besides; 0: see desc->why. */
+P2P_DEF size_t p2p_sim_node_size(const p2p_sim_desc *sim_desc, const p2p_desc *desc);
+P2P_DEF int p2p_sim_open(p2p_sim **out, const p2p_sim_desc *desc, void *arena, size_t arena_size);
+/* Sets the fields that SIMULATOR_* names stand for, each to the variable's value or its default,
+ * and leaves all others. P2P_ERR_CONFIG: *bad_name (may be NULL) is the name that is wrong. */
+P2P_DEF int p2p_sim_desc_from_env(p2p_sim_desc *desc, p2p_getenv_fn get, void *ctx,
+                                  const char **bad_name);
+/* Closes every node, without goodbyes; the arena is the caller's again. */
+P2P_DEF void p2p_sim_close(p2p_sim *sim);
+/* The last failure of a call of this header; what desc.why gets too. */
+P2P_DEF void p2p_sim_last_error(const p2p_sim *sim, p2p_error_detail *out);
+/* The key of a name, 1 to 63 bytes: its seed begins "p2p.h SIM ONLY!!", refused elsewhere. */
+P2P_DEF int p2p_sim_key(const p2p_sim *sim, const char *name, p2p_key *out);
+P2P_DEF int p2p_sim_id(const p2p_sim *sim, const char *name, p2p_id *out);
+/* A node; desc (NULL: zeros) is copied, what it leaves empty of key, random, crypto, secure,
+ * discovery, link.local, time.connect_us and bytes.message_max is filled in. It belongs to the
+ * simulator, which polls it: end it by p2p_sim_crash or p2p_sim_close, or p2p_node_close. */
+P2P_DEF int p2p_sim_node(p2p_sim *sim, const char *name, const p2p_desc *desc, p2p_node **out);
+/* A vertex that only forwards. */
+P2P_DEF int p2p_sim_router(p2p_sim *sim, const char *name, p2p_id *out);
+/* The address others reach this vertex by: behind a NAT the outer one. */
+P2P_DEF int p2p_sim_addr(const p2p_sim *sim, const p2p_id *id, p2p_addr *out);
+/* Edges. A NULL link is the desc's; an edge that is there already gets the new link. */
+P2P_DEF int p2p_sim_connect(p2p_sim *sim, const p2p_id *a, const p2p_id *b,
+                            const p2p_sim_link *link);
+P2P_DEF int p2p_sim_connect_oneway(p2p_sim *sim, const p2p_id *from, const p2p_id *to,
+                                   const p2p_sim_link *link);
+P2P_DEF int p2p_sim_link_set(p2p_sim *sim, const p2p_id *from, const p2p_id *to,
+                             const p2p_sim_link *link);
+P2P_DEF int p2p_sim_link_get(const p2p_sim *sim, const p2p_id *from, const p2p_id *to,
+                             p2p_sim_link *out);
+/* The vertices of the path behind from, to included: how many, and as many as fit in hops. */
+P2P_DEF int p2p_sim_path(const p2p_sim *sim, const p2p_id *from, const p2p_id *to, p2p_id *hops,
+                         size_t capacity);
+/* At most 64 different cuts at a time (P2P_ERR_LIMIT). Heal with na and nb 0 heals everything. */
+P2P_DEF int p2p_sim_partition(p2p_sim *sim, const p2p_id *a, size_t na, const p2p_id *b, size_t nb);
+P2P_DEF int p2p_sim_heal(p2p_sim *sim, const p2p_id *a, size_t na, const p2p_id *b, size_t nb);
+P2P_DEF int p2p_sim_nat(p2p_sim *sim, const p2p_id *node, const p2p_sim_nat_desc *nat);
+P2P_DEF int p2p_sim_nat_rebind(p2p_sim *sim, const p2p_id *node);
+/* From a handler or on_event of that very node the crash waits until they have returned. */
+P2P_DEF int p2p_sim_crash(p2p_sim *sim, const p2p_id *node);
+P2P_DEF int p2p_sim_restart(p2p_sim *sim, const p2p_id *node, p2p_node **out);
+P2P_DEF int p2p_sim_register(p2p_sim *sim, const char *name, const p2p_id *id);
+P2P_DEF uint64_t p2p_sim_now(const p2p_sim *sim);
+P2P_DEF uint64_t p2p_sim_step(p2p_sim *sim);
+P2P_DEF int p2p_sim_run_until(p2p_sim *sim, uint64_t time_us);
+/* type P2P_EVENT_NONE: any event. out may be NULL. */
+P2P_DEF int p2p_sim_await(p2p_sim *sim, p2p_node *node, uint32_t type, uint64_t time_us,
+                          p2p_event *out);
+/* For handlers and on_event that called into another node than their own. */
+P2P_DEF int p2p_sim_touch(p2p_sim *sim, const p2p_node *node);
+P2P_DEF uint64_t p2p_sim_digest(const p2p_sim *sim);
+P2P_DEF void p2p_sim_stats_get(const p2p_sim *sim, p2p_sim_stats *out);
+P2P_DEF void p2p_sim_trace(p2p_sim *sim, p2p_sim_trace_fn fn, void *ctx);
+/* n nodes "<prefix>0", "<prefix>1", ... and an edge between any two. desc NULL: zeros, and
+ * allow_anyone. nodes has room for n. */
+P2P_DEF int p2p_sim_mesh(p2p_sim *sim, const char *prefix, size_t n, const p2p_desc *desc,
+                         p2p_node **nodes);
+/* Two groups of nodes, all joined by edges, and the groups cut off from each other by a partition:
+ * nodes gets the na of prefix a, then the nb of prefix b. p2p_sim_heal with zeros joins them. */
+P2P_DEF int p2p_sim_split(p2p_sim *sim, const char *a, size_t na, const char *b, size_t nb,
+                          const p2p_desc *desc, p2p_node **nodes);
+/* One field of one direction of an edge; from and to both NULL: of all links there are. */
+P2P_DEF int p2p_sim_latency(p2p_sim *sim, const p2p_id *from, const p2p_id *to,
+                            uint64_t latency_us);
+P2P_DEF int p2p_sim_loss(p2p_sim *sim, const p2p_id *from, const p2p_id *to, uint32_t loss_ppm);
+
+#ifdef __cplusplus
+}
+#endif
+#endif /* P2P_SIM_H */
+
+#if defined(P2P_SIM_IMPLEMENTATION) && !defined(P2P_SIM__IMPLEMENTED)
+#define P2P_SIM__IMPLEMENTED
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* ==== >>base ====================================================================================
+ * Constants, types of all rooms and small arithmetic.
+ * Always: no address of memory is compared, hashed or ordered by; all draws are 64-bit integers.
+ * Tests: tests/unit/test_sim.c */
+#define P2P_SIM__NOTHING          UINT32_MAX /* index of no vertex, edge, chunk, flow or record */
+#define P2P_SIM__PPM              1000000u
+#define P2P_SIM__PORT             4000u     /* every node listens on it, at an address of its own */
+#define P2P_SIM__NODES_MAX        16000000u /* 10.0.0.1 and on */
+#define P2P_SIM__DATAGRAM_MAX     65535u
+#define P2P_SIM__CHUNK            256u
+#define P2P_SIM__CHUNKS_A_PACKET  5u
+#define P2P_SIM__NAME_SIZE        64u
+#define P2P_SIM__SPARE            128u  /* arena a node for texts of its desc */
+#define P2P_SIM__TURNS            4096u /* datagrams, handlers or events of a node in one go */
+#define P2P_SIM__ROUNDS           16u
+#define P2P_SIM__CUTS             64u
+#define P2P_SIM__END_US           ((uint64_t)1 << 53) /* 285 years: nanoseconds still fit 64 bits */
+#define P2P_SIM__ASSURED_AFTER_US 2000000u
+
+typedef struct p2p_sim__edge {
+    p2p_sim_link link;
+    uint64_t busy_ns; /* the sender is busy until then */
+    uint64_t last_us; /* arrival of the latest: order is kept */
+    uint64_t random;
+    uint32_t from, to, next_out, next_in;
+    uint32_t good_ppm; /* chance of loss after a datagram that passed */
+    uint8_t bad;       /* the one before was lost */
+} p2p_sim__edge;
+
+typedef struct p2p_sim__flow { /* a way through a NAT */
+    uint64_t since_us, last_us;
+    uint32_t next, remote;
+    uint16_t remote_port, outer_port;
+    uint8_t replied;
+} p2p_sim__flow;
+
+typedef struct p2p_sim__record { /* a name */
+    char name[P2P_SIM__NAME_SIZE];
+    uint64_t until_us;
+    uint32_t next_in_bucket, next_of_owner;
+    uint32_t vertex; /* whom it names; the free list otherwise */
+    uint32_t owner;  /* the node that registered it, or nothing */
+} p2p_sim__record;
+
+enum { P2P_SIM__FREE, P2P_SIM__ROUTER, P2P_SIM__RUNNING, P2P_SIM__CRASHED };
+
+typedef struct p2p_sim__vertex {
+    p2p_sim *sim;
+    p2p_node *node;   /* NULL unless running */
+    uint64_t wake_us; /* what the node wants; the heap's key may be earlier, never later */
+    uint64_t cut_a, cut_b;
+    uint64_t random;
+    uint32_t index, life, heap_at;
+    uint32_t first_out, last_out, first_in, last_in;
+    uint32_t first_record, first_query;
+    uint16_t outer_port;
+    uint8_t state, crash_wanted;
+    uint8_t side; /* in a partition drawn at random */
+    uint32_t first_flow, flow_count;
+    p2p_sim_nat_desc nat;
+    p2p_id id;
+    char name[P2P_SIM__NAME_SIZE];
+} p2p_sim__vertex;
+
+typedef struct p2p_sim__host { /* what a restart needs */
+    p2p_desc desc;
+    p2p_key key;
+    void *arena;
+    size_t arena_size;
+} p2p_sim__host;
+
+/* A datagram under way is a chain of chunks; a question for a name is one chunk. next is the free
+ * list, the chain, or the list of a node's questions. */
+typedef struct p2p_sim__head {
+    uint32_t next, size, from, to, hop;
+    uint16_t from_port, to_port;
+    uint8_t data[P2P_SIM__CHUNK - 24];
+} p2p_sim__head;
+typedef struct p2p_sim__tail {
+    uint32_t next;
+    uint8_t data[P2P_SIM__CHUNK - 4];
+} p2p_sim__tail;
+typedef struct p2p_sim__query {
+    uint32_t next, vertex, life, query;
+    char name[P2P_SIM__NAME_SIZE];
+} p2p_sim__query;
+typedef union p2p_sim__chunk {
+    p2p_sim__head head;
+    p2p_sim__tail tail;
+    p2p_sim__query query;
+} p2p_sim__chunk;
+
+enum { P2P_SIM__EV_DATAGRAM, P2P_SIM__EV_ANSWER };
+typedef struct p2p_sim__event {
+    uint64_t at_us, order; /* order: those of one instant in the order they were made */
+    uint32_t chunk, kind;
+} p2p_sim__event;
+typedef struct p2p_sim__wake {
+    uint64_t key_us;
+    uint32_t vertex;
+} p2p_sim__wake;
+typedef struct p2p_sim__hop {
+    uint32_t from, to, edge, epoch;
+} p2p_sim__hop;
+
+struct p2p_sim {
+    p2p_sim_desc desc; /* defaults filled in */
+    p2p_error_detail *error;
+    uint8_t *base;
+    size_t size, used;
+    uint64_t now_us, order, digest, random, next_split_us, split_end_us;
+    uint64_t *fates; /* how many datagrams met each */
+    p2p_sim_trace_fn trace;
+    void *trace_ctx;
+    p2p_sim__vertex *vertices, *serving;
+    p2p_sim__host *hosts;
+    uint32_t vertex_count, vertex_mask, *vertex_table;
+    p2p_sim__edge *edges;
+    uint32_t edge_count, edge_max, edge_mask, *edge_table;
+    p2p_sim__hop *hops;
+    uint32_t hop_mask, epoch;
+    uint32_t *distance, *stamp, *line, *stamp_now;
+    uint64_t cut_kind; /* bit of each cut or heal: 1 cut */
+    uint32_t cut_count;
+    p2p_sim__flow *flows;
+    uint32_t flow_free, flow_max;
+    p2p_sim__record *records;
+    uint32_t record_free, record_max, bucket_mask, *buckets;
+    p2p_sim__chunk *chunks;
+    uint32_t chunk_free, chunk_max;
+    p2p_sim__event *events;
+    uint32_t event_count;
+    p2p_sim__wake *wakes;
+    uint32_t wake_count;
+    uint8_t *in, *out; /* one datagram each */
+    p2p_sim__vertex *awaited;
+    p2p_event *await_out;
+    uint32_t await_type;
+    uint8_t await_hit, busy, split;
+};
+
+static uint64_t p2p_sim__later(uint64_t a_us, uint64_t b_us) {
+    return b_us > P2P_NEVER - a_us ? P2P_NEVER : a_us + b_us;
+}
+static uint64_t p2p_sim__rotate(uint64_t x, unsigned bits) { return x << bits | x >> (64u - bits); }
+static uint64_t p2p_sim__load(const uint8_t *p) {
+    return (uint64_t)p[0] | (uint64_t)p[1] << 8 | (uint64_t)p[2] << 16 | (uint64_t)p[3] << 24 |
+           (uint64_t)p[4] << 32 | (uint64_t)p[5] << 40 | (uint64_t)p[6] << 48 |
+           (uint64_t)p[7] << 56;
+}
+static void p2p_sim__store(uint8_t *p, uint64_t x) {
+    int i;
+    for (i = 0; i < 8; i++)
+        p[i] = (uint8_t)(x >> 8 * i);
+}
+static uint32_t p2p_sim__pow2(uint64_t at_least) {
+    uint32_t n = 16;
+    while (n < at_least && n < 0x80000000u)
+        n *= 2;
+    return n;
+}
+/* A counter through a mixing function whose every step can be undone, so that no value comes twice
+ * in 2^64 draws. */
+static uint64_t p2p_sim__draw(uint64_t *state) {
+    uint64_t x = *state += 0x9e3779b97f4a7c15u;
+    x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9u;
+    x = (x ^ x >> 27) * 0x94d049bb133111ebu;
+    return x ^ x >> 31;
+}
+/* 0 to limit - 1; limit 0 gives 0. */
+static uint64_t p2p_sim__below(uint64_t *state, uint64_t limit) {
+    uint64_t x = p2p_sim__draw(state);
+    if (limit <= UINT32_MAX)
+        return (x >> 32) * limit >> 32;
+    return x % limit;
+}
+static bool p2p_sim__chance(uint64_t *state, uint32_t ppm) {
+    return ppm != 0 && p2p_sim__below(state, P2P_SIM__PPM) < ppm;
+}
+static size_t p2p_sim__length(const char *text, size_t max) {
+    size_t n = 0;
+    while (n < max && text[n])
+        n++;
+    return n;
+}
+
+/* ==== >>hash ====================================================================================
+ * Fast hashes of 64 and 256 bits in integer arithmetic: for digests, checksums and tables.
+ * Always: each step can be undone, so a change within one word always changes the 64-bit result.
+ * They are NOT cryptographic: whoever wants a collision can have it.
+ * Tests: tests/unit/test_sim.c */
+static uint64_t p2p_sim__mix(uint64_t h, uint64_t word) {
+    h = (h ^ word) * 0x9e3779b97f4a7c15u;
+    return h ^ h >> 32;
+}
+static uint64_t p2p_sim__hash(uint64_t key, const uint8_t *data, size_t size) {
+    uint64_t a = key, tail = 0;
+    size_t left = size, i;
+    if (left >= 32) {
+        uint64_t b = ~key, c = key + 1, d = key ^ 0x5851f42d4c957f2du;
+        for (; left >= 32; left -= 32, data += 32) {
+            a = p2p_sim__mix(a, p2p_sim__load(data));
+            b = p2p_sim__mix(b, p2p_sim__load(data + 8));
+            c = p2p_sim__mix(c, p2p_sim__load(data + 16));
+            d = p2p_sim__mix(d, p2p_sim__load(data + 24));
+        }
+        a = p2p_sim__mix(p2p_sim__mix(p2p_sim__mix(a, b), c), d);
+    }
+    for (; left >= 8; left -= 8, data += 8)
+        a = p2p_sim__mix(a, p2p_sim__load(data));
+    for (i = 0; i < left; i++)
+        tail |= (uint64_t)data[i] << 8 * i;
+    a = p2p_sim__mix(p2p_sim__mix(a, tail), (uint64_t)size);
+    return p2p_sim__mix(a, 0);
+}
+static uint32_t p2p_sim__hash_pair(uint32_t a, uint32_t b) {
+    return (uint32_t)p2p_sim__mix(0x2545f4914f6cdd1du, (uint64_t)a << 32 | b);
+}
+
+typedef struct p2p_sim__mixer {
+    uint64_t s[4], total;
+    uint8_t block[32];
+} p2p_sim__mixer;
+static void p2p_sim__mixer_start(p2p_sim__mixer *m) {
+    m->s[0] = 0x243f6a8885a308d3u;
+    m->s[1] = 0x13198a2e03707344u;
+    m->s[2] = 0xa4093822299f31d0u;
+    m->s[3] = 0x082efa98ec4e6c89u;
+    m->total = 0;
+}
+static void p2p_sim__mixer_block(p2p_sim__mixer *m, const uint8_t block[32]) {
+    uint64_t *s = m->s;
+    int i;
+    for (i = 0; i < 4; i++)
+        s[i] = p2p_sim__mix(s[i], p2p_sim__load(block + 8 * i));
+    s[0] += s[3];
+    s[1] += p2p_sim__rotate(s[0], 19);
+    s[2] ^= p2p_sim__rotate(s[1], 29);
+    s[3] ^= p2p_sim__rotate(s[2], 41);
+}
+static void p2p_sim__mixer_add(p2p_sim__mixer *m, const void *data, size_t size) {
+    const uint8_t *p = (const uint8_t *)data;
+    size_t have = (size_t)(m->total % 32), n;
+    m->total += size;
+    while (size != 0) {
+        if (have == 0 && size >= 32) {
+            p2p_sim__mixer_block(m, p);
+            p += 32;
+            size -= 32;
+            continue;
+        }
+        n = size < 32 - have ? size : 32 - have;
+        memcpy(m->block + have, p, n);
+        have += n;
+        p += n;
+        size -= n;
+        if (have == 32) {
+            p2p_sim__mixer_block(m, m->block);
+            have = 0;
+        }
+    }
+}
+static void p2p_sim__mixer_end(p2p_sim__mixer *m, uint8_t out[32]) {
+    size_t have = (size_t)(m->total % 32);
+    int i;
+    memset(m->block + have, 0, 32 - have);
+    p2p_sim__mixer_block(m, m->block);
+    memset(m->block, 0, 32);
+    p2p_sim__store(m->block, m->total);
+    for (i = 0; i < 4; i++)
+        p2p_sim__mixer_block(m, m->block);
+    for (i = 0; i < 4; i++)
+        p2p_sim__store(out + 8 * i, m->s[i]);
+}
+
+/* ==== >>crypto ==================================================================================
+ * The stand-in for Ed25519 and SHA-256 when no crypto table is given. INSECURE: a signature is a
+ * checksum of the id and the message, and anyone who has those can make it.
+ * Always: ids look like Ed25519 keys (canonical, not of small order), so all checks of ids hold.
+ * Tests: tests/unit/test_sim.c */
+static int p2p_sim__insecure_public_key(void *ctx, const uint8_t seed[32], p2p_id *out) {
+    p2p_sim__mixer m;
+    (void)ctx;
+    p2p_sim__mixer_start(&m);
+    p2p_sim__mixer_add(&m, "id", 2);
+    p2p_sim__mixer_add(&m, seed, 32);
+    p2p_sim__mixer_end(&m, out->bytes);
+    /* y lies in 2^253 .. 2^254: below the prime, and between all points of small order. */
+    out->bytes[31] = (uint8_t)((out->bytes[31] & 0x1fu) | 0x20u);
+    return P2P_OK;
+}
+static void p2p_sim__insecure_signature(const p2p_id *id, const void *message, size_t size,
+                                        uint8_t out[64]) {
+    p2p_sim__mixer m;
+    p2p_sim__mixer_start(&m);
+    p2p_sim__mixer_add(&m, "signature", 9);
+    p2p_sim__mixer_add(&m, id->bytes, 32);
+    p2p_sim__mixer_add(&m, message, size);
+    p2p_sim__mixer_end(&m, out);
+    p2p_sim__mixer_start(&m);
+    p2p_sim__mixer_add(&m, out, 32);
+    p2p_sim__mixer_end(&m, out + 32);
+}
+static int p2p_sim__insecure_sign(void *ctx, const uint8_t seed[32], const void *message,
+                                  size_t size, uint8_t out[64]) {
+    p2p_id id;
+    (void)p2p_sim__insecure_public_key(ctx, seed, &id);
+    p2p_sim__insecure_signature(&id, message, size, out);
+    return P2P_OK;
+}
+static int p2p_sim__insecure_verify(void *ctx, const p2p_id *id, const void *message, size_t size,
+                                    const uint8_t signature[64]) {
+    uint8_t right[64];
+    (void)ctx;
+    p2p_sim__insecure_signature(id, message, size, right);
+    return memcmp(right, signature, 64) == 0 ? P2P_OK : P2P_ERR_AUTH;
+}
+/* In the place of SHA-256, which it is not: a 256-bit mixer that only spreads well. */
+static int p2p_sim__insecure_hash256(void *ctx, const void *const *parts, const size_t *sizes,
+                                     size_t count, uint8_t out[32]) {
+    p2p_sim__mixer m;
+    size_t i;
+    (void)ctx;
+    p2p_sim__mixer_start(&m);
+    for (i = 0; i < count; i++)
+        p2p_sim__mixer_add(&m, parts[i], sizes[i]);
+    p2p_sim__mixer_end(&m, out);
+    return P2P_OK;
+}
+static const p2p_crypto_api p2p_sim__insecure_crypto = {
+    p2p_sim__insecure_public_key, p2p_sim__insecure_sign, p2p_sim__insecure_verify,
+    p2p_sim__insecure_hash256};
+
+/* ==== >>null ====================================================================================
+ * The null channel: DTLS 1.2's two round trips and timers without its cipher. In clear; a checksum
+ * keyed by the PSK and both nonces catches corruption and strangers who do not know the callee.
+ *     client -> server   1 nonce[16]        server -> client   2 nonce[16]
+ *     client -> server   3 checksum[8]      server -> client   4 checksum[8]
+ *     record: sequence number[8], packet, checksum[8]
+ * Always: only the client has a timer; the server repeats when the client does.
+ * Tests: tests/unit/test_sim.c */
+enum { P2P_SIM__NULL_HELLO, P2P_SIM__NULL_FINISH, P2P_SIM__NULL_DONE };
+enum { P2P_SIM__NULL_NONCE = 16, P2P_SIM__NULL_OVERHEAD = 16, P2P_SIM__NULL_DOUBLINGS = 8 };
+typedef struct p2p_sim__null {
+    uint8_t psk[32];
+    uint8_t nonce[2][P2P_SIM__NULL_NONCE]; /* client's, server's */
+    uint64_t key[2];                       /* of what goes out, of what comes in */
+    uint64_t due_us, timer_us, sequence;
+    uint8_t server, state, due, doublings;
+} p2p_sim__null;
+
+static size_t p2p_sim__null_size(void *ctx, uint32_t content) {
+    (void)ctx;
+    (void)content;
+    return (sizeof(p2p_sim__null) + 15) & ~(size_t)15;
+}
+static int p2p_sim__null_begin(void *ctx, void *slab, size_t size,
+                               const p2p_secure_params *params) {
+    p2p_sim__null *n = (p2p_sim__null *)slab;
+    (void)ctx;
+    if (size < sizeof *n || !params->random.fill)
+        return P2P_ERR_ARG;
+    memset(n, 0, sizeof *n);
+    memcpy(n->psk, params->psk, sizeof n->psk);
+    n->server = params->server ? 1 : 0;
+    n->due = n->server ? 0 : 1;
+    n->timer_us = params->timer_us ? params->timer_us : 1;
+    return params->random.fill(params->random.ctx, n->nonce[n->server], P2P_SIM__NULL_NONCE);
+}
+static void p2p_sim__null_derive(const p2p_sim__null *n, const char *use, uint8_t out[32]) {
+    p2p_sim__mixer m;
+    p2p_sim__mixer_start(&m);
+    p2p_sim__mixer_add(&m, use, p2p_sim__length(use, 16));
+    p2p_sim__mixer_add(&m, n->psk, sizeof n->psk);
+    p2p_sim__mixer_add(&m, n->nonce, sizeof n->nonce);
+    p2p_sim__mixer_end(&m, out);
+}
+static void p2p_sim__null_keys(p2p_sim__null *n) {
+    uint8_t secret[32];
+    p2p_sim__null_derive(n, "null keys", secret);
+    n->key[0] = p2p_sim__load(secret + 8 * n->server);
+    n->key[1] = p2p_sim__load(secret + 8 * (1 - n->server));
+}
+static uint64_t p2p_sim__null_finished(uint64_t key) {
+    return p2p_sim__hash(key, (const uint8_t *)"finished", 8);
+}
+/* A new flight is due at once, and its timer starts from the beginning. */
+static void p2p_sim__null_flight_new(p2p_sim__null *n, uint8_t state) {
+    n->state = state;
+    n->due = 1;
+    n->due_us = 0;
+    n->doublings = 0;
+}
+static int p2p_sim__null_feed_server(p2p_sim__null *n, const uint8_t *record, size_t size) {
+    if (record[0] == 1 && size == 1 + P2P_SIM__NULL_NONCE && n->state != P2P_SIM__NULL_DONE) {
+        if (n->state == P2P_SIM__NULL_FINISH &&
+            memcmp(n->nonce[0], record + 1, P2P_SIM__NULL_NONCE) != 0)
+            return 0; /* one session, one nonce */
+        memcpy(n->nonce[0], record + 1, P2P_SIM__NULL_NONCE);
+        p2p_sim__null_keys(n);
+        p2p_sim__null_flight_new(n, P2P_SIM__NULL_FINISH);
+        return 0;
+    }
+    if (record[0] != 3 || size != 9 || n->state == P2P_SIM__NULL_HELLO ||
+        p2p_sim__load(record + 1) != p2p_sim__null_finished(n->key[1]))
+        return 0;
+    n->due = 1;
+    if (n->state == P2P_SIM__NULL_DONE)
+        return 0; /* our last flight was lost: repeat it */
+    p2p_sim__null_flight_new(n, P2P_SIM__NULL_DONE);
+    return 1;
+}
+static int p2p_sim__null_feed_client(p2p_sim__null *n, const uint8_t *record, size_t size) {
+    if (record[0] == 2 && size == 1 + P2P_SIM__NULL_NONCE && n->state == P2P_SIM__NULL_HELLO) {
+        memcpy(n->nonce[1], record + 1, P2P_SIM__NULL_NONCE);
+        p2p_sim__null_keys(n);
+        p2p_sim__null_flight_new(n, P2P_SIM__NULL_FINISH);
+        return 0;
+    }
+    if (record[0] != 4 || size != 9 || n->state != P2P_SIM__NULL_FINISH ||
+        p2p_sim__load(record + 1) != p2p_sim__null_finished(n->key[1]))
+        return 0;
+    n->state = P2P_SIM__NULL_DONE;
+    n->due = 0;
+    return 1;
+}
+static int p2p_sim__null_feed(void *ctx, void *slab, uint64_t now_us, uint8_t *records,
+                              size_t size) {
+    p2p_sim__null *n = (p2p_sim__null *)slab;
+    (void)ctx;
+    (void)now_us;
+    if (size == 0)
+        return 0;
+    return n->server ? p2p_sim__null_feed_server(n, records, size)
+                     : p2p_sim__null_feed_client(n, records, size);
+}
+static int p2p_sim__null_flight(void *ctx, void *slab, uint64_t now_us, uint8_t *out, size_t room,
+                                int keep) {
+    p2p_sim__null *n = (p2p_sim__null *)slab;
+    bool nonce = n->state == (n->server ? P2P_SIM__NULL_FINISH : P2P_SIM__NULL_HELLO);
+    size_t size = nonce ? 1 + P2P_SIM__NULL_NONCE : 9;
+    (void)ctx;
+    if (!n->due || n->due_us > now_us)
+        return 0;
+    if (room < size)
+        return P2P_ERR_TOO_LARGE;
+    out[0] = (uint8_t)((nonce ? 1 : 3) + n->server);
+    if (nonce)
+        memcpy(out + 1, n->nonce[n->server], P2P_SIM__NULL_NONCE);
+    else
+        p2p_sim__store(out + 1, p2p_sim__null_finished(n->key[0]));
+    if (keep)
+        return (int)size;
+    if (n->server)
+        n->due = 0;
+    else
+        n->due_us = p2p_sim__later(now_us, n->timer_us << n->doublings);
+    if (n->doublings < P2P_SIM__NULL_DOUBLINGS)
+        n->doublings++;
+    return (int)size;
+}
+static int p2p_sim__null_resend(void *ctx, void *slab, uint64_t now_us) {
+    p2p_sim__null *n = (p2p_sim__null *)slab;
+    (void)ctx;
+    (void)now_us;
+    if (n->server ? n->state == P2P_SIM__NULL_HELLO : n->state == P2P_SIM__NULL_DONE)
+        return P2P_ERR_STATE; /* nothing was sent yet, or nothing is to be sent again */
+    n->due = 1;
+    n->due_us = 0;
+    return P2P_OK;
+}
+static uint64_t p2p_sim__null_deadline(void *ctx, const void *slab) {
+    const p2p_sim__null *n = (const p2p_sim__null *)slab;
+    (void)ctx;
+    return n->due ? n->due_us : P2P_NEVER;
+}
+static int p2p_sim__null_binding(void *ctx, const void *slab, uint8_t out[32]) {
+    const p2p_sim__null *n = (const p2p_sim__null *)slab;
+    (void)ctx;
+    if (n->state != P2P_SIM__NULL_DONE)
+        return P2P_ERR_STATE;
+    p2p_sim__null_derive(n, "null binding", out);
+    return P2P_OK;
+}
+static int p2p_sim__null_seal(void *ctx, void *slab, const uint8_t *packet, size_t size,
+                              uint8_t *out, size_t room) {
+    p2p_sim__null *n = (p2p_sim__null *)slab;
+    (void)ctx;
+    if (n->state != P2P_SIM__NULL_DONE)
+        return P2P_ERR_STATE;
+    if (size > P2P_SIM__DATAGRAM_MAX || room < size + P2P_SIM__NULL_OVERHEAD)
+        return P2P_ERR_TOO_LARGE;
+    memmove(out + 8, packet, size);
+    p2p_sim__store(out, n->sequence++);
+    p2p_sim__store(out + 8 + size, p2p_sim__hash(n->key[0], out, 8 + size));
+    return (int)(size + P2P_SIM__NULL_OVERHEAD);
+}
+static int p2p_sim__null_open(void *ctx, void *slab, uint8_t *record, size_t size, uint8_t **out) {
+    p2p_sim__null *n = (p2p_sim__null *)slab;
+    (void)ctx;
+    if (n->state != P2P_SIM__NULL_DONE || size <= P2P_SIM__NULL_OVERHEAD ||
+        size > P2P_SIM__DATAGRAM_MAX)
+        return 0;
+    if (p2p_sim__load(record + size - 8) != p2p_sim__hash(n->key[1], record, size - 8))
+        return 0;
+    *out = record + 8;
+    return (int)(size - P2P_SIM__NULL_OVERHEAD);
+}
+static void p2p_sim__null_end(void *ctx, void *slab) {
+    (void)ctx;
+    p2p_wipe(slab, sizeof(p2p_sim__null));
+}
+static const p2p_secure_api p2p_sim__null_api = {"null",
+                                                 0xbf,
+                                                 1,
+                                                 P2P_SIM__NULL_OVERHEAD,
+                                                 65000,
+                                                 p2p_sim__null_size,
+                                                 p2p_sim__null_begin,
+                                                 p2p_sim__null_feed,
+                                                 p2p_sim__null_flight,
+                                                 p2p_sim__null_resend,
+                                                 p2p_sim__null_deadline,
+                                                 p2p_sim__null_binding,
+                                                 p2p_sim__null_seal,
+                                                 p2p_sim__null_open,
+                                                 p2p_sim__null_end};
+
+/* ==== >>arena ===================================================================================
+ * One walk measures and carves the network's memory; nodes are cut from what is behind it.
+ * Always: sizes depend on the desc alone, so equal descs give equal layouts.
+ * Tests: tests/unit/test_sim.c */
+typedef struct p2p_sim__carve {
+    uint8_t *base; /* NULL: measure only */
+    size_t size;
+} p2p_sim__carve;
+
+static void *p2p_sim__take(p2p_sim__carve *c, size_t count, size_t item) {
+    size_t at = c->size;
+    if (count != 0 && item > (SIZE_MAX - 16 - at) / count) {
+        c->base = NULL;
+        c->size = SIZE_MAX / 2 + 1; /* more than any arena; the next sums still fit */
+        return NULL;
+    }
+    c->size = (at + count * item + 15) & ~(size_t)15;
+    return c->base ? c->base + at : NULL;
+}
+static void p2p_sim__lay_graph(p2p_sim *s, p2p_sim__carve *c) {
+    size_t nodes = s->desc.nodes, edges = (size_t)s->desc.links * 2;
+    uint32_t table = p2p_sim__pow2((uint64_t)nodes * 2);
+    s->vertices = (p2p_sim__vertex *)p2p_sim__take(c, nodes, sizeof *s->vertices);
+    s->hosts = (p2p_sim__host *)p2p_sim__take(c, nodes, sizeof *s->hosts);
+    s->vertex_table = (uint32_t *)p2p_sim__take(c, table, sizeof *s->vertex_table);
+    s->vertex_mask = table - 1;
+    s->edges = (p2p_sim__edge *)p2p_sim__take(c, edges, sizeof *s->edges);
+    s->edge_max = (uint32_t)edges;
+    table = p2p_sim__pow2((uint64_t)edges * 2);
+    s->edge_table = (uint32_t *)p2p_sim__take(c, table, sizeof *s->edge_table);
+    s->edge_mask = table - 1;
+    table = p2p_sim__pow2((uint64_t)nodes * 4);
+    s->hops = (p2p_sim__hop *)p2p_sim__take(c, table, sizeof *s->hops);
+    s->hop_mask = table - 1;
+    s->distance = (uint32_t *)p2p_sim__take(c, nodes, sizeof *s->distance);
+    s->stamp = (uint32_t *)p2p_sim__take(c, nodes, sizeof *s->stamp);
+    s->line = (uint32_t *)p2p_sim__take(c, nodes, sizeof *s->line);
+    s->wakes = (p2p_sim__wake *)p2p_sim__take(c, nodes, sizeof *s->wakes);
+}
+static void p2p_sim__lay(p2p_sim *s, p2p_sim__carve *c) {
+    uint32_t nodes = s->desc.nodes;
+    s->error = (p2p_error_detail *)p2p_sim__take(c, 1, sizeof *s->error);
+    s->fates = (uint64_t *)p2p_sim__take(c, P2P_SIM_FATE_COUNT, sizeof *s->fates);
+    s->stamp_now = (uint32_t *)p2p_sim__take(c, 1, sizeof *s->stamp_now);
+    p2p_sim__lay_graph(s, c);
+    s->flow_max = nodes * 4 + 256;
+    s->flows = (p2p_sim__flow *)p2p_sim__take(c, s->flow_max, sizeof *s->flows);
+    s->record_max = nodes + 16;
+    s->records = (p2p_sim__record *)p2p_sim__take(c, s->record_max, sizeof *s->records);
+    s->bucket_mask = p2p_sim__pow2(s->record_max) - 1;
+    s->buckets = (uint32_t *)p2p_sim__take(c, (size_t)s->bucket_mask + 1, sizeof *s->buckets);
+    s->chunk_max = s->desc.packets * P2P_SIM__CHUNKS_A_PACKET;
+    s->chunks = (p2p_sim__chunk *)p2p_sim__take(c, s->chunk_max, sizeof *s->chunks);
+    s->events = (p2p_sim__event *)p2p_sim__take(c, s->chunk_max, sizeof *s->events);
+    s->in = (uint8_t *)p2p_sim__take(c, P2P_SIM__DATAGRAM_MAX, 1);
+    s->out = (uint8_t *)p2p_sim__take(c, P2P_SIM__DATAGRAM_MAX, 1);
+}
+
+/* ==== >>errors ==================================================================================
+ * Every failing call says which field, name or id was wrong.
+ * Always: the detail is kept in the sim, and copied to the desc's why when there is one.
+ * Tests: tests/unit/test_sim.c */
+static void p2p_sim__text_add(p2p_error_detail *d, const char *text) {
+    size_t at = p2p_sim__length(d->text, sizeof d->text - 1);
+    while (*text && at < sizeof d->text - 1)
+        d->text[at++] = *text++;
+    d->text[at] = 0;
+}
+static int p2p_sim__say(p2p_error_detail *d, int err, const char *text, const char *name) {
+    if (!d)
+        return err;
+    memset(d, 0, sizeof *d);
+    d->err = err;
+    p2p_sim__text_add(d, text);
+    if (name)
+        p2p_sim__text_add(d, name);
+    return err;
+}
+static int p2p_sim__fail_name(const p2p_sim *s, int err, const char *text, const char *name) {
+    (void)p2p_sim__say(s->error, err, text, name);
+    if (s->desc.why)
+        *s->desc.why = *s->error;
+    return err;
+}
+static int p2p_sim__fail(const p2p_sim *s, int err, const char *text) {
+    return p2p_sim__fail_name(s, err, text, NULL);
+}
+static int p2p_sim__fail_id(const p2p_sim *s, int err, const char *text, const p2p_id *id) {
+    (void)p2p_sim__say(s->error, err, text, NULL);
+    if (id)
+        s->error->peer = *id;
+    if (s->desc.why)
+        *s->desc.why = *s->error;
+    return err;
+}
+static int p2p_sim__fail_size(const p2p_sim *s, int err, const char *text, uint64_t size,
+                              uint64_t max) {
+    (void)p2p_sim__say(s->error, err, text, NULL);
+    s->error->size = size;
+    s->error->max = max;
+    if (s->desc.why)
+        *s->desc.why = *s->error;
+    return err;
+}
+
+/* Names the field that is wrong, or returns NULL. */
+static const char *p2p_sim__link_wrong(const p2p_sim_link *l) {
+    if (l->loss_ppm > P2P_SIM__PPM)
+        return "link.loss_ppm: a probability above 1000000";
+    if (l->burst_ppm > P2P_SIM__PPM)
+        return "link.burst_ppm: a probability above 1000000";
+    if (l->duplicate_ppm > P2P_SIM__PPM)
+        return "link.duplicate_ppm: a probability above 1000000";
+    if (l->reorder_ppm > P2P_SIM__PPM)
+        return "link.reorder_ppm: a probability above 1000000";
+    if (l->corrupt_ppm > P2P_SIM__PPM)
+        return "link.corrupt_ppm: a probability above 1000000";
+    if (l->burst_ppm != 0 && (uint64_t)l->loss_ppm * (P2P_SIM__PPM - l->burst_ppm) >
+                                 (uint64_t)(P2P_SIM__PPM - l->loss_ppm) * P2P_SIM__PPM)
+        return "link.burst_ppm: too small for so much loss_ppm";
+    if (l->burst_ppm == P2P_SIM__PPM)
+        return "link.burst_ppm: 1000000 would never end a burst";
+    if (l->queue_bytes != 0 && l->rate_bps == 0)
+        return "link.queue_bytes: a queue needs a rate_bps";
+    if (l->latency_us > P2P_NEVER / 4 || l->jitter_us > P2P_NEVER / 4)
+        return "link.latency_us or jitter_us: too long";
+    if (l->reserved[0] | l->reserved[1] | l->reserved[2])
+        return "link.reserved: must be 0";
+    return NULL;
+}
+static const char *p2p_sim__desc_wrong(const p2p_sim_desc *d) {
+    if (d->nodes > P2P_SIM__NODES_MAX)
+        return "nodes: at most 16000000";
+    if (d->links > 0x1fffffffu)
+        return "links: at most 536870911";
+    if (d->packets > 0x0fffffffu)
+        return "packets: at most 268435455";
+    if (d->partition_ppm > P2P_SIM__PPM)
+        return "partition_ppm: a probability above 1000000";
+    if (d->failure_ppm > P2P_SIM__PPM)
+        return "failure_ppm: a probability above 1000000";
+    return p2p_sim__link_wrong(&d->link);
+}
+/* Defaults filled in, or the error. */
+static int p2p_sim__resolve(const p2p_sim_desc *desc, p2p_sim_desc *out) {
+    const char *wrong;
+    uint64_t n;
+    if (!desc)
+        return P2P_ERR_ARG;
+    wrong = p2p_sim__desc_wrong(desc);
+    if (wrong)
+        return p2p_sim__say(desc->why, P2P_ERR_CONFIG, "p2p_sim_desc.", wrong);
+    *out = *desc;
+    n = out->nodes = desc->nodes ? desc->nodes : 16;
+    if (desc->links == 0)
+        out->links = (uint32_t)(n <= 64 ? n * (n - 1) / 2 + 1 : n * 4);
+    if (desc->packets == 0)
+        out->packets = (uint32_t)(1024 + n * 16);
+    if (desc->discovery_us == 0)
+        out->discovery_us = 100000;
+    if (desc->discovery_us == P2P_NEVER)
+        out->discovery_us = 0;
+    if (desc->ttl_us == 0)
+        out->ttl_us = 300000000;
+    if (desc->time_multiplier == 0)
+        out->time_multiplier = 1;
+    if (!out->crypto.api)
+        out->crypto.api = &p2p_sim__insecure_crypto;
+    if (!out->secure.api)
+        out->secure.api = &p2p_sim__null_api;
+    return P2P_OK;
+}
+
+/* ==== >>graph ===================================================================================
+ * Vertices by id, edges by their ends.
+ * Always: an edge once made stays (down at most); lists are in the order of making, so that ties
+ * are broken alike on every machine.
+ * Tests: tests/unit/test_sim.c */
+static uint32_t *p2p_sim__vertex_slot(const p2p_sim *s, const p2p_id *id) {
+    uint32_t at = (uint32_t)p2p_sim__mix(0, p2p_sim__load(id->bytes)) & s->vertex_mask;
+    while (s->vertex_table[at] != P2P_SIM__NOTHING &&
+           memcmp(s->vertices[s->vertex_table[at]].id.bytes, id->bytes, 32) != 0)
+        at = (at + 1) & s->vertex_mask;
+    return &s->vertex_table[at];
+}
+static p2p_sim__vertex *p2p_sim__find(const p2p_sim *s, const p2p_id *id) {
+    uint32_t at = id ? *p2p_sim__vertex_slot(s, id) : P2P_SIM__NOTHING;
+    return at == P2P_SIM__NOTHING ? NULL : &s->vertices[at];
+}
+static uint32_t *p2p_sim__edge_slot(const p2p_sim *s, uint32_t from, uint32_t to) {
+    uint32_t at = p2p_sim__hash_pair(from, to) & s->edge_mask;
+    while (s->edge_table[at] != P2P_SIM__NOTHING &&
+           (s->edges[s->edge_table[at]].from != from || s->edges[s->edge_table[at]].to != to))
+        at = (at + 1) & s->edge_mask;
+    return &s->edge_table[at];
+}
+/* From here on remembered hops are of an older graph. */
+static void p2p_sim__changed(p2p_sim *s) { s->epoch++; }
+
+static void p2p_sim__edge_set(p2p_sim *s, p2p_sim__edge *e, const p2p_sim_link *link) {
+    if (e->link.down != link->down)
+        p2p_sim__changed(s);
+    e->link = *link;
+    e->good_ppm = link->loss_ppm;
+    if (link->burst_ppm != 0 && link->loss_ppm < P2P_SIM__PPM)
+        e->good_ppm = (uint32_t)((uint64_t)link->loss_ppm * (P2P_SIM__PPM - link->burst_ppm) /
+                                 (P2P_SIM__PPM - link->loss_ppm));
+    if (link->rate_bps == 0)
+        e->busy_ns = 0;
+}
+static int p2p_sim__edge_make(p2p_sim *s, uint32_t from, uint32_t to, const p2p_sim_link *link) {
+    uint32_t *slot = p2p_sim__edge_slot(s, from, to);
+    p2p_sim__vertex *a = &s->vertices[from], *b = &s->vertices[to];
+    p2p_sim__edge *e;
+    if (*slot != P2P_SIM__NOTHING) {
+        p2p_sim__edge_set(s, &s->edges[*slot], link);
+        return P2P_OK;
+    }
+    if (s->edge_count == s->edge_max)
+        return p2p_sim__fail_size(s, P2P_ERR_LIMIT, "p2p_sim_desc.links: no more edges",
+                                  (uint64_t)s->edge_max / 2 + 1, s->edge_max / 2);
+    *slot = s->edge_count++;
+    e = &s->edges[*slot];
+    memset(e, 0, sizeof *e);
+    e->from = from;
+    e->to = to;
+    e->next_out = e->next_in = P2P_SIM__NOTHING;
+    e->random = p2p_sim__mix(s->desc.seed, (uint64_t)from << 32 | to);
+    *(a->last_out == P2P_SIM__NOTHING ? &a->first_out : &s->edges[a->last_out].next_out) = *slot;
+    a->last_out = *slot;
+    *(b->last_in == P2P_SIM__NOTHING ? &b->first_in : &s->edges[b->last_in].next_in) = *slot;
+    b->last_in = *slot;
+    p2p_sim__edge_set(s, e, link);
+    p2p_sim__changed(s);
+    return P2P_OK;
+}
+/* Both ends of a call about two vertices, or the error that says which is unknown. */
+static int p2p_sim__ends(const p2p_sim *s, const p2p_id *from, const p2p_id *to,
+                         p2p_sim__vertex **a, p2p_sim__vertex **b) {
+    *a = p2p_sim__find(s, from);
+    *b = p2p_sim__find(s, to);
+    if (!*a)
+        return p2p_sim__fail_id(s, P2P_ERR_NOT_FOUND, "from: no vertex has this id", from);
+    if (!*b)
+        return p2p_sim__fail_id(s, P2P_ERR_NOT_FOUND, "to: no vertex has this id", to);
+    if (*a == *b)
+        return p2p_sim__fail_name(s, P2P_ERR_ARG, "from and to are the same vertex: ", (*a)->name);
+    return P2P_OK;
+}
+static const p2p_sim_link *p2p_sim__link_checked(const p2p_sim *s, const p2p_sim_link *link) {
+    const char *wrong = link ? p2p_sim__link_wrong(link) : NULL;
+    if (wrong) {
+        (void)p2p_sim__fail(s, P2P_ERR_CONFIG, wrong);
+        return NULL;
+    }
+    return link ? link : &s->desc.link;
+}
+P2P_DEF int p2p_sim_connect_oneway(p2p_sim *sim, const p2p_id *from, const p2p_id *to,
+                                   const p2p_sim_link *link) {
+    p2p_sim__vertex *a, *b;
+    int err = p2p_sim__ends(sim, from, to, &a, &b);
+    if (err < 0)
+        return err;
+    link = p2p_sim__link_checked(sim, link);
+    return link ? p2p_sim__edge_make(sim, a->index, b->index, link) : P2P_ERR_CONFIG;
+}
+P2P_DEF int p2p_sim_connect(p2p_sim *sim, const p2p_id *a, const p2p_id *b,
+                            const p2p_sim_link *link) {
+    int err = p2p_sim_connect_oneway(sim, a, b, link);
+    return err < 0 ? err : p2p_sim_connect_oneway(sim, b, a, link);
+}
+static p2p_sim__edge *p2p_sim__edge_of(const p2p_sim *s, const p2p_id *from, const p2p_id *to) {
+    p2p_sim__vertex *a, *b;
+    uint32_t at;
+    if (p2p_sim__ends(s, from, to, &a, &b) < 0)
+        return NULL;
+    at = *p2p_sim__edge_slot(s, a->index, b->index);
+    if (at != P2P_SIM__NOTHING)
+        return &s->edges[at];
+    (void)p2p_sim__fail_id(s, P2P_ERR_NOT_FOUND, "no edge leads from here to this id", to);
+    return NULL;
+}
+P2P_DEF int p2p_sim_link_set(p2p_sim *sim, const p2p_id *from, const p2p_id *to,
+                             const p2p_sim_link *link) {
+    p2p_sim__edge *e = p2p_sim__edge_of(sim, from, to);
+    if (!e)
+        return sim->error->err;
+    link = p2p_sim__link_checked(sim, link);
+    if (!link)
+        return P2P_ERR_CONFIG;
+    p2p_sim__edge_set(sim, e, link);
+    return P2P_OK;
+}
+P2P_DEF int p2p_sim_link_get(const p2p_sim *sim, const p2p_id *from, const p2p_id *to,
+                             p2p_sim_link *out) {
+    const p2p_sim__edge *e = p2p_sim__edge_of(sim, from, to);
+    if (!e)
+        return sim->error->err;
+    *out = e->link;
+    return P2P_OK;
+}
+
+/* ==== >>partition ===============================================================================
+ * Cuts and heals between groups, in the order they were made: for two vertices the latest that
+ * names them, one in each group, counts. Each has a bit; a vertex has two masks, of the first
+ * groups and of the second groups it is in. So the question costs a few instructions at any size.
+ * Always: bits ascend with time, and what later ones cover wholly is forgotten.
+ * Tests: tests/unit/test_sim.c */
+static bool p2p_sim__cut(const p2p_sim *s, const p2p_sim__vertex *x, const p2p_sim__vertex *y) {
+    uint64_t both;
+    uint32_t bit;
+    if (s->split && x->side != y->side)
+        return true;
+    if (s->cut_count == 0)
+        return false;
+    both = (x->cut_a & y->cut_b) | (x->cut_b & y->cut_a);
+    if (both == 0)
+        return false;
+    for (bit = s->cut_count - 1; !(both >> bit & 1); bit--) {}
+    return (s->cut_kind >> bit & 1) != 0;
+}
+/* Bits of older ones whose groups lie wholly in those of bit `newest`. */
+static uint64_t p2p_sim__cut_covered(const p2p_sim *s, uint32_t newest) {
+    uint64_t same = ((uint64_t)1 << newest) - 1, crossed = same;
+    uint32_t i;
+    for (i = 0; i < s->vertex_count; i++) {
+        const p2p_sim__vertex *v = &s->vertices[i];
+        bool a = (v->cut_a >> newest & 1) != 0, b = (v->cut_b >> newest & 1) != 0;
+        same &= ~(a ? 0 : v->cut_a) & ~(b ? 0 : v->cut_b);
+        crossed &= ~(b ? 0 : v->cut_a) & ~(a ? 0 : v->cut_b);
+    }
+    return same | crossed;
+}
+static uint64_t p2p_sim__squeeze(uint64_t mask, uint64_t gone) {
+    uint64_t out = 0;
+    uint32_t from, to = 0;
+    for (from = 0; from < 64; from++)
+        if (!(gone >> from & 1))
+            out |= (mask >> from & 1) << to++;
+    return out;
+}
+static void p2p_sim__cut_forget(p2p_sim *s, uint64_t gone) {
+    uint32_t i, kept = 0;
+    /* A heal with nothing older below it says nothing. */
+    for (i = 0; i < s->cut_count; i++) {
+        bool cut = (s->cut_kind >> i & 1) != 0;
+        if (kept == 0 && !cut)
+            gone |= (uint64_t)1 << i;
+        kept += !(gone >> i & 1);
+    }
+    if (kept == s->cut_count)
+        return;
+    s->cut_kind = p2p_sim__squeeze(s->cut_kind, gone);
+    s->cut_count = kept;
+    for (i = 0; i < s->vertex_count; i++) {
+        p2p_sim__vertex *v = &s->vertices[i];
+        v->cut_a = p2p_sim__squeeze(v->cut_a, gone);
+        v->cut_b = p2p_sim__squeeze(v->cut_b, gone);
+    }
+}
+static int p2p_sim__known(const p2p_sim *s, const p2p_id *ids, size_t count) {
+    size_t i;
+    for (i = 0; i < count; i++)
+        if (!p2p_sim__find(s, &ids[i]))
+            return p2p_sim__fail_id(s, P2P_ERR_NOT_FOUND, "group: no vertex has this id", &ids[i]);
+    return P2P_OK;
+}
+static int p2p_sim__cut_add(p2p_sim *s, const p2p_id *a, size_t na, const p2p_id *b, size_t nb,
+                            bool cut) {
+    uint64_t bit;
+    size_t i;
+    if (p2p_sim__known(s, a, na) < 0 || p2p_sim__known(s, b, nb) < 0)
+        return P2P_ERR_NOT_FOUND;
+    if (s->cut_count == P2P_SIM__CUTS)
+        return p2p_sim__fail_size(s, P2P_ERR_LIMIT,
+                                  "partition: too many different cuts at a time, heal some",
+                                  P2P_SIM__CUTS + 1, P2P_SIM__CUTS);
+    bit = (uint64_t)1 << s->cut_count++;
+    s->cut_kind |= cut ? bit : 0;
+    for (i = 0; i < na; i++)
+        p2p_sim__find(s, &a[i])->cut_a |= bit;
+    for (i = 0; i < nb; i++)
+        p2p_sim__find(s, &b[i])->cut_b |= bit;
+    p2p_sim__cut_forget(s, p2p_sim__cut_covered(s, s->cut_count - 1));
+    p2p_sim__changed(s);
+    return P2P_OK;
+}
+P2P_DEF int p2p_sim_partition(p2p_sim *sim, const p2p_id *a, size_t na, const p2p_id *b,
+                              size_t nb) {
+    if (na == 0 || nb == 0)
+        return p2p_sim__fail(sim, P2P_ERR_ARG, "p2p_sim_partition: a group is empty");
+    return p2p_sim__cut_add(sim, a, na, b, nb, true);
+}
+P2P_DEF int p2p_sim_heal(p2p_sim *sim, const p2p_id *a, size_t na, const p2p_id *b, size_t nb) {
+    if (na != 0 && nb != 0)
+        return p2p_sim__cut_add(sim, a, na, b, nb, false);
+    if (na != 0 || nb != 0)
+        return p2p_sim__fail(sim, P2P_ERR_ARG, "p2p_sim_heal: one group is empty, the other not");
+    sim->cut_kind = 0;
+    p2p_sim__cut_forget(sim, 0);
+    p2p_sim__changed(sim);
+    return P2P_OK;
+}
+
+/* ==== >>path ====================================================================================
+ * Fewest hops, by a breadth-first search from the target, remembered for each vertex on the way.
+ * Always: the hop chosen depends on the graph alone, not on what was asked before: among the
+ * neighbours nearer to the target the one whose edge was made first.
+ * Tests: tests/unit/test_sim.c */
+static bool p2p_sim__forwards(const p2p_sim__vertex *v) {
+    return v->state == P2P_SIM__ROUTER ||
+           (v->state == P2P_SIM__RUNNING && v->nat.kind == P2P_SIM_NAT_NONE);
+}
+static bool p2p_sim__usable(const p2p_sim *s, const p2p_sim__edge *e) {
+    return !e->link.down && !p2p_sim__cut(s, &s->vertices[e->from], &s->vertices[e->to]);
+}
+/* Distances to `to` of all vertices up to `from`; true when there is a way. */
+static bool p2p_sim__search(const p2p_sim *s, uint32_t from, uint32_t to) {
+    uint32_t first = 0, last = 0, stamp = ++*s->stamp_now, at, e;
+    s->stamp[to] = stamp;
+    s->distance[to] = 0;
+    s->line[last++] = to;
+    while (first < last) {
+        at = s->line[first++];
+        for (e = s->vertices[at].first_in; e != P2P_SIM__NOTHING; e = s->edges[e].next_in) {
+            uint32_t next = s->edges[e].from;
+            if (s->stamp[next] == stamp || !p2p_sim__usable(s, &s->edges[e]))
+                continue;
+            s->stamp[next] = stamp;
+            s->distance[next] = s->distance[at] + 1;
+            if (next == from)
+                return true;
+            if (p2p_sim__forwards(&s->vertices[next]))
+                s->line[last++] = next;
+        }
+    }
+    return false;
+}
+/* After a search that succeeded: the edge to take at `at`. */
+static uint32_t p2p_sim__nearer(const p2p_sim *s, uint32_t at, uint32_t to) {
+    uint32_t e = s->vertices[at].first_out;
+    for (; e != P2P_SIM__NOTHING; e = s->edges[e].next_out) {
+        uint32_t next = s->edges[e].to;
+        if (s->stamp[next] == *s->stamp_now && s->distance[next] + 1 == s->distance[at] &&
+            (next == to || p2p_sim__forwards(&s->vertices[next])) &&
+            p2p_sim__usable(s, &s->edges[e]))
+            break;
+    }
+    return e;
+}
+/* The edge that leads from `from` towards `to`, or P2P_SIM__NOTHING. */
+static uint32_t p2p_sim__next_edge(const p2p_sim *s, uint32_t from, uint32_t to) {
+    p2p_sim__hop *hop;
+    uint32_t at = from, e = *p2p_sim__edge_slot(s, from, to);
+    if (e != P2P_SIM__NOTHING && p2p_sim__usable(s, &s->edges[e]))
+        return e;
+    hop = &s->hops[p2p_sim__hash_pair(from, to) & s->hop_mask];
+    if (hop->from == from && hop->to == to && hop->epoch == s->epoch)
+        return hop->edge;
+    if (!p2p_sim__search(s, from, to)) {
+        hop->from = from;
+        hop->to = to;
+        hop->edge = P2P_SIM__NOTHING;
+        hop->epoch = s->epoch;
+        return P2P_SIM__NOTHING;
+    }
+    e = P2P_SIM__NOTHING;
+    while (at != to) {
+        uint32_t edge = p2p_sim__nearer(s, at, to);
+        hop = &s->hops[p2p_sim__hash_pair(at, to) & s->hop_mask];
+        hop->from = at;
+        hop->to = to;
+        hop->edge = edge;
+        hop->epoch = s->epoch;
+        if (at == from)
+            e = edge;
+        at = s->edges[edge].to;
+    }
+    return e;
+}
+P2P_DEF int p2p_sim_path(const p2p_sim *sim, const p2p_id *from, const p2p_id *to, p2p_id *hops,
+                         size_t capacity) {
+    p2p_sim__vertex *a, *b;
+    uint32_t at, e;
+    int count = 0, err = p2p_sim__ends(sim, from, to, &a, &b);
+    if (err < 0)
+        return err;
+    for (at = a->index; at != b->index; at = sim->edges[e].to) {
+        e = p2p_sim__cut(sim, a, b) ? P2P_SIM__NOTHING : p2p_sim__next_edge(sim, at, b->index);
+        if (e == P2P_SIM__NOTHING)
+            return p2p_sim__fail_id(sim, P2P_ERR_NO_ROUTE, "no path leads to this id", to);
+        if ((size_t)count < capacity)
+            hops[count] = sim->vertices[sim->edges[e].to].id;
+        count++;
+    }
+    return count;
+}
+
+/* ==== >>nat =====================================================================================
+ * A box before one node: which ways are open, and by which outer port.
+ * Always: a node without a box has outer_port == P2P_SIM__PORT; flows are latest first.
+ * Tests: tests/unit/test_sim.c, tests/sim/test_critical.c */
+static bool p2p_sim__flow_live(const p2p_sim *s, const p2p_sim__vertex *v, const p2p_sim__flow *f) {
+    bool assured = f->replied && f->last_us - f->since_us >= P2P_SIM__ASSURED_AFTER_US;
+    return s->now_us - f->last_us < (assured ? v->nat.assured_us : v->nat.lone_us);
+}
+static void p2p_sim__flow_drop(p2p_sim *s, p2p_sim__vertex *v, uint32_t *link) {
+    uint32_t at = *link;
+    *link = s->flows[at].next;
+    s->flows[at].next = s->flow_free;
+    s->flow_free = at;
+    v->flow_count--;
+}
+static void p2p_sim__flows_drop(p2p_sim *s, p2p_sim__vertex *v, bool all) {
+    uint32_t *link = &v->first_flow;
+    while (*link != P2P_SIM__NOTHING) {
+        if (all || !p2p_sim__flow_live(s, v, &s->flows[*link]))
+            p2p_sim__flow_drop(s, v, link);
+        else
+            link = &s->flows[*link].next;
+    }
+}
+static p2p_sim__flow *p2p_sim__flow_make(p2p_sim *s, p2p_sim__vertex *v, uint32_t remote,
+                                         uint16_t port) {
+    uint32_t at = s->flow_free;
+    p2p_sim__flow *f;
+    if (at == P2P_SIM__NOTHING || (v->nat.table_max && v->flow_count >= v->nat.table_max))
+        return NULL;
+    f = &s->flows[at];
+    s->flow_free = f->next;
+    memset(f, 0, sizeof *f);
+    f->since_us = f->last_us = s->now_us;
+    f->remote = remote;
+    f->remote_port = port;
+    f->outer_port = v->outer_port;
+    if (v->nat.kind == P2P_SIM_NAT_SYM)
+        f->outer_port = (uint16_t)(1024 + p2p_sim__below(&s->random, 64512));
+    f->next = v->first_flow;
+    v->first_flow = at;
+    v->flow_count++;
+    return f;
+}
+/* Outward: the port the datagram gets, or 0 when the box does not pass it. */
+static uint16_t p2p_sim__nat_out(p2p_sim *s, p2p_sim__vertex *v, uint32_t remote, uint16_t port) {
+    p2p_sim__flow *f;
+    uint32_t at;
+    if (v->nat.kind == P2P_SIM_NAT_NONE)
+        return P2P_SIM__PORT;
+    if (v->nat.kind == P2P_SIM_NAT_BLOCKED)
+        return 0;
+    p2p_sim__flows_drop(s, v, false);
+    for (at = v->first_flow; at != P2P_SIM__NOTHING; at = s->flows[at].next) {
+        f = &s->flows[at];
+        if (f->remote != remote || f->remote_port != port)
+            continue;
+        f->last_us = s->now_us;
+        return f->outer_port;
+    }
+    f = p2p_sim__flow_make(s, v, remote, port);
+    return f ? f->outer_port : 0;
+}
+/* Inward: whether the box passes it. Both ways refresh, as Linux does. */
+static bool p2p_sim__nat_in(p2p_sim *s, p2p_sim__vertex *v, uint32_t remote, uint16_t port,
+                            uint16_t outer_port) {
+    uint32_t at, kind = v->nat.kind;
+    if (kind == P2P_SIM_NAT_BLOCKED)
+        return false;
+    p2p_sim__flows_drop(s, v, false);
+    for (at = v->first_flow; at != P2P_SIM__NOTHING; at = s->flows[at].next) {
+        p2p_sim__flow *f = &s->flows[at];
+        bool addr = f->remote == remote, exact = addr && f->remote_port == port;
+        if (f->outer_port != outer_port)
+            continue;
+        if (!exact && kind != P2P_SIM_NAT_FULL && !(addr && kind == P2P_SIM_NAT_ADDR))
+            continue;
+        f->replied = 1;
+        f->last_us = s->now_us;
+        return true;
+    }
+    return false;
+}
+static p2p_sim__vertex *p2p_sim__node_vertex(const p2p_sim *s, const p2p_id *id) {
+    p2p_sim__vertex *v = p2p_sim__find(s, id);
+    if (v && v->state != P2P_SIM__ROUTER)
+        return v;
+    (void)p2p_sim__fail_id(s, P2P_ERR_NOT_FOUND,
+                           v ? "this vertex only forwards" : "no node has this id", id);
+    return NULL;
+}
+P2P_DEF int p2p_sim_nat(p2p_sim *sim, const p2p_id *node, const p2p_sim_nat_desc *nat) {
+    p2p_sim__vertex *v = p2p_sim__node_vertex(sim, node);
+    if (!v)
+        return P2P_ERR_NOT_FOUND;
+    if (!nat)
+        return p2p_sim__fail(sim, P2P_ERR_ARG, "p2p_sim_nat: no desc");
+    if (nat->kind > P2P_SIM_NAT_FIREWALL)
+        return p2p_sim__fail(sim, P2P_ERR_CONFIG, "nat.kind: not one of P2P_SIM_NAT_*");
+    if (nat->hairpin || nat->early || nat->level)
+        return p2p_sim__fail(sim, P2P_ERR_CONFIG,
+                             "nat.hairpin, early and level: not built in yet, must be 0");
+    p2p_sim__flows_drop(sim, v, true);
+    v->nat = *nat;
+    v->outer_port = P2P_SIM__PORT;
+    if (nat->lone_us == 0)
+        v->nat.lone_us = 30000000;
+    if (nat->assured_us == 0)
+        v->nat.assured_us = 120000000;
+    p2p_sim__changed(sim);
+    return P2P_OK;
+}
+P2P_DEF int p2p_sim_nat_rebind(p2p_sim *sim, const p2p_id *node) {
+    p2p_sim__vertex *v = p2p_sim__node_vertex(sim, node);
+    if (!v)
+        return P2P_ERR_NOT_FOUND;
+    if (v->nat.kind == P2P_SIM_NAT_NONE)
+        return p2p_sim__fail_name(sim, P2P_ERR_STATE, "p2p_sim_nat_rebind: no box before ",
+                                  v->name);
+    p2p_sim__flows_drop(sim, v, true);
+    if (v->nat.kind != P2P_SIM_NAT_FIREWALL)
+        v->outer_port = (uint16_t)(1024 + p2p_sim__below(&sim->random, 64512));
+    return P2P_OK;
+}
+
+/* ==== >>queue ===================================================================================
+ * What will happen, by time: a heap of datagrams and answers, and a heap with one entry a node.
+ * Always: a node's key is never later than it wants; equal times go by order of making, and by
+ * index of nodes. Datagrams go before the timers of the same instant.
+ * Tests: tests/unit/test_sim.c */
+static bool p2p_sim__event_less(const p2p_sim__event *a, const p2p_sim__event *b) {
+    return a->at_us != b->at_us ? a->at_us < b->at_us : a->order < b->order;
+}
+static void p2p_sim__event_push(p2p_sim *s, uint64_t at_us, uint32_t kind, uint32_t chunk) {
+    uint32_t at = s->event_count++;
+    p2p_sim__event e;
+    e.at_us = at_us;
+    e.order = s->order++;
+    e.chunk = chunk;
+    e.kind = kind;
+    while (at != 0) {
+        uint32_t up = (at - 1) / 4;
+        if (!p2p_sim__event_less(&e, &s->events[up]))
+            break;
+        s->events[at] = s->events[up];
+        at = up;
+    }
+    s->events[at] = e;
+}
+static uint32_t p2p_sim__event_least(const p2p_sim *s, uint32_t first) {
+    uint32_t end = s->event_count - first > 4 ? first + 4 : s->event_count, i, least = first;
+    for (i = first + 1; i < end; i++)
+        if (p2p_sim__event_less(&s->events[i], &s->events[least]))
+            least = i;
+    return least;
+}
+static p2p_sim__event p2p_sim__event_pop(p2p_sim *s) {
+    p2p_sim__event top = s->events[0], last = s->events[--s->event_count];
+    uint32_t at = 0;
+    while (at * 4 + 1 < s->event_count) {
+        uint32_t down = p2p_sim__event_least(s, at * 4 + 1);
+        if (!p2p_sim__event_less(&s->events[down], &last))
+            break;
+        s->events[at] = s->events[down];
+        at = down;
+    }
+    s->events[at] = last;
+    return top;
+}
+static bool p2p_sim__wake_less(const p2p_sim__wake *a, const p2p_sim__wake *b) {
+    return a->key_us != b->key_us ? a->key_us < b->key_us : a->vertex < b->vertex;
+}
+static void p2p_sim__wake_put(p2p_sim *s, uint32_t at, p2p_sim__wake w) {
+    s->wakes[at] = w;
+    s->vertices[w.vertex].heap_at = at;
+}
+static void p2p_sim__wake_up(p2p_sim *s, uint32_t at, p2p_sim__wake w) {
+    while (at != 0 && p2p_sim__wake_less(&w, &s->wakes[(at - 1) / 4])) {
+        p2p_sim__wake_put(s, at, s->wakes[(at - 1) / 4]);
+        at = (at - 1) / 4;
+    }
+    p2p_sim__wake_put(s, at, w);
+}
+static void p2p_sim__wake_down(p2p_sim *s, uint32_t at, p2p_sim__wake w) {
+    uint32_t first, i, least;
+    while ((first = at * 4 + 1) < s->wake_count) {
+        least = first;
+        for (i = first + 1; i < s->wake_count && i < first + 4; i++)
+            if (p2p_sim__wake_less(&s->wakes[i], &s->wakes[least]))
+                least = i;
+        if (!p2p_sim__wake_less(&s->wakes[least], &w))
+            break;
+        p2p_sim__wake_put(s, at, s->wakes[least]);
+        at = least;
+    }
+    p2p_sim__wake_put(s, at, w);
+}
+static void p2p_sim__wake_add(p2p_sim *s, p2p_sim__vertex *v) {
+    p2p_sim__wake w;
+    w.key_us = P2P_NEVER;
+    w.vertex = v->index;
+    v->wake_us = P2P_NEVER;
+    p2p_sim__wake_up(s, s->wake_count++, w);
+}
+/* Earlier is noted at once; later only when the old time has come: timers mostly move back. */
+static void p2p_sim__wake_at(p2p_sim *s, p2p_sim__vertex *v, uint64_t time_us) {
+    p2p_sim__wake w = s->wakes[v->heap_at];
+    v->wake_us = time_us < s->now_us ? s->now_us : time_us;
+    if (v->wake_us >= w.key_us)
+        return;
+    w.key_us = v->wake_us;
+    p2p_sim__wake_up(s, v->heap_at, w);
+}
+/* The node to wake first, with its true time as its key; NULL when none is waiting for a time. */
+static p2p_sim__vertex *p2p_sim__wake_first(p2p_sim *s) {
+    while (s->wake_count != 0) {
+        p2p_sim__wake w = s->wakes[0];
+        p2p_sim__vertex *v = &s->vertices[w.vertex];
+        if (v->wake_us == w.key_us)
+            return w.key_us == P2P_NEVER ? NULL : v;
+        w.key_us = v->wake_us;
+        p2p_sim__wake_down(s, 0, w);
+    }
+    return NULL;
+}
+
+/* ==== >>wire ====================================================================================
+ * Datagrams under way: from a node through links and vertices to a node.
+ * Always: every datagram sent ends as one fate and its chunks come back; each link draws from its
+ * own generator, in the order datagrams reach it.
+ * Tests: tests/unit/test_sim.c */
+static uint32_t p2p_sim__chunk_take(p2p_sim *s) {
+    uint32_t at = s->chunk_free;
+    if (at != P2P_SIM__NOTHING)
+        s->chunk_free = s->chunks[at].tail.next;
+    return at;
+}
+static void p2p_sim__chunks_give(p2p_sim *s, uint32_t at) {
+    while (at != P2P_SIM__NOTHING) {
+        uint32_t next = s->chunks[at].tail.next;
+        s->chunks[at].tail.next = s->chunk_free;
+        s->chunk_free = at;
+        at = next;
+    }
+}
+/* The bytes of one chunk of a chain that has `left` bytes from here on. */
+static uint8_t *p2p_sim__piece(p2p_sim *s, uint32_t at, bool first, size_t left, size_t *size) {
+    p2p_sim__chunk *c = &s->chunks[at];
+    *size = first ? sizeof c->head.data : sizeof c->tail.data;
+    if (*size > left)
+        *size = left;
+    return first ? c->head.data : c->tail.data;
+}
+/* A chain for size bytes, or P2P_SIM__NOTHING when there is not so much left. */
+static uint32_t p2p_sim__chain_take(p2p_sim *s, size_t size) {
+    uint32_t first = p2p_sim__chunk_take(s), at = first;
+    size_t have = sizeof s->chunks->head.data;
+    if (first == P2P_SIM__NOTHING)
+        return first;
+    for (; have < size; have += sizeof s->chunks->tail.data) {
+        uint32_t next = p2p_sim__chunk_take(s);
+        s->chunks[at].tail.next = next;
+        at = next;
+        if (next == P2P_SIM__NOTHING) {
+            p2p_sim__chunks_give(s, first);
+            return next;
+        }
+    }
+    s->chunks[at].tail.next = P2P_SIM__NOTHING;
+    return first;
+}
+/* Copies a datagram between its chain and memory in a row. */
+static void p2p_sim__chain_copy(p2p_sim *s, uint32_t first, uint8_t *to, const uint8_t *from,
+                                size_t left) {
+    uint32_t at;
+    size_t n;
+    for (at = first; left != 0; at = s->chunks[at].tail.next, left -= n) {
+        uint8_t *piece = p2p_sim__piece(s, at, at == first, left, &n);
+        if (from) {
+            memcpy(piece, from, n);
+            from += n;
+        } else {
+            memcpy(to, piece, n);
+            to += n;
+        }
+    }
+}
+static uint32_t p2p_sim__chain_clone(p2p_sim *s, uint32_t chain) {
+    size_t size = s->chunks[chain].head.size;
+    uint32_t copy = p2p_sim__chain_take(s, size), from = chain, to = copy;
+    while (to != P2P_SIM__NOTHING) {
+        uint32_t next = s->chunks[to].tail.next;
+        s->chunks[to] = s->chunks[from];
+        s->chunks[to].tail.next = next;
+        from = s->chunks[from].tail.next;
+        to = next;
+    }
+    return copy;
+}
+/* One byte at random turns into another. */
+static void p2p_sim__chain_corrupt(p2p_sim *s, uint32_t chain, uint64_t *random) {
+    size_t left = s->chunks[chain].head.size, at = (size_t)p2p_sim__below(random, left), n;
+    uint32_t c = chain;
+    uint8_t *piece = p2p_sim__piece(s, c, true, left, &n);
+    while (at >= n) {
+        at -= n;
+        left -= n;
+        c = s->chunks[c].tail.next;
+        piece = p2p_sim__piece(s, c, false, left, &n);
+    }
+    piece[at] = (uint8_t)(piece[at] ^ (1 + p2p_sim__below(random, 255)));
+}
+
+static void p2p_sim__addr_of(uint32_t index, uint16_t port, p2p_addr *out) {
+    uint32_t host = index + 1;
+    memset(out, 0, sizeof *out);
+    out->family = 4;
+    out->ip[0] = 10;
+    out->ip[1] = (uint8_t)(host >> 16);
+    out->ip[2] = (uint8_t)(host >> 8);
+    out->ip[3] = (uint8_t)host;
+    out->port = port;
+}
+/* Index of the vertex with this address, or P2P_SIM__NOTHING. */
+static uint32_t p2p_sim__vertex_at(const p2p_sim *s, const p2p_addr *a) {
+    uint32_t host = (uint32_t)a->ip[1] << 16 | (uint32_t)a->ip[2] << 8 | a->ip[3];
+    if (a->family != 4 || a->ip[0] != 10 || host == 0 || host > s->vertex_count)
+        return P2P_SIM__NOTHING;
+    return host - 1;
+}
+
+static void p2p_sim__trace_call(p2p_sim *s, uint32_t fate, const p2p_sim__head *head, uint32_t at,
+                                const uint8_t *data) {
+    p2p_sim_trace_item item;
+    memset(&item, 0, sizeof item);
+    item.time_us = s->now_us;
+    item.fate = fate;
+    item.from = &s->vertices[head->from].id;
+    item.at = &s->vertices[at].id;
+    p2p_sim__addr_of(head->from, head->from_port, &item.source);
+    if (head->to != P2P_SIM__NOTHING) {
+        item.to = &s->vertices[head->to].id;
+        p2p_sim__addr_of(head->to, head->to_port, &item.target);
+    }
+    item.data.data = data;
+    item.data.size = head->size;
+    s->trace(s->trace_ctx, &item);
+}
+static void p2p_sim__note(p2p_sim *s, uint32_t fate, const p2p_sim__head *head, uint32_t at,
+                          const uint8_t *data) {
+    s->fates[fate]++;
+    if (s->trace)
+        p2p_sim__trace_call(s, fate, head, at, data);
+}
+static void p2p_sim__note_chain(p2p_sim *s, uint32_t fate, uint32_t chain, uint32_t at) {
+    s->fates[fate]++;
+    if (!s->trace)
+        return;
+    p2p_sim__chain_copy(s, chain, s->in, NULL, s->chunks[chain].head.size);
+    p2p_sim__trace_call(s, fate, &s->chunks[chain].head, at, s->in);
+}
+static void p2p_sim__drop(p2p_sim *s, uint32_t fate, uint32_t chain, uint32_t at) {
+    p2p_sim__note_chain(s, fate, chain, at);
+    p2p_sim__chunks_give(s, chain);
+}
+
+/* Time on the line of so many bytes; below 2^64 for any uint32_t of them. */
+static uint64_t p2p_sim__line_ns(uint64_t bytes, uint64_t rate_bps) {
+    return rate_bps ? bytes * 4000000000u / rate_bps * 2 : 0;
+}
+/* Gilbert's two states: after a loss the next is lost with burst_ppm, after a success with
+ * good_ppm, which keeps the mean at loss_ppm. */
+static bool p2p_sim__loses(p2p_sim__edge *e) {
+    if (e->link.loss_ppm == 0)
+        return false;
+    e->bad =
+        p2p_sim__chance(&e->random, e->bad && e->link.burst_ppm ? e->link.burst_ppm : e->good_ppm);
+    return e->bad != 0;
+}
+static uint64_t p2p_sim__arrival(p2p_sim__edge *e, uint64_t sent_us) {
+    const p2p_sim_link *l = &e->link;
+    uint64_t at_us = sent_us + l->latency_us, span_us = l->latency_us + l->jitter_us;
+    if (l->jitter_us)
+        at_us += p2p_sim__below(&e->random, l->jitter_us + 1);
+    if (p2p_sim__chance(&e->random, l->reorder_ppm))
+        return at_us + 1 + p2p_sim__below(&e->random, span_us > 1000 ? span_us : 1000);
+    if (at_us < e->last_us)
+        at_us = e->last_us;
+    e->last_us = at_us;
+    return at_us;
+}
+/* Whether the link takes a datagram of this size, and when its last bit is on the line. */
+static uint32_t p2p_sim__link_take(const p2p_sim *s, p2p_sim__edge *e, uint32_t size,
+                                   uint64_t *sent_us) {
+    const p2p_sim_link *l = &e->link;
+    uint64_t now_ns = s->now_us * 1000, start_ns = e->busy_ns > now_ns ? e->busy_ns : now_ns;
+    uint64_t line_ns = p2p_sim__line_ns(size, l->rate_bps);
+    if (l->mtu != 0 && size > l->mtu)
+        return P2P_SIM_MTU;
+    if (l->queue_bytes != 0 && start_ns > now_ns &&
+        start_ns - now_ns + line_ns > p2p_sim__line_ns(l->queue_bytes, l->rate_bps))
+        return P2P_SIM_QUEUE;
+    *sent_us = s->now_us;
+    if (l->rate_bps != 0) {
+        e->busy_ns = start_ns + line_ns;
+        *sent_us = (e->busy_ns + 999) / 1000;
+    }
+    return p2p_sim__loses(e) ? P2P_SIM_LOST : P2P_SIM_SENT;
+}
+static void p2p_sim__put_on_line(p2p_sim *s, p2p_sim__edge *e, uint32_t chain, uint64_t sent_us) {
+    s->chunks[chain].head.hop = e->to;
+    if (p2p_sim__chance(&e->random, e->link.corrupt_ppm)) {
+        p2p_sim__chain_corrupt(s, chain, &e->random);
+        p2p_sim__note_chain(s, P2P_SIM_CORRUPTED, chain, e->from);
+    }
+    p2p_sim__event_push(s, p2p_sim__arrival(e, sent_us), P2P_SIM__EV_DATAGRAM, chain);
+}
+/* One hop on from vertex `at`. */
+static void p2p_sim__forward(p2p_sim *s, uint32_t at, uint32_t chain) {
+    p2p_sim__head *head = &s->chunks[chain].head;
+    uint32_t fate, copy, edge = p2p_sim__next_edge(s, at, head->to);
+    uint64_t sent_us = 0;
+    p2p_sim__edge *e;
+    if (edge == P2P_SIM__NOTHING ||
+        p2p_sim__cut(s, &s->vertices[head->from], &s->vertices[head->to])) {
+        p2p_sim__drop(s, P2P_SIM_ROUTE, chain, at);
+        return;
+    }
+    e = &s->edges[edge];
+    fate = p2p_sim__link_take(s, e, head->size, &sent_us);
+    if (fate != P2P_SIM_SENT) {
+        p2p_sim__drop(s, fate, chain, at);
+        return;
+    }
+    copy = P2P_SIM__NOTHING;
+    if (p2p_sim__chance(&e->random, e->link.duplicate_ppm))
+        copy = p2p_sim__chain_clone(s, chain);
+    p2p_sim__put_on_line(s, e, chain, sent_us);
+    if (copy == P2P_SIM__NOTHING)
+        return;
+    p2p_sim__note_chain(s, P2P_SIM_DUPLICATED, copy, at);
+    p2p_sim__put_on_line(s, e, copy, sent_us);
+}
+/* A node's datagram enters the network. */
+static void p2p_sim__send(p2p_sim *s, p2p_sim__vertex *v, const p2p_addr *to, const uint8_t *data,
+                          size_t size) {
+    p2p_sim__head head;
+    uint32_t chain;
+    memset(&head, 0, sizeof head);
+    head.size = (uint32_t)size;
+    head.from = v->index;
+    head.to = p2p_sim__vertex_at(s, to);
+    head.to_port = to->port;
+    head.from_port = P2P_SIM__PORT;
+    if (head.to != P2P_SIM__NOTHING && head.to != v->index)
+        head.from_port = p2p_sim__nat_out(s, v, head.to, head.to_port);
+    p2p_sim__note(s, P2P_SIM_SENT, &head, v->index, data);
+    if (head.to == P2P_SIM__NOTHING || head.to == v->index) {
+        p2p_sim__note(s, P2P_SIM_NOBODY, &head, v->index, data);
+        return;
+    }
+    if (head.from_port == 0) {
+        p2p_sim__note(s, P2P_SIM_NAT, &head, v->index, data);
+        return;
+    }
+    chain = p2p_sim__chain_take(s, size);
+    if (chain == P2P_SIM__NOTHING) {
+        p2p_sim__note(s, P2P_SIM_FULL, &head, v->index, data);
+        return;
+    }
+    head.next = s->chunks[chain].tail.next;
+    memcpy(&s->chunks[chain], &head, offsetof(p2p_sim__head, data));
+    p2p_sim__chain_copy(s, chain, NULL, data, size);
+    p2p_sim__forward(s, v->index, chain);
+}
+/* Whether the datagram may enter the node it is addressed to; its fate if not. */
+static uint32_t p2p_sim__entry(p2p_sim *s, p2p_sim__vertex *v, const p2p_sim__head *head) {
+    if (v->state != P2P_SIM__RUNNING)
+        return P2P_SIM_NOBODY;
+    if (v->nat.kind == P2P_SIM_NAT_NONE)
+        return head->to_port == P2P_SIM__PORT ? P2P_SIM_DELIVERED : P2P_SIM_NOBODY;
+    if (!p2p_sim__nat_in(s, v, head->from, head->from_port, head->to_port))
+        return P2P_SIM_NAT;
+    return P2P_SIM_DELIVERED;
+}
+static void p2p_sim__deliver(p2p_sim *s, p2p_sim__vertex *v, uint32_t chain) {
+    const p2p_sim__head *head = &s->chunks[chain].head;
+    p2p_packet packet;
+    memset(&packet, 0, sizeof packet);
+    p2p_sim__addr_of(head->from, head->from_port, &packet.remote);
+    p2p_sim__addr_of(v->index, P2P_SIM__PORT, &packet.local);
+    packet.size = head->size;
+    packet.data = s->chunks[chain].head.data;
+    if (head->size > sizeof head->data) {
+        p2p_sim__chain_copy(s, chain, s->in, NULL, head->size);
+        packet.data = s->in;
+    }
+    s->digest = p2p_sim__mix(s->digest, s->now_us);
+    s->digest = p2p_sim__mix(s->digest, (uint64_t)head->from << 32 | head->to);
+    s->digest = p2p_sim__hash(s->digest, (const uint8_t *)packet.data, packet.size);
+    p2p_sim__note(s, P2P_SIM_DELIVERED, head, v->index, (const uint8_t *)packet.data);
+    (void)p2p_input(v->node, s->now_us, &packet);
+    p2p_sim__chunks_give(s, chain);
+}
+/* A datagram reached a vertex: the node to serve when it went in, else NULL. */
+static p2p_sim__vertex *p2p_sim__arrive(p2p_sim *s, uint32_t chain) {
+    const p2p_sim__head *head = &s->chunks[chain].head;
+    p2p_sim__vertex *v = &s->vertices[head->hop], *to = &s->vertices[head->to];
+    uint32_t fate = P2P_SIM_FORWARDED;
+    if (p2p_sim__cut(s, &s->vertices[head->from], to))
+        fate = P2P_SIM_ROUTE;
+    else if (v == to)
+        fate = p2p_sim__entry(s, v, head);
+    else if (!p2p_sim__forwards(v))
+        fate = P2P_SIM_NOBODY;
+    if (fate == P2P_SIM_DELIVERED) {
+        p2p_sim__deliver(s, v, chain);
+        return v;
+    }
+    if (fate != P2P_SIM_FORWARDED) {
+        p2p_sim__drop(s, fate, chain, v->index);
+        return NULL;
+    }
+    p2p_sim__note_chain(s, fate, chain, v->index);
+    p2p_sim__forward(s, v->index, chain);
+    return NULL;
+}
+
+/* ==== >>names ===================================================================================
+ * Mock DNS: a table of names, and answers that take their time.
+ * Always: a record is in one bucket, and in its owner's list while that node runs.
+ * Tests: tests/unit/test_sim.c, tests/sim/test_critical.c */
+static uint32_t *p2p_sim__bucket(const p2p_sim *s, const char *name) {
+    uint64_t h = p2p_sim__hash(0, (const uint8_t *)name, p2p_sim__length(name, P2P_SIM__NAME_SIZE));
+    return &s->buckets[(uint32_t)h & s->bucket_mask];
+}
+static bool p2p_sim__same_name(const char *a, const char *b) {
+    size_t n = p2p_sim__length(a, P2P_SIM__NAME_SIZE);
+    return n == p2p_sim__length(b, P2P_SIM__NAME_SIZE) && memcmp(a, b, n) == 0;
+}
+static void p2p_sim__disown(p2p_sim *s, p2p_sim__record *r) {
+    uint32_t *link;
+    if (r->owner == P2P_SIM__NOTHING)
+        return;
+    link = &s->vertices[r->owner].first_record;
+    while (&s->records[*link] != r)
+        link = &s->records[*link].next_of_owner;
+    *link = r->next_of_owner;
+    r->owner = P2P_SIM__NOTHING;
+}
+static void p2p_sim__record_drop(p2p_sim *s, uint32_t *link) {
+    uint32_t at = *link;
+    p2p_sim__record *r = &s->records[at];
+    p2p_sim__disown(s, r);
+    *link = r->next_in_bucket;
+    r->next_in_bucket = s->record_free;
+    s->record_free = at;
+}
+/* The link to the record of a name that has not run out; the end of its bucket otherwise. */
+static uint32_t *p2p_sim__record_find(p2p_sim *s, const char *name) {
+    uint32_t *link = p2p_sim__bucket(s, name);
+    while (*link != P2P_SIM__NOTHING) {
+        p2p_sim__record *r = &s->records[*link];
+        if (r->until_us <= s->now_us)
+            p2p_sim__record_drop(s, link);
+        else if (p2p_sim__same_name(r->name, name))
+            break;
+        else
+            link = &r->next_in_bucket;
+    }
+    return link;
+}
+static int p2p_sim__name_check(const p2p_sim *s, const char *name) {
+    size_t n = name ? p2p_sim__length(name, P2P_SIM__NAME_SIZE) : 0;
+    if (n != 0 && n < P2P_SIM__NAME_SIZE)
+        return P2P_OK;
+    return p2p_sim__fail_size(s, P2P_ERR_ARG, "name: 1 to 63 bytes", n, P2P_SIM__NAME_SIZE - 1);
+}
+/* owner P2P_SIM__NOTHING: nobody keeps it up. */
+static int p2p_sim__record_put(p2p_sim *s, const char *name, uint32_t vertex, uint32_t owner) {
+    uint32_t *link = p2p_sim__record_find(s, name), i;
+    p2p_sim__record *r;
+    if (*link == P2P_SIM__NOTHING && s->record_free == P2P_SIM__NOTHING)
+        for (i = 0; i <= s->bucket_mask; i++) { /* room is where others ran out */
+            for (link = &s->buckets[i]; *link != P2P_SIM__NOTHING;)
+                if (s->records[*link].until_us <= s->now_us)
+                    p2p_sim__record_drop(s, link);
+                else
+                    link = &s->records[*link].next_in_bucket;
+        }
+    link = p2p_sim__record_find(s, name);
+    if (*link == P2P_SIM__NOTHING) {
+        if (s->record_free == P2P_SIM__NOTHING)
+            return p2p_sim__fail_size(s, P2P_ERR_LIMIT,
+                                      "names: table full, raise p2p_sim_desc.nodes",
+                                      (uint64_t)s->record_max + 1, s->record_max);
+        *link = s->record_free;
+        r = &s->records[*link];
+        s->record_free = r->next_in_bucket;
+        memset(r, 0, sizeof *r);
+        memcpy(r->name, name, p2p_sim__length(name, P2P_SIM__NAME_SIZE - 1));
+        r->next_in_bucket = r->owner = P2P_SIM__NOTHING;
+    }
+    r = &s->records[*link];
+    p2p_sim__disown(s, r);
+    r->vertex = vertex;
+    r->until_us = owner == P2P_SIM__NOTHING ? p2p_sim__later(s->now_us, s->desc.ttl_us) : P2P_NEVER;
+    if (owner != P2P_SIM__NOTHING) {
+        r->owner = owner;
+        r->next_of_owner = s->vertices[owner].first_record;
+        s->vertices[owner].first_record = *link;
+    }
+    return P2P_OK;
+}
+P2P_DEF int p2p_sim_register(p2p_sim *sim, const char *name, const p2p_id *id) {
+    p2p_sim__vertex *v = p2p_sim__node_vertex(sim, id);
+    int err = p2p_sim__name_check(sim, name);
+    if (!v || err < 0)
+        return !v ? P2P_ERR_NOT_FOUND : err;
+    return p2p_sim__record_put(sim, name, v->index, P2P_SIM__NOTHING);
+}
+/* The node is gone without a word: its names run out. */
+static void p2p_sim__records_orphan(p2p_sim *s, p2p_sim__vertex *v) {
+    while (v->first_record != P2P_SIM__NOTHING) {
+        p2p_sim__record *r = &s->records[v->first_record];
+        r->until_us = p2p_sim__later(s->now_us, s->desc.ttl_us);
+        p2p_sim__disown(s, r);
+    }
+}
+static int p2p_sim__publish(void *ctx, p2p_node *node, const char *name) {
+    p2p_sim__vertex *v = (p2p_sim__vertex *)ctx;
+    p2p_sim *s = v->sim;
+    int err;
+    (void)node;
+    if (name) {
+        err = p2p_sim__name_check(s, name);
+        return err < 0 ? err : p2p_sim__record_put(s, name, v->index, v->index);
+    }
+    while (v->first_record != P2P_SIM__NOTHING)
+        p2p_sim__record_drop(s, p2p_sim__record_find(s, s->records[v->first_record].name));
+    return P2P_OK;
+}
+static void p2p_sim__ticket_of(p2p_sim *s, const p2p_sim__vertex *v, p2p_ticket *out) {
+    memset(out, 0, sizeof *out);
+    out->id = v->id;
+    out->addr_count = 1;
+    p2p_sim__addr_of(v->index, v->outer_port, &out->addrs[0]);
+    /* A dial that is to fail goes to an address beyond all vertices. */
+    if (p2p_sim__chance(&s->random, s->desc.failure_ppm))
+        p2p_sim__addr_of(0xfffffd, P2P_SIM__PORT, &out->addrs[0]);
+}
+static int p2p_sim__resolve_name(p2p_sim *s, p2p_sim__vertex *v, uint32_t query, const char *name) {
+    uint32_t at;
+    p2p_sim__query *q;
+    int err = p2p_sim__name_check(s, name);
+    if (err < 0)
+        return err;
+    at = p2p_sim__chunk_take(s);
+    if (at == P2P_SIM__NOTHING)
+        return p2p_sim__fail(s, P2P_ERR_LIMIT,
+                             "p2p_sim_desc.packets: no room for one more question");
+    q = &s->chunks[at].query;
+    memset(q, 0, sizeof *q);
+    q->next = v->first_query;
+    q->vertex = v->index;
+    q->life = v->life;
+    q->query = query;
+    memcpy(q->name, name, p2p_sim__length(name, P2P_SIM__NAME_SIZE - 1));
+    v->first_query = at;
+    p2p_sim__event_push(s, p2p_sim__later(s->now_us, s->desc.discovery_us), P2P_SIM__EV_ANSWER, at);
+    return P2P_OK;
+}
+static int p2p_sim__resolve_hook(void *ctx, p2p_node *node, uint32_t query, const char *name,
+                                 const p2p_id *id) {
+    p2p_sim__vertex *v = (p2p_sim__vertex *)ctx, *found;
+    p2p_ticket ticket;
+    if (name)
+        return p2p_sim__resolve_name(v->sim, v, query, name);
+    found = p2p_sim__find(v->sim, id);
+    if (!found || found->state == P2P_SIM__ROUTER)
+        return P2P_ERR_NOT_FOUND;
+    p2p_sim__ticket_of(v->sim, found, &ticket);
+    return p2p_discovered(node, query, &ticket);
+}
+/* Its event stays, and finds a question of nobody. */
+static void p2p_sim__cancel(void *ctx, p2p_node *node, uint32_t query) {
+    p2p_sim__vertex *v = (p2p_sim__vertex *)ctx;
+    uint32_t at;
+    (void)node;
+    for (at = v->first_query; at != P2P_SIM__NOTHING; at = v->sim->chunks[at].query.next)
+        if (v->sim->chunks[at].query.query == query)
+            v->sim->chunks[at].query.life = v->life - 1;
+}
+static const p2p_discovery_api p2p_sim__discovery = {p2p_sim__publish, p2p_sim__resolve_hook,
+                                                     p2p_sim__cancel};
+/* The node to serve after its question was answered, or NULL. */
+static p2p_sim__vertex *p2p_sim__answer(p2p_sim *s, uint32_t at) {
+    p2p_sim__query q = s->chunks[at].query;
+    p2p_sim__vertex *v = &s->vertices[q.vertex];
+    uint32_t *link = &v->first_query, record;
+    p2p_ticket ticket;
+    while (*link != at)
+        link = &s->chunks[*link].query.next;
+    *link = q.next;
+    s->chunks[at].tail.next = P2P_SIM__NOTHING;
+    p2p_sim__chunks_give(s, at);
+    if (v->state != P2P_SIM__RUNNING || v->life != q.life)
+        return NULL;
+    record = *p2p_sim__record_find(s, q.name);
+    if (record != P2P_SIM__NOTHING)
+        p2p_sim__ticket_of(s, &s->vertices[s->records[record].vertex], &ticket);
+    (void)p2p_discovered(v->node, q.query, record != P2P_SIM__NOTHING ? &ticket : NULL);
+    return v;
+}
+
+/* ==== >>node ====================================================================================
+ * The sim itself, its vertices, and what a node's desc lacks.
+ * Always: vertices are numbered in the order of making; a failed call leaves none behind.
+ * Tests: tests/unit/test_sim.c */
+P2P_DEF size_t p2p_sim_arena_size(const p2p_sim_desc *desc) {
+    p2p_sim s;
+    p2p_sim__carve c;
+    size_t spare;
+    memset(&s, 0, sizeof s);
+    if (p2p_sim__resolve(desc, &s.desc) < 0)
+        return 0;
+    c.base = NULL;
+    c.size = (sizeof s + 15) & ~(size_t)15;
+    p2p_sim__lay(&s, &c);
+    spare = (size_t)s.desc.nodes * P2P_SIM__SPARE;
+    return c.size > SIZE_MAX / 2 - spare ? SIZE_MAX : c.size + spare;
+}
+static void p2p_sim__lists_init(p2p_sim *s) {
+    uint32_t i;
+    memset(s->vertex_table, 0xff, ((size_t)s->vertex_mask + 1) * sizeof *s->vertex_table);
+    memset(s->edge_table, 0xff, ((size_t)s->edge_mask + 1) * sizeof *s->edge_table);
+    memset(s->hops, 0xff, ((size_t)s->hop_mask + 1) * sizeof *s->hops);
+    memset(s->buckets, 0xff, ((size_t)s->bucket_mask + 1) * sizeof *s->buckets);
+    memset(s->stamp, 0, (size_t)s->desc.nodes * sizeof *s->stamp);
+    memset(s->fates, 0, P2P_SIM_FATE_COUNT * sizeof *s->fates);
+    memset(s->error, 0, sizeof *s->error);
+    *s->stamp_now = 0;
+    for (i = 0; i < s->flow_max; i++)
+        s->flows[i].next = i + 1 < s->flow_max ? i + 1 : P2P_SIM__NOTHING;
+    for (i = 0; i < s->record_max; i++)
+        s->records[i].next_in_bucket = i + 1 < s->record_max ? i + 1 : P2P_SIM__NOTHING;
+    for (i = 0; i < s->chunk_max; i++)
+        s->chunks[i].tail.next = i + 1 < s->chunk_max ? i + 1 : P2P_SIM__NOTHING;
+}
+P2P_DEF int p2p_sim_open(p2p_sim **out, const p2p_sim_desc *desc, void *arena, size_t arena_size) {
+    p2p_sim_desc resolved;
+    p2p_sim__carve c;
+    p2p_sim *s = (p2p_sim *)arena;
+    size_t need;
+    int err = p2p_sim__resolve(desc, &resolved);
+    if (out)
+        *out = NULL;
+    if (err < 0)
+        return err;
+    if (!out || !arena || (uintptr_t)arena % 8 != 0)
+        return p2p_sim__say(resolved.why, P2P_ERR_ARG,
+                            "p2p_sim_open: out and an arena aligned to 8 are needed", NULL);
+    need = p2p_sim_arena_size(desc);
+    if (arena_size < need) {
+        err = p2p_sim__say(resolved.why, P2P_ERR_ARENA,
+                           "p2p_sim_open: arena too small, max is the size it wants", NULL);
+        if (resolved.why) {
+            resolved.why->size = arena_size;
+            resolved.why->max = need;
+        }
+        return err;
+    }
+    memset(s, 0, sizeof *s);
+    s->desc = resolved;
+    c.base = (uint8_t *)arena;
+    c.size = (sizeof *s + 15) & ~(size_t)15;
+    p2p_sim__lay(s, &c);
+    s->base = c.base;
+    s->used = c.size;
+    s->size = arena_size;
+    s->random = p2p_sim__mix(s->desc.seed, 1);
+    s->next_split_us = s->desc.partition_ppm ? 1000000 : P2P_NEVER;
+    p2p_sim__lists_init(s);
+    *out = s;
+    return P2P_OK;
+}
+P2P_DEF void p2p_sim_last_error(const p2p_sim *sim, p2p_error_detail *out) { *out = *sim->error; }
+
+static int p2p_sim__key_of(const p2p_sim *s, const p2p_crypto *crypto, const char *name,
+                           p2p_key *out) {
+    uint8_t mixed[32];
+    p2p_sim__mixer m;
+    int err = p2p_sim__name_check(s, name);
+    if (err < 0)
+        return err;
+    p2p_sim__mixer_start(&m);
+    p2p_sim__mixer_add(&m, name, p2p_sim__length(name, P2P_SIM__NAME_SIZE));
+    p2p_sim__mixer_end(&m, mixed);
+    memcpy(out->seed, "p2p.h SIM ONLY!!", 16);
+    memcpy(out->seed + 16, mixed, 16);
+    return crypto->api->public_key(crypto->ctx, out->seed, &out->id);
+}
+P2P_DEF int p2p_sim_key(const p2p_sim *sim, const char *name, p2p_key *out) {
+    return p2p_sim__key_of(sim, &sim->desc.crypto, name, out);
+}
+P2P_DEF int p2p_sim_id(const p2p_sim *sim, const char *name, p2p_id *out) {
+    p2p_key key;
+    int err = p2p_sim_key(sim, name, &key);
+    if (err == P2P_OK)
+        *out = key.id;
+    return err;
+}
+/* A vertex at the end of the table, not yet counted; its host is zeroed. */
+static int p2p_sim__vertex_prepare(p2p_sim *s, const char *name, const p2p_id *id,
+                                   p2p_sim__vertex **out) {
+    p2p_sim__vertex *v;
+    if (p2p_sim__name_check(s, name) < 0)
+        return P2P_ERR_ARG;
+    v = p2p_sim__find(s, id);
+    if (v) {
+        (void)p2p_sim__fail_name(s, P2P_ERR_CONFIG, "this key is in the network already, as ",
+                                 v->name);
+        s->error->peer = *id;
+        if (s->desc.why)
+            s->desc.why->peer = *id;
+        return P2P_ERR_CONFIG;
+    }
+    if (s->vertex_count == s->desc.nodes)
+        return p2p_sim__fail_size(s, P2P_ERR_LIMIT, "p2p_sim_desc.nodes: no more vertices",
+                                  (uint64_t)s->desc.nodes + 1, s->desc.nodes);
+    v = &s->vertices[s->vertex_count];
+    memset(v, 0, sizeof *v);
+    v->sim = s;
+    v->index = s->vertex_count;
+    v->id = *id;
+    v->first_out = v->last_out = v->first_in = v->last_in = P2P_SIM__NOTHING;
+    v->first_record = v->first_query = v->first_flow = P2P_SIM__NOTHING;
+    v->outer_port = P2P_SIM__PORT;
+    v->random = p2p_sim__mix(s->desc.seed ^ 0x6e6f6465u, v->index);
+    memcpy(v->name, name, p2p_sim__length(name, P2P_SIM__NAME_SIZE - 1));
+    *out = v;
+    return P2P_OK;
+}
+static void p2p_sim__vertex_add(p2p_sim *s, p2p_sim__vertex *v, uint8_t state) {
+    *p2p_sim__vertex_slot(s, &v->id) = v->index;
+    v->state = state;
+    s->vertex_count++;
+    p2p_sim__wake_add(s, v);
+    p2p_sim__changed(s);
+}
+P2P_DEF int p2p_sim_router(p2p_sim *sim, const char *name, p2p_id *out) {
+    p2p_sim__vertex *v;
+    p2p_id id;
+    int err = p2p_sim_id(sim, name, &id);
+    if (err == P2P_OK)
+        err = p2p_sim__vertex_prepare(sim, name, &id, &v);
+    if (err < 0)
+        return err;
+    p2p_sim__vertex_add(sim, v, P2P_SIM__ROUTER);
+    if (out)
+        *out = id;
+    return P2P_OK;
+}
+P2P_DEF int p2p_sim_addr(const p2p_sim *sim, const p2p_id *id, p2p_addr *out) {
+    p2p_sim__vertex *v = p2p_sim__find(sim, id);
+    if (!v)
+        return p2p_sim__fail_id(sim, P2P_ERR_NOT_FOUND, "no vertex has this id", id);
+    p2p_sim__addr_of(v->index, v->outer_port, out);
+    return P2P_OK;
+}
+
+static int p2p_sim__random_fill(void *ctx, void *out, size_t size) {
+    p2p_sim__vertex *v = (p2p_sim__vertex *)ctx;
+    uint8_t *p = (uint8_t *)out, word[8];
+    size_t n;
+    for (; size != 0; size -= n, p += n) {
+        p2p_sim__store(word, p2p_sim__draw(&v->random));
+        n = size < 8 ? size : 8;
+        memcpy(p, word, n);
+    }
+    return P2P_OK;
+}
+/* What the caller left empty. v may be NULL: only the size is wanted. */
+static void p2p_sim__desc_fill(const p2p_sim_desc *net, p2p_sim__vertex *v, p2p_desc *d) {
+    if (!d->crypto.api)
+        d->crypto = net->crypto;
+    if (!d->secure.api)
+        d->secure = net->secure;
+    if (d->time.connect_us == 0)
+        d->time.connect_us = net->connect_us;
+    if (d->bytes.message_max == 0)
+        d->bytes.message_max = net->message_max;
+    if (!d->random.fill) {
+        d->random.ctx = v;
+        d->random.fill = p2p_sim__random_fill;
+    }
+    if (!d->discovery.api) {
+        d->discovery.ctx = v;
+        d->discovery.api = &p2p_sim__discovery;
+    }
+    if (v && d->link.local_count == 0) {
+        d->link.local_count = 1;
+        p2p_sim__addr_of(v->index, P2P_SIM__PORT, &d->link.local[0]);
+    }
+}
+P2P_DEF size_t p2p_sim_node_size(const p2p_sim_desc *sim_desc, const p2p_desc *desc) {
+    p2p_sim_desc net;
+    p2p_desc d;
+    size_t size;
+    memset(&d, 0, sizeof d);
+    if (desc)
+        d = *desc;
+    if (p2p_sim__resolve(sim_desc, &net) < 0)
+        return 0;
+    p2p_sim__desc_fill(&net, NULL, &d);
+    size = p2p_arena_size(&d);
+    return (size + 15) & ~(size_t)15;
+}
+static const char *p2p_sim__keep_text(p2p_sim__carve *c, const char *text) {
+    size_t n = p2p_sim__length(text, 256) + 1;
+    char *to = (char *)p2p_sim__take(c, n, 1);
+    if (to) {
+        memcpy(to, text, n - 1);
+        to[n - 1] = 0;
+    }
+    return to;
+}
+static const p2p_ticket *p2p_sim__keep_tickets(p2p_sim__carve *c, const p2p_ticket *from,
+                                               uint32_t count) {
+    p2p_ticket *to = (p2p_ticket *)p2p_sim__take(c, count, sizeof *to);
+    if (to)
+        memcpy(to, from, count * sizeof *to);
+    return to;
+}
+/* Copies of all the desc points to, for a restart; with c->base NULL only their size. */
+static void p2p_sim__keep(p2p_sim__carve *c, p2p_desc *d) {
+    uint32_t i;
+    if (d->network)
+        d->network = p2p_sim__keep_text(c, d->network);
+    if (d->alpn_count != 0 && d->alpn) {
+        const char **list = (const char **)p2p_sim__take(c, d->alpn_count, sizeof *list);
+        for (i = 0; i < d->alpn_count; i++) {
+            const char *text = p2p_sim__keep_text(c, d->alpn[i] ? d->alpn[i] : "");
+            if (list)
+                list[i] = text;
+        }
+        d->alpn = list;
+    }
+    if (d->relay_count != 0 && d->relays)
+        d->relays = p2p_sim__keep_tickets(c, d->relays, d->relay_count);
+    if (d->bootstrap_count != 0 && d->bootstrap)
+        d->bootstrap = p2p_sim__keep_tickets(c, d->bootstrap, d->bootstrap_count);
+}
+/* Takes what host->desc points to and the node's arena from the sim's, or says what it wants. */
+static int p2p_sim__host_place(p2p_sim *s, p2p_sim__host *host, size_t node_size) {
+    p2p_desc copy = host->desc;
+    p2p_sim__carve c;
+    c.base = NULL;
+    c.size = s->used;
+    p2p_sim__keep(&c, &copy);
+    (void)p2p_sim__take(&c, node_size, 1);
+    if (c.size > s->size) {
+        /* What is in the spare of nodes yet to come need not be there twice. */
+        return p2p_sim__fail_size(s, P2P_ERR_ARENA,
+                                  "p2p_sim_node: sim's arena too small, max is the size it wants",
+                                  s->size, c.size);
+    }
+    c.base = s->base;
+    c.size = s->used;
+    p2p_sim__keep(&c, &host->desc);
+    host->arena = p2p_sim__take(&c, node_size, 1);
+    host->arena_size = node_size;
+    s->used = c.size;
+    return P2P_OK;
+}
+static int p2p_sim__host_fill(p2p_sim *s, p2p_sim__vertex *v, const p2p_desc *desc,
+                              const p2p_key *key) {
+    p2p_sim__host *host = &s->hosts[v->index];
+    size_t size;
+    memset(host, 0, sizeof *host);
+    if (desc)
+        host->desc = *desc;
+    host->key = *key;
+    host->desc.key = &host->key;
+    host->desc.why = s->error;
+    p2p_sim__desc_fill(&s->desc, v, &host->desc);
+    if (host->desc.link.mtu > P2P_SIM__DATAGRAM_MAX)
+        return p2p_sim__fail_size(s, P2P_ERR_CONFIG, "link.mtu: at most 65535", host->desc.link.mtu,
+                                  P2P_SIM__DATAGRAM_MAX);
+    memset(s->error, 0, sizeof *s->error);
+    size = p2p_arena_size(&host->desc);
+    if (size == 0)
+        return s->error->err < 0 ? s->error->err : P2P_ERR_CONFIG;
+    return p2p_sim__host_place(s, host, size);
+}
+static int p2p_sim__host_open(p2p_sim *s, p2p_sim__vertex *v) {
+    p2p_sim__host *host = &s->hosts[v->index];
+    int err =
+        p2p_node_open_simulated(&v->node, &host->desc, host->arena, host->arena_size, P2P_ABI);
+    if (err < 0)
+        v->node = NULL;
+    return err;
+}
+static int p2p_sim__node_make(p2p_sim *s, const char *name, const p2p_desc *desc,
+                              p2p_sim__vertex **out) {
+    p2p_crypto crypto = desc && desc->crypto.api ? desc->crypto : s->desc.crypto;
+    p2p_sim__vertex *v = NULL;
+    size_t used = s->used;
+    p2p_key key;
+    int err = p2p_sim__key_of(s, &crypto, name, &key);
+    if (err == P2P_OK && desc && desc->key) {
+        key = *desc->key;
+        err = crypto.api->public_key(crypto.ctx, key.seed, &key.id);
+    }
+    if (err == P2P_OK)
+        err = p2p_sim__vertex_prepare(s, name, &key.id, &v);
+    if (err == P2P_OK)
+        err = p2p_sim__host_fill(s, v, desc, &key);
+    if (err == P2P_OK)
+        err = p2p_sim__host_open(s, v);
+    p2p_wipe(&key, sizeof key);
+    if (err < 0) {
+        s->used = used;
+        return err;
+    }
+    p2p_sim__vertex_add(s, v, P2P_SIM__RUNNING);
+    *out = v;
+    return P2P_OK;
+}
+P2P_DEF int p2p_sim_node(p2p_sim *sim, const char *name, const p2p_desc *desc, p2p_node **out) {
+    p2p_sim__vertex *v = NULL;
+    int err = p2p_sim__node_make(sim, name, desc, &v);
+    if (out)
+        *out = v && err == P2P_OK ? v->node : NULL;
+    if (err == P2P_OK)
+        return P2P_OK;
+    if (desc && desc->why)
+        *desc->why = *sim->error;
+    if (sim->desc.why)
+        *sim->desc.why = *sim->error;
+    return err;
+}
+static void p2p_sim__stopped(p2p_sim *s, p2p_sim__vertex *v) {
+    p2p_sim__records_orphan(s, v);
+    v->state = P2P_SIM__CRASHED;
+    v->crash_wanted = 0;
+    v->wake_us = P2P_NEVER;
+    v->life++;
+    p2p_sim__changed(s);
+}
+static void p2p_sim__crash_now(p2p_sim *s, p2p_sim__vertex *v) {
+    p2p_node *node = v->node;
+    p2p_sim__stopped(s, v);
+    v->node = NULL;
+    p2p_node_close(node);
+}
+P2P_DEF int p2p_sim_crash(p2p_sim *sim, const p2p_id *node) {
+    p2p_sim__vertex *v = p2p_sim__node_vertex(sim, node);
+    if (!v)
+        return P2P_ERR_NOT_FOUND;
+    if (v->state != P2P_SIM__RUNNING)
+        return p2p_sim__fail_name(sim, P2P_ERR_STATE,
+                                  "p2p_sim_crash: has crashed already: ", v->name);
+    if (sim->serving == v)
+        v->crash_wanted = 1;
+    else
+        p2p_sim__crash_now(sim, v);
+    return P2P_OK;
+}
+P2P_DEF int p2p_sim_restart(p2p_sim *sim, const p2p_id *node, p2p_node **out) {
+    p2p_sim__vertex *v = p2p_sim__node_vertex(sim, node);
+    int err;
+    if (out)
+        *out = NULL;
+    if (!v)
+        return P2P_ERR_NOT_FOUND;
+    if (v->state != P2P_SIM__CRASHED)
+        return p2p_sim__fail_name(sim, P2P_ERR_STATE, "p2p_sim_restart: is running: ", v->name);
+    err = p2p_sim__host_open(sim, v);
+    if (err < 0) {
+        if (sim->desc.why)
+            *sim->desc.why = *sim->error;
+        return err;
+    }
+    v->state = P2P_SIM__RUNNING;
+    p2p_sim__changed(sim);
+    if (out)
+        *out = v->node;
+    return P2P_OK;
+}
+P2P_DEF void p2p_sim_close(p2p_sim *sim) {
+    uint32_t i;
+    for (i = 0; i < sim->vertex_count; i++) {
+        p2p_sim__vertex *v = &sim->vertices[i];
+        if (v->state == P2P_SIM__RUNNING && p2p_id_equal(p2p_node_id(v->node), &v->id))
+            p2p_node_close(v->node);
+        p2p_wipe(&sim->hosts[i].key, sizeof sim->hosts[i].key);
+    }
+    p2p_wipe(sim, sizeof *sim);
+}
+
+/* ==== >>drive ===================================================================================
+ * Virtual time: the next datagram, answer or timer, and the turn of the node it concerns.
+ * Always: time never goes back; every loop over what a node gives is bounded, and a node that wants
+ * to be woken at once for ever is woken each microsecond, so that time goes on.
+ * Tests: tests/unit/test_sim.c, tests/sim/test_critical.c */
+P2P_DEF uint64_t p2p_sim_now(const p2p_sim *sim) { return sim->now_us; }
+P2P_DEF uint64_t p2p_sim_digest(const p2p_sim *sim) { return sim->digest; }
+P2P_DEF void p2p_sim_stats_get(const p2p_sim *sim, p2p_sim_stats *out) {
+#define P2P_SIM__FATE_COPY(upper, lower) out->lower = sim->fates[P2P_SIM_##upper];
+    P2P_SIM_FATES(P2P_SIM__FATE_COPY)
+#undef P2P_SIM__FATE_COPY
+}
+P2P_DEF void p2p_sim_trace(p2p_sim *sim, p2p_sim_trace_fn fn, void *ctx) {
+    sim->trace = fn;
+    sim->trace_ctx = ctx;
+}
+
+/* When this node is to be served. With on_event its events are the simulator's work too. */
+static uint64_t p2p_sim__wanted(const p2p_sim *s, const p2p_sim__vertex *v) {
+    uint64_t at_us = s->desc.on_event ? p2p_deadline(v->node) : p2p_wakeup(v->node);
+    return at_us < s->now_us ? s->now_us : at_us;
+}
+static void p2p_sim__handlers(p2p_sim__vertex *v) {
+    uint32_t i;
+    for (i = 0; i < P2P_SIM__TURNS && !v->crash_wanted; i++)
+        if (p2p_run_handler(v->node) != 1)
+            break;
+}
+static void p2p_sim__give_event(p2p_sim *s, p2p_sim__vertex *v, const p2p_event *e) {
+    if (s->awaited == v && (s->await_type == P2P_EVENT_NONE || s->await_type == e->type)) {
+        s->await_hit = 1;
+        if (s->await_out)
+            *s->await_out = *e;
+    }
+    if (s->desc.on_event)
+        s->desc.on_event(s->desc.ctx, s, v->node, e);
+}
+/* Takes the node's events when somebody wants them; after the one awaited the rest stays. */
+static void p2p_sim__events(p2p_sim *s, p2p_sim__vertex *v) {
+    p2p_event e;
+    uint32_t i;
+    if (!s->desc.on_event && s->awaited != v)
+        return;
+    for (i = 0; i < P2P_SIM__TURNS && !v->crash_wanted; i++) {
+        if (s->awaited == v && s->await_hit)
+            return;
+        memset(&e, 0, sizeof e);
+        if (p2p_next_event(v->node, &e) != 1)
+            return;
+        if (e.type != P2P_EVENT_NONE)
+            p2p_sim__give_event(s, v, &e);
+    }
+}
+static void p2p_sim__send_all(p2p_sim *s, p2p_sim__vertex *v, const p2p_packet *p) {
+    const uint8_t *data = (const uint8_t *)p->data;
+    size_t left = p->size, each = p->segment ? p->segment : p->size, n;
+    for (; left != 0; left -= n, data += n) {
+        n = left < each ? left : each;
+        p2p_sim__send(s, v, &p->remote, data, n);
+    }
+}
+static void p2p_sim__pull(p2p_sim *s, p2p_sim__vertex *v) {
+    p2p_packet packet;
+    uint32_t i;
+    for (i = 0; i < P2P_SIM__TURNS; i++) {
+        memset(&packet, 0, sizeof packet);
+        packet.data = s->out;
+        packet.size = P2P_SIM__DATAGRAM_MAX;
+        if (p2p_output(v->node, s->now_us, &packet) != 1)
+            return;
+        p2p_sim__send_all(s, v, &packet);
+    }
+}
+/* A node's turn: until it wants nothing more at this instant. */
+static void p2p_sim__serve(p2p_sim *s, p2p_sim__vertex *v) {
+    uint64_t wake_us = s->now_us;
+    uint32_t round;
+    s->serving = v;
+    for (round = 0; round < P2P_SIM__ROUNDS && wake_us <= s->now_us; round++) {
+        (void)p2p_poll(v->node, s->now_us);
+        p2p_sim__handlers(v);
+        if (!v->crash_wanted)
+            p2p_sim__events(s, v);
+        if (v->crash_wanted)
+            break;
+        p2p_sim__pull(s, v);
+        wake_us = p2p_sim__wanted(s, v);
+    }
+    s->serving = NULL;
+    if (v->crash_wanted)
+        p2p_sim__crash_now(s, v);
+    else
+        p2p_sim__wake_at(s, v, wake_us <= s->now_us ? s->now_us + 1 : wake_us);
+}
+/* Partitions at random: once a second the dice, and the end of the one there is. */
+static void p2p_sim__split(p2p_sim *s) {
+    uint32_t i;
+    s->next_split_us += 1000000;
+    p2p_sim__changed(s);
+    if (s->split && s->now_us >= s->split_end_us)
+        s->split = 0;
+    if (s->split || !p2p_sim__chance(&s->random, s->desc.partition_ppm))
+        return;
+    s->split = 1;
+    s->split_end_us = s->now_us + 1000000 * (1 + p2p_sim__below(&s->random, 5));
+    for (i = 0; i < s->vertex_count; i++)
+        s->vertices[i].side = (uint8_t)(p2p_sim__draw(&s->random) >> 63);
+}
+/* One thing that happens, no later than limit_us; false when there is none. */
+static bool p2p_sim__next(p2p_sim *s, uint64_t limit_us) {
+    p2p_sim__vertex *v = p2p_sim__wake_first(s);
+    uint64_t at_us = v ? v->wake_us : P2P_NEVER;
+    bool queued = s->event_count != 0 && s->events[0].at_us <= at_us;
+    if (queued)
+        at_us = s->events[0].at_us;
+    if (s->next_split_us < at_us)
+        at_us = s->next_split_us;
+    if (at_us == P2P_NEVER || at_us > limit_us)
+        return false;
+    if (at_us > s->now_us)
+        s->now_us = at_us;
+    if (s->next_split_us <= at_us) {
+        p2p_sim__split(s);
+        return true;
+    }
+    if (queued) {
+        p2p_sim__event e = p2p_sim__event_pop(s);
+        v = e.kind == P2P_SIM__EV_DATAGRAM ? p2p_sim__arrive(s, e.chunk)
+                                           : p2p_sim__answer(s, e.chunk);
+    }
+    if (v)
+        p2p_sim__serve(s, v);
+    return true;
+}
+/* Notes what the program did with a node since its last turn. */
+static void p2p_sim__look(p2p_sim *s, p2p_sim__vertex *v) {
+    if (v->state != P2P_SIM__RUNNING)
+        return;
+    if (p2p_id_equal(p2p_node_id(v->node), &v->id)) {
+        p2p_sim__wake_at(s, v, p2p_sim__wanted(s, v));
+        return;
+    }
+    v->node = NULL; /* the program closed it */
+    p2p_sim__stopped(s, v);
+}
+static void p2p_sim__look_all(p2p_sim *s) {
+    uint32_t i;
+    for (i = 0; i < s->vertex_count; i++)
+        p2p_sim__look(s, &s->vertices[i]);
+}
+/* Time goes on to time_us, in which nothing happens any more; every node is told. */
+static void p2p_sim__arrive_at(p2p_sim *s, uint64_t time_us) {
+    uint32_t i;
+    if (time_us > s->now_us)
+        s->now_us = time_us;
+    for (i = 0; i < s->vertex_count; i++) {
+        p2p_sim__vertex *v = &s->vertices[i];
+        if (v->state == P2P_SIM__RUNNING && p2p_now(v->node) < s->now_us)
+            (void)p2p_poll(v->node, s->now_us);
+    }
+}
+P2P_DEF int p2p_sim_touch(p2p_sim *sim, const p2p_node *node) {
+    p2p_sim__vertex *v = node ? p2p_sim__find(sim, p2p_node_id(node)) : NULL;
+    if (!v || v->node != node)
+        return p2p_sim__fail(sim, P2P_ERR_ARG, "p2p_sim_touch: not a running node of this network");
+    if (v != sim->serving)
+        p2p_sim__look(sim, v);
+    return P2P_OK;
+}
+P2P_DEF uint64_t p2p_sim_step(p2p_sim *sim) {
+    uint64_t until_us;
+    bool any;
+    if (sim->busy)
+        return sim->now_us;
+    sim->busy = 1;
+    p2p_sim__look_all(sim);
+    until_us = sim->desc.step_us
+                   ? p2p_sim__later(sim->now_us, sim->desc.step_us * sim->desc.time_multiplier)
+                   : P2P_SIM__END_US;
+    any = p2p_sim__next(sim, until_us);
+    if (sim->desc.step_us) {
+        while (any && p2p_sim__next(sim, until_us)) {}
+        any = any || sim->event_count != 0 || p2p_sim__wake_first(sim) != NULL;
+        p2p_sim__arrive_at(sim, until_us);
+    }
+    sim->busy = 0;
+    return any ? sim->now_us : P2P_NEVER;
+}
+static int p2p_sim__until_check(const p2p_sim *s, uint64_t time_us, const char *late) {
+    if (s->busy)
+        return p2p_sim__fail(s, P2P_ERR_STATE, "not from a handler, on_event or trace function");
+    if (time_us < s->now_us)
+        return p2p_sim__fail_size(s, P2P_ERR_ARG, late, time_us, s->now_us);
+    return P2P_OK;
+}
+P2P_DEF int p2p_sim_run_until(p2p_sim *sim, uint64_t time_us) {
+    int err = p2p_sim__until_check(sim, time_us, "p2p_sim_run_until: this time has passed");
+    if (err < 0)
+        return err;
+    if (time_us > P2P_SIM__END_US)
+        return p2p_sim__fail_size(sim, P2P_ERR_ARG, "p2p_sim_run_until: beyond 285 years", time_us,
+                                  P2P_SIM__END_US);
+    sim->busy = 1;
+    p2p_sim__look_all(sim);
+    while (p2p_sim__next(sim, time_us)) {}
+    p2p_sim__arrive_at(sim, time_us);
+    sim->busy = 0;
+    return P2P_OK;
+}
+static void p2p_sim__await(p2p_sim *s, p2p_sim__vertex *v, uint64_t time_us) {
+    s->busy = 1;
+    s->serving = v;
+    p2p_sim__events(s, v);
+    s->serving = NULL;
+    if (v->crash_wanted)
+        p2p_sim__crash_now(s, v);
+    p2p_sim__look_all(s);
+    while (!s->await_hit && v->state == P2P_SIM__RUNNING) {
+        if (p2p_sim__next(s, time_us > P2P_SIM__END_US ? P2P_SIM__END_US : time_us))
+            continue;
+        if (time_us <= P2P_SIM__END_US)
+            p2p_sim__arrive_at(s, time_us);
+        break;
+    }
+    s->busy = 0;
+}
+P2P_DEF int p2p_sim_await(p2p_sim *sim, p2p_node *node, uint32_t type, uint64_t time_us,
+                          p2p_event *out) {
+    p2p_sim__vertex *v = node ? p2p_sim__find(sim, p2p_node_id(node)) : NULL;
+    int err = p2p_sim__until_check(sim, time_us, "p2p_sim_await: this time has passed");
+    if (err < 0)
+        return err;
+    if (!v || v->node != node)
+        return p2p_sim__fail(sim, P2P_ERR_ARG, "p2p_sim_await: not a running node of this network");
+    sim->awaited = v;
+    sim->await_type = type;
+    sim->await_out = out;
+    sim->await_hit = 0;
+    p2p_sim__await(sim, v, time_us);
+    sim->awaited = NULL;
+    if (sim->await_hit)
+        return P2P_OK;
+    if (v->state != P2P_SIM__RUNNING)
+        return p2p_sim__fail_name(sim, P2P_ERR_CLOSED,
+                                  "p2p_sim_await: crashed meanwhile: ", v->name);
+    return p2p_sim__fail_name(sim, P2P_ERR_TIMEOUT, "p2p_sim_await: no such event in time at ",
+                              v->name);
+}
+
+/* ==== >>env =====================================================================================
+ * The SIMULATOR_* names, read through the function given.
+ * Always: a desc is changed only when all values are right.
+ * Tests: tests/unit/test_sim.c */
+/* A decimal with at most `places` digits behind the point, times 10^places. */
+static bool p2p_sim__decimal(const char *text, uint32_t places, uint64_t *out) {
+    uint64_t x = 0, digit;
+    uint32_t behind = 0;
+    bool point = false;
+    if (*text < '0' || *text > '9')
+        return false;
+    for (; *text; text++) {
+        if (*text == '.' && places != 0 && !point && text[1]) {
+            point = true;
+            continue;
+        }
+        if (*text < '0' || *text > '9')
+            return false;
+        if (point && behind == places) {
+            if (*text != '0')
+                return false; /* finer than a millionth: not to be rounded in silence */
+            continue;
+        }
+        behind += point;
+        digit = (uint64_t)(*text - '0');
+        if (x > (UINT64_MAX - digit) / 10)
+            return false;
+        x = x * 10 + digit;
+    }
+    for (; behind < places; behind++) {
+        if (x > UINT64_MAX / 10)
+            return false;
+        x *= 10;
+    }
+    *out = x;
+    return true;
+}
+typedef struct p2p_sim__env {
+    p2p_getenv_fn get;
+    void *ctx;
+    const char *bad;
+} p2p_sim__env;
+/* The value in min..max, times scale; the default when unset. The first wrong name is kept. */
+static uint64_t p2p_sim__env_get(p2p_sim__env *env, const char *name, uint64_t unset,
+                                 uint32_t places, uint64_t min, uint64_t max, uint64_t scale) {
+    const char *text = env->get(env->ctx, name);
+    uint64_t x = unset;
+    if (text && (!p2p_sim__decimal(text, places, &x) || x < min || x > max)) {
+        if (!env->bad)
+            env->bad = name;
+        x = unset;
+    }
+    return x * scale;
+}
+static uint64_t p2p_sim__env_ms(p2p_sim__env *env, const char *name, uint64_t unset) {
+    return p2p_sim__env_get(env, name, unset, 0, 0, 1000000000000u, 1000);
+}
+static uint32_t p2p_sim__env_ppm(p2p_sim__env *env, const char *name, uint32_t unset) {
+    return (uint32_t)p2p_sim__env_get(env, name, unset, 6, 0, P2P_SIM__PPM, 1);
+}
+P2P_DEF int p2p_sim_desc_from_env(p2p_sim_desc *desc, p2p_getenv_fn get, void *ctx,
+                                  const char **bad_name) {
+    p2p_sim_desc d;
+    p2p_sim__env env;
+    uint64_t latency_us;
+    uint32_t loss_ppm;
+    if (bad_name)
+        *bad_name = NULL;
+    if (!desc || !get)
+        return P2P_ERR_ARG;
+    d = *desc;
+    env.get = get;
+    env.ctx = ctx;
+    env.bad = NULL;
+    d.seed = p2p_sim__env_get(&env, "SIMULATOR_SEED", 1, 0, 0, UINT64_MAX, 1);
+    latency_us = p2p_sim__env_ms(&env, "SIMULATOR_DEFAULT_LATENCY_MS", 50);
+    d.link.latency_us = p2p_sim__env_ms(&env, "SIMULATOR_P2P_LATENCY_MS", latency_us / 1000);
+    loss_ppm = p2p_sim__env_ppm(&env, "SIMULATOR_DEFAULT_PACKET_LOSS", 10000);
+    d.link.loss_ppm = p2p_sim__env_ppm(&env, "SIMULATOR_P2P_PACKET_LOSS", loss_ppm);
+    d.discovery_us = p2p_sim__env_ms(&env, "SIMULATOR_DISCOVERY_DELAY_MS", 100);
+    if (d.discovery_us == 0)
+        d.discovery_us = P2P_NEVER; /* none, where 0 is the default */
+    d.connect_us =
+        p2p_sim__env_get(&env, "SIMULATOR_CONNECTION_TIMEOUT_SECS", 30, 0, 1, 1000000000u, 1000000);
+    d.message_max = (uint32_t)p2p_sim__env_get(&env, "SIMULATOR_MAX_MESSAGE_SIZE", 1048576, 0, 1,
+                                               P2P_NONE - 1, 1);
+    d.time_multiplier =
+        (uint32_t)p2p_sim__env_get(&env, "SIMULATOR_TIME_MULTIPLIER", 1, 0, 1, 1000000u, 1);
+    d.step_us = p2p_sim__env_ms(&env, "SIMULATOR_STEP_SIZE_MS", 0);
+    d.partition_ppm = p2p_sim__env_ppm(&env, "SIMULATOR_PARTITION_PROBABILITY", 0);
+    d.ttl_us = p2p_sim__env_get(&env, "SIMULATOR_DNS_TTL_SECONDS", 300, 0, 1, 1000000000u, 1000000);
+    d.failure_ppm = p2p_sim__env_ppm(&env, "SIMULATOR_P2P_FAILURE_RATE", 0);
+    if (!env.bad) {
+        *desc = d;
+        return P2P_OK;
+    }
+    if (bad_name)
+        *bad_name = env.bad;
+    return p2p_sim__say(desc->why, P2P_ERR_CONFIG, env.bad, ": not a value in its range");
+}
+
+/* ==== >>helpers =================================================================================
+ * Whole networks in a call, and one fault at a time.
+ * Tests: tests/unit/test_sim.c */
+/* "<prefix><number>" */
+static int p2p_sim__numbered(const p2p_sim *s, const char *prefix, size_t number,
+                             char out[P2P_SIM__NAME_SIZE]) {
+    char digits[24];
+    size_t n = p2p_sim__length(prefix, P2P_SIM__NAME_SIZE), d = 0;
+    do {
+        digits[d++] = (char)('0' + number % 10);
+        number /= 10;
+    } while (number != 0);
+    if (n + d >= P2P_SIM__NAME_SIZE)
+        return p2p_sim__fail_size(s, P2P_ERR_ARG, "prefix: too long for a name with a number",
+                                  n + d, P2P_SIM__NAME_SIZE - 1);
+    memcpy(out, prefix, n);
+    while (d != 0)
+        out[n++] = digits[--d];
+    out[n] = 0;
+    return P2P_OK;
+}
+static int p2p_sim__group(p2p_sim *s, const char *prefix, size_t n, const p2p_desc *desc,
+                          p2p_node **nodes) {
+    char name[P2P_SIM__NAME_SIZE];
+    p2p_desc open;
+    size_t i;
+    memset(&open, 0, sizeof open);
+    open.allow_anyone = 1;
+    for (i = 0; i < n; i++) {
+        int err = prefix ? p2p_sim__numbered(s, prefix, i, name) : P2P_ERR_ARG;
+        if (err == P2P_OK)
+            err = p2p_sim_node(s, name, desc ? desc : &open, &nodes[i]);
+        if (err < 0)
+            return err;
+    }
+    return P2P_OK;
+}
+/* Each of the last n with all made before it and counted in total. */
+static int p2p_sim__join(p2p_sim *s, p2p_node *const *nodes, size_t total) {
+    size_t i, k;
+    for (i = 0; i < total; i++)
+        for (k = 0; k < i; k++) {
+            int err = p2p_sim_connect(s, p2p_node_id(nodes[k]), p2p_node_id(nodes[i]), NULL);
+            if (err < 0)
+                return err;
+        }
+    return P2P_OK;
+}
+P2P_DEF int p2p_sim_mesh(p2p_sim *sim, const char *prefix, size_t n, const p2p_desc *desc,
+                         p2p_node **nodes) {
+    int err = p2p_sim__group(sim, prefix, n, desc, nodes);
+    return err < 0 ? err : p2p_sim__join(sim, nodes, n);
+}
+P2P_DEF int p2p_sim_split(p2p_sim *sim, const char *a, size_t na, const char *b, size_t nb,
+                          const p2p_desc *desc, p2p_node **nodes) {
+    uint64_t bit;
+    size_t i;
+    int err;
+    if (na == 0 || nb == 0)
+        return p2p_sim__fail(sim, P2P_ERR_ARG, "p2p_sim_split: a group is empty");
+    err = p2p_sim__group(sim, a, na, desc, nodes);
+    if (err == P2P_OK)
+        err = p2p_sim__group(sim, b, nb, desc, nodes + na);
+    if (err == P2P_OK)
+        err = p2p_sim__join(sim, nodes, na + nb);
+    if (err == P2P_OK) /* an empty cut, then its groups: there is no array of ids to hand over */
+        err = p2p_sim__cut_add(sim, NULL, 0, NULL, 0, true);
+    if (err < 0)
+        return err;
+    bit = (uint64_t)1 << (sim->cut_count - 1);
+    for (i = 0; i < na + nb; i++) {
+        p2p_sim__vertex *v = p2p_sim__find(sim, p2p_node_id(nodes[i]));
+        *(i < na ? &v->cut_a : &v->cut_b) |= bit;
+    }
+    return P2P_OK;
+}
+P2P_DEF int p2p_sim_latency(p2p_sim *sim, const p2p_id *from, const p2p_id *to,
+                            uint64_t latency_us) {
+    p2p_sim_link link;
+    uint32_t i;
+    int err;
+    if (from || to) {
+        err = p2p_sim_link_get(sim, from, to, &link);
+        link.latency_us = latency_us;
+        return err < 0 ? err : p2p_sim_link_set(sim, from, to, &link);
+    }
+    for (i = 0; i < sim->edge_count; i++) {
+        link = sim->edges[i].link;
+        link.latency_us = latency_us;
+        if (!p2p_sim__link_checked(sim, &link))
+            return P2P_ERR_CONFIG;
+        p2p_sim__edge_set(sim, &sim->edges[i], &link);
+    }
+    return P2P_OK;
+}
+P2P_DEF int p2p_sim_loss(p2p_sim *sim, const p2p_id *from, const p2p_id *to, uint32_t loss_ppm) {
+    p2p_sim_link link;
+    uint32_t i;
+    int err;
+    if (from || to) {
+        err = p2p_sim_link_get(sim, from, to, &link);
+        link.loss_ppm = loss_ppm;
+        return err < 0 ? err : p2p_sim_link_set(sim, from, to, &link);
+    }
+    for (i = 0; i < sim->edge_count; i++) {
+        link = sim->edges[i].link;
+        link.loss_ppm = loss_ppm;
+        if (!p2p_sim__link_checked(sim, &link))
+            return P2P_ERR_CONFIG;
+        p2p_sim__edge_set(sim, &sim->edges[i], &link);
+    }
+    return P2P_OK;
+}
+
+#ifdef __cplusplus
+}
+#endif
+#endif /* P2P_SIM_IMPLEMENTATION */

@@ -1,0 +1,111 @@
+#!/usr/bin/env python3
+"""What docs/ says of p2p.h is so: state diagrams, counters, limits.
+
+    tests/compile/test_docs.py           checks
+    tests/compile/test_docs.py --write   writes the state tables of docs/DESIGN.md anew"""
+import os
+import re
+import sys
+
+ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..")
+
+
+def read(path):
+    with open(os.path.join(ROOT, path), encoding="utf-8") as f:
+        return f.read()
+
+
+def moves(text, prefix):
+    """Rows "FROM: TO, TO" of a transition table whose rows begin with a comment that names the state."""
+    rows = []
+    for part in re.split(r"/\*\s*(?=[A-Z_]+\s*\*/)", text)[1:]:
+        name, body = re.match(r"([A-Z_]+)\s*\*/(.*)", part, re.S).groups()
+        rows.append((name, re.findall(prefix + r"_?\(?([A-Z]+)", body)))
+    return rows
+
+
+def tables(header):
+    conn = header[header.index("p2p__conn_moves[5] = {"):]
+    exchange = header[header.index("p2p__exchange_rules[P2P__EXCHANGE_STATES] = {"):]
+    exchange = re.sub(r"P2P__MAY_[A-Z]+", "", exchange[:exchange.index("};")])
+    return {
+        "A connection, as the application holds it": moves(conn[:conn.index("};")], "P2P__CONN"),
+        "A request, at either end": moves(exchange, "P2P__TO"),
+    }
+
+
+def drawn(header):
+    out = ["Made by `tests/compile/test_docs.py --write` from the transition tables in p2p.h; a move that is not in them fails an",
+           "assertion.", ""]
+    for title, rows in tables(header).items():
+        width = max(len(name) for name, _ in rows)
+        out += [f"**{title}**", "", "```"]
+        out += [f"{name.ljust(width)} -> {', '.join(to) if to else '(the end)'}" for name, to in rows]
+        out += ["```", ""]
+    return "\n".join(out)
+
+
+def check_states(header, check):
+    design = read("docs/DESIGN.md")
+    for title, rows in tables(header).items():
+        check(f"{title}: the table was found", len(rows) > 3)
+    check("docs/DESIGN.md has the state tables of p2p.h; run tests/compile/test_docs.py --write",
+          drawn(header) in design)
+
+
+def check_counters(header, check):
+    spec = read("docs/SPEC.md")
+    known = re.findall(r'X\(([a-z_0-9]+), "(?:counter|gauge)"', header)
+    check("counters were found", len(known) > 50)
+    rows = re.findall(r"^\| R(\d+) \|[^|]*\|[^|]*\|([^|]*)\|([^|]*)\|", spec, re.M)
+    check("obligations were found", len(rows) > 30)
+    for number, names, test in rows:
+        for name in re.findall(r"`([a-z_0-9]+)`", names):
+            check(f"R{number}: {name} is a counter", name in known)
+            check(f"R{number}: {name} is counted somewhere", f"P2P_METRIC_{name}" in header)
+        for path, case in re.findall(r"([a-z_/]+\.[a-z]+):([a-z_0-9]+)", test):
+            check(f"R{number}: {path} has {case}", re.search(rf"\b{case}\b", read("tests/" + path)))
+
+
+def check_limits(header, check):
+    spec = read("docs/SPEC.md")
+    limits = spec[spec.index("## 15. Limits"):spec.index("## 16.")]
+    for name, words in (("HOLES", "holes a stream | {} |"), ("ACK_RANGES", "ACK ranges | {} |"),
+                        ("WINDOW", "packet numbers remembered | {} |"),
+                        ("ENVELOPE_MAX", "envelope | {} bytes |"),
+                        ("REASON_MAX", "reason of a CLOSE | {} bytes |"),
+                        ("SKIPPED", "still watched | {} |"),
+                        ("PER_SOURCE", "half-open sessions of one source | {} |"),
+                        ("HEADERS_MAX", "headers of a request or an answer | {} |"),
+                        ("PATH_MAX", "path | {} bytes |")):
+        value = re.search(rf"#define P2P__{name}\s+(\d+)u?", header)
+        check(f"P2P__{name} is defined", value)
+        if value:
+            check(f"docs/SPEC.md has P2P__{name}", words.format(f"{int(value[1]):,}") in limits)
+
+
+def main():
+    header = read("p2p.h")
+    if "--write" in sys.argv:
+        path = os.path.join(ROOT, "docs/DESIGN.md")
+        page = read("docs/DESIGN.md")
+        with open(path, "w", encoding="utf-8") as f:
+            f.write(page[:page.index("## States")] + "## States\n\n" + drawn(header).rstrip() + "\n")
+        return 0
+    passed = failed = 0
+
+    def check(what, good):
+        nonlocal passed, failed
+        passed, failed = passed + bool(good), failed + (not good)
+        if not good:
+            print("failed:", what)
+
+    check_states(header, check)
+    check_counters(header, check)
+    check_limits(header, check)
+    print(f"{passed} passed, {failed} failed")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,176 @@
+#!/bin/sh
+# Gets what the build needs: Debian packages that are missing, and the source of mbedTLS 3.6.
+#
+#   tools/deps.sh build    compiler, libsodium, mbedTLS source: enough for make and make demo
+#   tools/deps.sh test     what the tests use on top of that
+#   tools/deps.sh lint     what make lint and the cross builds use on top of build
+#   tools/deps.sh mbedtls  the mbedTLS source alone; needs no root
+#
+# MBEDTLS_DIR=/path/to/mbedtls-3.6.x takes a source tree of your own and downloads none.
+# MBEDTLS_SUITE=sid takes another Debian suite than trixie.
+#
+# Running it again is cheap: it looks first and does only what is missing. Debian 12's own
+# libmbedtls is 2.28, which lacks what p2p.h uses, so the source comes from a newer Debian suite,
+# signed like every Debian package. It is fetched with an apt state of its own below build/deps:
+# the machine's package lists and /etc stay as they are.
+set -u
+umask 022
+
+root=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd) || exit 1
+deps=$root/build/deps
+suite=${MBEDTLS_SUITE:-trixie}
+# 3.6 is the long-term branch; before 3.6.6 it has known defects in the parts used here.
+mbedtls_patch_min=6
+
+packages_build='gcc libc6-dev make libsodium-dev ca-certificates bzip2 xz-utils'
+packages_test="$packages_build openssl python3 valgrind"
+packages_lint="$packages_build g++ clang clang-format clang-tidy cppcheck python3 gcc-12-multilib
+    gcc-arm-none-eabi libnewlib-arm-none-eabi"
+
+die() {
+    echo "deps.sh: $*" >&2
+    exit 1
+}
+
+# Prints those of the given packages that are not installed.
+missing_packages() {
+    for package in "$@"; do
+        state=$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null)
+        [ "$state" = installed ] || echo "$package"
+    done
+}
+
+install_packages() {
+    if ! command -v dpkg-query >/dev/null 2>&1 || ! command -v apt-get >/dev/null 2>&1; then
+        without_apt "$@"
+        return
+    fi
+    missing=$(missing_packages "$@" | tr '\n' ' ')
+    [ -n "$missing" ] || return 0
+    if [ "$(id -u)" != 0 ]; then
+        die "these packages are missing, and installing them needs root. Run:
+    apt-get update && apt-get install --no-install-recommends $missing"
+    fi
+    echo "deps.sh: installing $missing"
+    log=$(mktemp) || exit 1
+    # shellcheck disable=SC2086
+    if ! { apt-get -q update && DEBIAN_FRONTEND=noninteractive apt-get -q install -y \
+        --no-install-recommends $missing; } >"$log" 2>&1 </dev/null; then
+        tail -n 20 "$log" >&2
+        rm -f "$log"
+        die "apt-get could not install: $missing"
+    fi
+    rm -f "$log"
+    missing=$(missing_packages "$@" | tr '\n' ' ')
+    [ -z "$missing" ] || die "apt-get reported success, but these are still not installed: $missing"
+}
+
+# Not a Debian system: nothing is installed, but what is needed may be here under other names.
+without_apt() {
+    lacking=
+    for tool in cc make; do
+        command -v "$tool" >/dev/null 2>&1 || lacking="$lacking $tool"
+    done
+    if command -v cc >/dev/null 2>&1; then
+        echo '#include <sodium.h>' | cc -E - >/dev/null 2>&1 || lacking="$lacking libsodium"
+    fi
+    [ -z "$lacking" ] && return 0
+    die "this is not a Debian system, and these are missing:$lacking
+Install what answers to these Debian packages: $(echo "$*" | tr -s ' \n' ' ')"
+}
+
+# 0 when the directory holds the source of a version that can be used.
+mbedtls_usable() {
+    info=$1/include/mbedtls/build_info.h
+    [ -f "$info" ] && [ -f "$1/library/ssl_tls.c" ] && [ -f "$1/library/ssl_msg.c" ] &&
+        [ -f "$1/3rdparty/everest/library/x25519.c" ] || return 1
+    version=$(sed -n 's/^#define MBEDTLS_VERSION_STRING  *"\(.*\)".*/\1/p' "$info")
+    case $version in
+    3.6.*) [ "${version##*.}" -ge "$mbedtls_patch_min" ] 2>/dev/null ;;
+    *) return 1 ;;
+    esac
+}
+
+# The mirror that the machine itself uses for its own release.
+debian_mirror() {
+    codename=$(sed -n 's/^VERSION_CODENAME=//p' /etc/os-release 2>/dev/null | tr -d '"')
+    apt-get indextargets --format '$(RELEASE) $(REPO_URI)' 'Created-By: Packages' \
+        'Component: main' 2>/dev/null |
+        awk -v codename="$codename" '$1 == codename { print $2; exit }'
+}
+
+# apt-get with lists, cache and sources of its own below $state.
+private_apt() {
+    apt-get -q \
+        -o Dir::Etc::SourceList="$state/sources.list" -o Dir::Etc::SourceParts=- \
+        -o Dir::State="$state/state" -o Dir::State::Lists="$state/lists" \
+        -o Dir::Cache="$state/cache" -o APT::Sandbox::User="$(id -un)" \
+        -o APT::Get::List-Cleanup=false "$@"
+}
+
+fetch_mbedtls() {
+    command -v apt-get >/dev/null 2>&1 || die "no apt-get here to fetch mbedTLS with.
+Unpack the upstream release mbedtls-3.6.$mbedtls_patch_min or a later 3.6 and pass MBEDTLS_DIR=its directory."
+    mirror=$(debian_mirror)
+    [ -n "$mirror" ] || die "found no Debian mirror in this machine's apt configuration.
+Unpack mbedtls-3.6.x yourself and pass MBEDTLS_DIR=its directory."
+    keyring=/usr/share/keyrings/debian-archive-keyring.gpg
+    [ -f "$keyring" ] || die "$keyring is missing: install debian-archive-keyring"
+    mkdir -p "$deps" || exit 1
+    state=$(mktemp -d "$deps/fetch.XXXXXX") || exit 1
+    trap 'rm -rf "$state"' EXIT
+    trap 'exit 130' INT TERM HUP
+    mkdir -p "$state/lists/partial" "$state/cache/archives/partial" "$state/state" "$state/get" \
+        "$state/unpacked"
+    : >"$state/state/status"
+    echo "deb-src [signed-by=$keyring] $mirror $suite main" >"$state/sources.list"
+    echo "deps.sh: fetching the source of mbedtls from Debian $suite"
+    if ! { private_apt update && cd "$state/get" &&
+        private_apt source --download-only mbedtls; } >"$state/log" 2>&1 </dev/null; then
+        tail -n 20 "$state/log" >&2
+        die "could not fetch mbedtls from suite $suite.
+Without network, unpack mbedtls-3.6.x yourself and pass MBEDTLS_DIR=its directory."
+    fi
+    unpack_mbedtls
+}
+
+# Unpacks beside the final place and renames, so that no half-unpacked tree is ever found there.
+unpack_mbedtls() {
+    tarball=$(find "$state/get" -name 'mbedtls_*.orig.tar.*' ! -name '*.asc' | head -n 1)
+    [ -n "$tarball" ] || die "Debian $suite has no upstream tarball of mbedtls"
+    tar -C "$state/unpacked" --no-same-owner --strip-components=1 -xf "$tarball" ||
+        die "could not unpack $(basename "$tarball")"
+    mbedtls_usable "$state/unpacked" ||
+        die "Debian $suite has mbedTLS ${version:-of unknown version}; 3.6.$mbedtls_patch_min or a later 3.6 is needed"
+    rm -rf "$deps/mbedtls"
+    # The rename fails when another run was faster; then its tree serves as well.
+    mv -T "$state/unpacked" "$deps/mbedtls" 2>/dev/null
+    mbedtls_usable "$deps/mbedtls" || die "could not put the source into $deps/mbedtls"
+    cd "$root" || exit 1
+    rm -rf "$state"
+    echo "deps.sh: mbedTLS $version is in build/deps/mbedtls"
+}
+
+get_mbedtls() {
+    if [ -n "${MBEDTLS_DIR:-}" ]; then
+        mbedtls_usable "$MBEDTLS_DIR" || die "MBEDTLS_DIR=$MBEDTLS_DIR is no source tree of mbedTLS 3.6.$mbedtls_patch_min or a later 3.6${version:+ (it is $version)}"
+        return
+    fi
+    mbedtls_usable "$deps/mbedtls" || fetch_mbedtls
+}
+
+version=
+case ${1:-} in
+build | test | lint)
+    eval "wanted=\$packages_$1"
+    # shellcheck disable=SC2086,SC2154
+    install_packages $wanted
+    get_mbedtls
+    ;;
+mbedtls) get_mbedtls ;;
+-h | --help) sed -n '2,/^set/{s/^# \{0,1\}//;/^set/d;p;}' "$0" ;;
+*)
+    echo "usage: tools/deps.sh build|test|lint|mbedtls" >&2
+    exit 2
+    ;;
+esac
