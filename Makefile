@@ -31,6 +31,7 @@ mbedtls  = -DMBEDTLS_CONFIG_FILE='<mbedtls_config.h>' \
            $(subst -I$(MBEDTLS_DIR),-isystem $(MBEDTLS_DIR),$(MBEDTLS_CPPFLAGS))
 libs     = $(MBEDTLS_LIB) -lsodium
 compile  = $(CC) -std=c99 $(WARNINGS) $(CPPFLAGS) $(mbedtls) $(CFLAGS) -MMD -MP
+valgrind = valgrind -q --error-exitcode=99 --soname-synonyms=somalloc=NONE
 sanitize = -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
 again    = @$(MAKE) --no-print-directory
 
@@ -57,7 +58,7 @@ test-asan: ## the test programs under AddressSanitizer and UndefinedBehaviorSani
 test-valgrind: ## unit tests and the behaviour suite in the simulator under valgrind
 	@tools/deps.sh test
 	$(again) -j$(JOBS) build-all
-	@JOBS=$(JOBS) SEEDS=1 WRAP='valgrind -q --error-exitcode=99' tests/run.sh $(slow)
+	@JOBS=$(JOBS) SEEDS=1 WRAP='$(valgrind)' tests/run.sh $(slow)
 
 lint: ## format, contents list, warnings as errors, C99, C++11, 32 bits, clang-tidy, cppcheck
 	@tools/deps.sh lint

@@ -12,29 +12,33 @@
             >>types      errors, identity, addresses, events, desc structs, vtables, metrics
             >>api        functions
         Implementation:
-            >>base       assertions, time
-            >>bytes      cursors over bytes: the only way bytes are read and written
+            >>base       override macros, assertions, time, texts
+            >>bytes      cursors: the only way bytes are read and written
             >>arena      the layout walk that measures and carves
             >>pool       fixed tables with generations
             >>log        log items
-            >>hash       SipHash-1-3, HMAC-SHA256, envelope keys
+            >>hash       SipHash-1-3, HMAC-SHA256
             >>random     HMAC-DRBG
-            >>identity   keys, text forms, addresses, tickets
-            >>wire       frames, HELLO, canonical varints
-            >>loss       packet numbers, ACK ranges, round trip, loss detection
-            >>cc         congestion control and pacing
+            >>identity   keys, their texts, addresses, tickets
+            >>wire       frames and the HELLO body
+            >>exchange   what the router keeps in node and stream
+            >>state      every object of a node, and its states
+            >>ready      who has an event or a packet pending
+            >>heap       deadlines
             >>flow       windows of streams and connections
             >>stream     send and receive rings, reassembly
             >>message    messages over one stream a direction
             >>datagram   unreliable datagrams
-            >>channel    envelope, admission, cookies, restart, sessions
-            >>path       addresses of a peer, challenge and response
+            >>cc         congestion control and pacing
+            >>loss       packet numbers, ACK ranges, round trip, loss detection
+            >>channel    envelopes, admission, cookies, session ids
+            >>path       addresses of a dial
             >>session    HELLO, identity proof, DONE
-            >>conn       the application's connections
+            >>conn       connections, and the packets that carry them
             >>discovery  peers, names, queries
-            >>router     requests, routes, replies
-            >>node       driving: input, poll, output, events
-            >>public     entry points: the checks on the caller's arguments
+            >>router     requests, routes, answers
+            >>node       desc, memory, clock, driving, events
+            >>public     entry points: the checks on arguments
             >>check      invariants
             >>license    terms
 */
@@ -57,6 +61,8 @@
         P2P_DEBUG           one file    check own state as it goes and trap when it is wrong
         P2P_ASSERT(x)       one file    what such a check does instead; without it and without
                                         P2P_DEBUG checks cost nothing
+        P2P_ADMIT_PER_S     one file    callers a second that are admitted without a cookie: 500; a
+                                        microcontroller does well with 2
         P2P_MEMCPY, P2P_MEMMOVE, P2P_MEMSET, P2P_MEMCMP
                             one file    instead of those of <string.h>: all four or none
 
@@ -194,8 +200,8 @@
         the field.
 
     THREADS AND RE-ENTRY
-        A node belongs to one thread at a time; nothing blocks. Two nodes share nothing. Handlers
-        and hooks may call anything but p2p_input, p2p_poll, p2p_output, p2p_next_event and
+        A node belongs to one thread at a time; nothing blocks. Two nodes share nothing of p2p.h's.
+        Handlers and hooks may call anything but p2p_input, p2p_poll, p2p_output, p2p_next_event and
         p2p_node_close (P2P_ERR_STATE); hooks (allow, log, crypto) only functions that take a const
         node.
 
@@ -296,22 +302,22 @@ extern "C" {
  *         arena[(P2P_ARENA_NODE + P2P_ARENA_CONNS(2, 0) + P2P_ARENA_IN_FLIGHT(24) +
  *                P2P_ARENA_STREAMS(2, 512, 8192) + P2P_MBEDTLS_ARENA_SIZE(2, 1) + 7) / 8];
  */
-/* the node itself, 2 relays and 4 timers; half-open handshakes are in the secure port's term */
-#define P2P_ARENA_NODE ((size_t)2048)
+/* the node itself, its router and 4 timers; half-open handshakes are in the secure port's term */
+#define P2P_ARENA_NODE (sizeof(void *) == 8 ? (size_t)7168 : (size_t)5632)
 /* max.conns, and bytes.message_send or message_recv, whichever is larger (0 for P2P_NONE) */
 #define P2P_ARENA_CONNS(conns, message_bytes) \
-    ((size_t)(conns) * (1152u + 2u * (size_t)(message_bytes)))
+    ((size_t)(conns) * (2688u + 2u * (size_t)(message_bytes)))
 /* max.in_flight */
-#define P2P_ARENA_IN_FLIGHT(packets) ((size_t)(packets)*56u)
+#define P2P_ARENA_IN_FLIGHT(packets) ((size_t)(packets)*72u)
 /* max.streams with bytes.stream_*; once more for max.peer_streams with bytes.peer_* */
 #define P2P_ARENA_STREAMS(streams, send, recv) \
-    ((size_t)(streams) * (192u + (size_t)(send) + (size_t)(recv)))
+    ((size_t)(streams) * (584u + (size_t)(send) + (size_t)(recv)))
 /* max.datagrams_in and datagrams_out together */
 #define P2P_ARENA_DATAGRAMS(in_and_out) ((size_t)(in_and_out)*1168u)
 /* max.peers: what p2p_peer_add and discovery remember */
 #define P2P_ARENA_PEERS(peers)          ((size_t)(peers)*264u)
 /* max.routes: p2p_route_add only, the table of a service stays where it is */
-#define P2P_ARENA_ROUTES(added)         ((size_t)(added)*24u)
+#define P2P_ARENA_ROUTES(added)         ((size_t)(added)*32u)
 /* max.relay_clients */
 #define P2P_ARENA_RELAY(clients)        ((size_t)(clients)*256u)
 /* a node with so many connections and streams in either direction, all else at its default */
@@ -715,7 +721,8 @@ typedef struct p2p_desc {
         uint64_t request_us;
         uint64_t datagram_us; /* 0: kept until sent; else older ones are dropped unsent */
         uint64_t stop_us;     /* 3 s for p2p_node_stop */
-        uint64_t max_age_us;  /* 7 days: then a connection is redialled under fresh keys */
+        /* 7 days: then a connection ends with P2P_ERR_CLOSED; dial again for fresh keys */
+        uint64_t max_age_us;
     } time;
     uint32_t _canary_end;
 } p2p_desc;
@@ -838,13 +845,11 @@ typedef struct p2p_response_head {
     X(drop_short, "counter", "datagrams too short for what their first byte says")                 \
     X(drop_unknown_type, "counter", "datagrams with a first byte that names nothing")              \
     X(drop_oversize, "counter", "handshake envelopes longer than 512 bytes, or data over the mtu") \
-    X(drop_direction, "counter", "datagrams whose first byte is for the other role")               \
     X(drop_unknown_session, "counter", "datagrams with a session id that is not known")            \
     X(drop_session_in_use, "counter", "first datagrams with a session id in use")                  \
     X(drop_bad_tag, "counter", "handshake envelopes whose tag is wrong")                           \
     X(drop_early_data, "counter", "data records before this side's handshake was over")            \
     X(drop_late_envelope, "counter", "handshake envelopes after the first data record was opened") \
-    X(drop_second_record, "counter", "datagrams with bytes behind their one data record")          \
     X(drop_no_listener, "counter", "first datagrams while nothing listens")                        \
     X(drop_gate, "counter", "first datagrams that the allow hook turned away in silence")          \
     X(drop_source_limit, "counter", "first datagrams of a source with two half-open sessions")     \
@@ -872,7 +877,6 @@ typedef struct p2p_response_head {
     X(packets_sent, "counter", "packets sealed and sent")                                          \
     X(packets_received, "counter", "packets opened, new ones only")                                \
     X(packets_lost, "counter", "packets declared lost")                                            \
-    X(packets_lost_spurious, "counter", "packets acknowledged after they were declared lost")      \
     X(packets_duplicate, "counter", "packets whose number was seen before")                        \
     X(packets_old, "counter", "packets older than the 1024 numbers that are remembered")           \
     X(packets_before_proof, "counter", "packets dropped whole: too early for their frames")        \
@@ -884,7 +888,6 @@ typedef struct p2p_response_head {
     X(acks_sent, "counter", "ACK frames sent")                                                     \
     X(pto_fired, "counter", "probe timeouts")                                                      \
     X(persistent_congestion, "counter", "collapses of the congestion window")                      \
-    X(path_responses_dropped, "counter", "PATH_CHALLENGE frames beyond the four that may wait")    \
     /* streams, messages, datagrams */                                                             \
     X(streams_opened, "counter", "streams opened here, requests included")                         \
     X(streams_accepted, "counter", "streams opened by peers, requests included")                   \
@@ -912,10 +915,8 @@ typedef struct p2p_response_head {
     X(conns_dialled, "counter", "connections that p2p_connect began")                              \
     X(conns_accepted, "counter", "connections that peers began and that were let in")              \
     X(conns_idle, "counter", "connections ended by the idle timeout")                              \
-    X(rekeys, "counter", "connections that moved to fresh keys")                                   \
     X(clock_back, "counter", "calls with a time before the latest one known")                      \
     X(random_failed, "counter", "refusals of the generator or the crypto table")                   \
-    X(log_dropped, "counter", "log items below the level asked for, not formatted")                \
     X(conns_open, "gauge", "connections in the table")                                             \
     X(sessions_open, "gauge", "secure sessions in use, half-open ones included")                   \
     X(half_open, "gauge", "secure sessions without a finished handshake")                          \
@@ -1049,7 +1050,9 @@ P2P_DEF void *p2p_node_user(const p2p_node *node);
  * words. */
 P2P_DEF void p2p_last_error(const p2p_node *node, p2p_error_detail *out);
 
-/* Fills the desc from variables that get supplies: relays, bootstrap nodes, key. On an error
+/* Fills the desc from variables that get supplies; what is unset stays as it is. P2P_NETWORK;
+ * P2P_SEED (64 hex digits; desc.crypto must be there); P2P_RELAYS and P2P_BOOTSTRAP (tickets, with
+ * commas between); P2P_CONNECT_TIMEOUT_MS, P2P_IDLE_TIMEOUT_MS, P2P_KEEPALIVE_MS. P2P_ERR_CONFIG:
  * *bad_name is the variable at fault. */
 P2P_DEF int p2p_desc_from_env(p2p_desc *desc, p2p_env *storage, p2p_getenv_fn get, void *ctx,
                               const char **bad_name);
@@ -3162,7 +3165,8 @@ enum p2p__exchange_state {
 enum p2p__exchange_flag {
     P2P__EXCHANGE_DEFERRED = 1, /* p2p_reply_later, or given as a REQUEST event */
     P2P__EXCHANGE_EXPOSED = 2,  /* pointers into its head and body are out */
-    P2P__EXCHANGE_MORE = 4      /* the application still writes the body of its request */
+    P2P__EXCHANGE_MORE = 4,     /* the application still writes the body of its request */
+    P2P__EXCHANGE_STOPPED = 8   /* the peer wants no more of that body */
 };
 
 typedef struct p2p__exchange {
@@ -3233,41 +3237,52 @@ static void p2p__router_layout(p2p__layout *l, const p2p_desc *desc, p2p__router
  * Always: an index of P2P__NIL is none; all memory is carved once by p2p__node_layout; DOWN comes last.
  * Covered by tests/unit/test_node.c and, through p2p_check, by every behaviour test. */
 
-#define P2P__NIL 0xffffu              /* no index */
-#define P2P__HOLES 32u                /* out-of-order runs kept a stream */
-#define P2P__WINDOW 1024u             /* packet numbers remembered against duplicates */
-#define P2P__ENVELOPE_MAX 512u        /* bytes of a handshake datagram */
-#define P2P__ENVELOPE_HEAD 25u        /* type, session id, tag */
-#define P2P__DATA_HEAD 9u             /* type, session id */
-#define P2P__COOKIE 16u
+#define P2P__NIL            0xffffu /* no index */
+#define P2P__HOLES          32u     /* out-of-order runs kept a stream */
+#define P2P__WINDOW         1024u   /* packet numbers remembered against duplicates */
+#define P2P__ENVELOPE_MAX   512u    /* bytes of a handshake datagram */
+#define P2P__ENVELOPE_HEAD  25u     /* type, session id, tag */
+#define P2P__DATA_HEAD      9u      /* type, session id */
+#define P2P__COOKIE         16u
 #define P2P__COOKIE_LIFE_US 60000000u
-#define P2P__DIAL_ADDRS 8u
-#define P2P__ALPNS 8u
-#define P2P__ALPN_BYTES 32u
-#define P2P__REASON_BYTES P2P__REASON_MAX
-#define P2P__RETRIES 4u               /* RETRY answers that wait for p2p_output */
-#define P2P__ANY_ALPN 0xffu
+#define P2P__DIAL_ADDRS     8u
+#define P2P__ALPNS          8u
+#define P2P__ALPN_BYTES     32u
+#define P2P__REASON_BYTES   P2P__REASON_MAX
+#define P2P__RETRIES        4u /* RETRY answers that wait for p2p_output */
+#define P2P__ANY_ALPN       0xffu
 #ifndef P2P_ADMIT_PER_S
-#define P2P_ADMIT_PER_S 500u          /* unproven callers admitted a second without a cookie; 2 suits a microcontroller */
+#define P2P_ADMIT_PER_S \
+    500u /* unproven callers admitted a second without a cookie; 2 suits a microcontroller */
 #endif
-#define P2P__PER_SOURCE 2u            /* half-open sessions of one address or /64 */
-#define P2P__FRESH_US 10000u          /* clock steps below this need no correction of deadlines set meanwhile */
-#define P2P__SKIPPED 8u               /* packet numbers left out and still acknowledgeable */
-#define P2P__PRIORITIES 8u
-#define P2P__PACKET_MIN 64u           /* no packet is begun in less room */
-#define P2P__START_DATAGRAM 1200u     /* path MTU discovery starts here */
+#define P2P__PER_SOURCE 2u /* half-open sessions of one address or /64 */
+#define P2P__FRESH_US \
+    10000u /* clock steps below this need no correction of deadlines set meanwhile */
+#define P2P__SKIPPED          8u /* packet numbers left out and still acknowledgeable */
+#define P2P__PRIORITIES       8u
+#define P2P__PACKET_MIN       64u   /* no packet is begun in less room */
+#define P2P__START_DATAGRAM   1200u /* path MTU discovery starts here */
 #define P2P__UNPROVEN_LIFE_US 5000000u
-#define P2P__ACK_DELAY_US 25000u
-#define P2P__PTO_MAX_US 2000000u      /* probes are never further apart, unless the round trip is longer */
-#define P2P__FIRST_RTT_US 150000u     /* first handshake timer and initial round trip */
-#define P2P__FLUSH_US 3000000u        /* what was accepted has this long to be delivered at close */
-#define P2P__COLLAPSE_US 500000u      /* both dial at once: the lower NodeId waits this long for its own dial */
-#define P2P__RECORDS_MAX (1ull << 47)
-#define P2P__FORGED_MAX (1ull << 36)
-#define P2P__OFFSET_MAX ((1ull << 62) - 1)
-#define P2P__MESSAGE_OVER 8u          /* the longest length prefix of a message */
+#define P2P__ATTEMPT_US       4750000u /* a dialler gives an attempt up before the callee forgets it */
+#define P2P__ACK_DELAY_US     25000u
+#define P2P__PTO_MAX_US \
+    2000000u /* probes are never further apart, unless the round trip is longer */
+#define P2P__FIRST_RTT_US 150000u  /* first handshake timer and initial round trip */
+#define P2P__FLUSH_US     3000000u /* what was accepted has this long to be delivered at close */
+#define P2P__COLLAPSE_US \
+    500000u /* both dial at once: the lower NodeId waits this long for its own dial */
+#define P2P__RECORDS_MAX  (1ull << 47)
+#define P2P__FORGED_MAX   (1ull << 36)
+#define P2P__OFFSET_MAX   ((1ull << 62) - 1)
+#define P2P__MESSAGE_OVER 8u /* the longest length prefix of a message */
 
-enum p2p__kind { P2P__KIND_BIDI, P2P__KIND_UNI, P2P__KIND_REQUEST, P2P__KIND_MESSAGES, P2P__KINDS = 3 };
+enum p2p__kind {
+    P2P__KIND_BIDI,
+    P2P__KIND_UNI,
+    P2P__KIND_REQUEST,
+    P2P__KIND_MESSAGES,
+    P2P__KINDS = 3
+};
 
 /* Events and work pending on one object: bits, so none is lost and none takes memory. */
 enum p2p__ev {
@@ -3278,7 +3293,7 @@ enum p2p__ev {
     P2P__EV_REQUEST = 16,
     P2P__EV_RESPONSE = 32,
     P2P__EV_MESSAGE = 64,
-    P2P__EV_LENT = 128,               /* a message lent memory for is complete */
+    P2P__EV_LENT = 128, /* a message lent memory for is complete */
     P2P__EV_DATAGRAM = 256,
     P2P__EV_READABLE = 512,
     P2P__EV_SENT = 1024,
@@ -3293,7 +3308,7 @@ typedef struct p2p__ready {
     uint16_t flags;
     uint8_t listed, reserved;
 } p2p__ready;
-#define P2P__REF_NONE UINT32_MAX
+#define P2P__REF_NONE   UINT32_MAX
 #define P2P__REF_STREAM 0x80000000u
 
 /* ---- what was sent: packets and the runs of stream bytes in them */
@@ -3317,17 +3332,17 @@ enum p2p__control {
     P2P__CONTROL_DONE = 4,
     P2P__CONTROL_PING = 8,
     P2P__CONTROL_MAX_DATA = 16,
-    P2P__CONTROL_MAX_STREAMS = 32,    /* and the next two bits: one a kind */
-    P2P__CONTROL_BLOCKED = 256,       /* DATA_BLOCKED */
+    P2P__CONTROL_MAX_STREAMS = 32,      /* and the next two bits: one a kind */
+    P2P__CONTROL_BLOCKED = 256,         /* DATA_BLOCKED */
     P2P__CONTROL_STREAMS_BLOCKED = 512, /* and the next two bits */
-    P2P__CONTROL_CHALLENGED = 4096    /* PATH_RESPONSE is owed; never repeated */
+    P2P__CONTROL_CHALLENGED = 4096      /* PATH_RESPONSE is owed; never repeated */
 };
 typedef struct p2p__packet {
     uint64_t number, sent_us;
-    uint64_t delivered;   /* bytes acknowledged in the session when this one left */
+    uint64_t delivered; /* bytes acknowledged in the session when this one left */
     uint32_t control;
     uint16_t bytes;
-    uint16_t next;        /* older to newer */
+    uint16_t next; /* older to newer */
     uint16_t chunks;
     uint8_t probe, reserved[5];
 } p2p__packet;
@@ -3356,35 +3371,45 @@ typedef struct p2p__cc { /* congestion controller: NewReno, RFC 9002 section 7 *
 
 /* ---- streams */
 
-enum p2p__send_state { P2P__SEND_NONE, P2P__SEND_OPEN, P2P__SEND_FINISHING, P2P__SEND_RESETTING, P2P__SEND_DONE };
+enum p2p__send_state {
+    P2P__SEND_NONE,
+    P2P__SEND_OPEN,
+    P2P__SEND_FINISHING,
+    P2P__SEND_RESETTING,
+    P2P__SEND_DONE
+};
 enum p2p__recv_state { P2P__RECV_NONE, P2P__RECV_OPEN, P2P__RECV_WHOLE, P2P__RECV_DONE };
 
 typedef struct p2p__send {
     uint8_t *ring;
-    uint64_t acked, sent, end; /* offsets: all below acked are; sent were sent once; end were accepted */
-    uint64_t limit;            /* the peer's MAX_STREAM_DATA */
-    uint64_t blocked;          /* limit STREAM_DATA_BLOCKED was sent for, plus 1 */
-    const uint8_t *lent;       /* p2p_send_ref: bytes [lent_at, lent_at + lent_size) lie there and not in the ring */
+    uint64_t acked, sent,
+        end;          /* offsets: all below acked are; sent were sent once; end were accepted */
+    uint64_t limit;   /* the peer's MAX_STREAM_DATA */
+    uint64_t blocked; /* limit STREAM_DATA_BLOCKED was sent for, plus 1 */
+    const uint8_t *
+        lent; /* p2p_send_ref: bytes [lent_at, lent_at + lent_size) lie there and not in the ring */
     uint64_t lent_at, lent_size, shift; /* shift: ring position = offset - shift */
     uint32_t room, reserved_bytes;
     uint16_t chunk_first, chunk_last;
-    uint16_t lost;             /* chunks in state LOST */
-    uint16_t controls;         /* control chunks on their way that name this stream */
+    uint16_t lost;     /* chunks in state LOST */
+    uint16_t controls; /* control chunks on their way that name this stream */
     uint32_t code;
     uint8_t state, fin_sent, want_reset, want_writable;
 } p2p__send;
 
 typedef struct p2p__recv {
     uint8_t *ring;
-    uint64_t read;             /* next byte for the application */
-    uint64_t here;             /* every byte below has arrived */
-    uint64_t high;             /* highest offset seen, exclusive */
-    uint64_t limit;            /* MAX_STREAM_DATA told */
-    uint64_t final;            /* size of the whole, or P2P_NEVER */
-    uint32_t room, held;       /* held: bytes before read that keep their place */
+    uint64_t read;       /* next byte for the application */
+    uint64_t here;       /* every byte below has arrived */
+    uint64_t high;       /* highest offset seen, exclusive */
+    uint64_t limit;      /* MAX_STREAM_DATA told */
+    uint64_t final;      /* size of the whole, or P2P_NEVER */
+    uint32_t room, held; /* held: bytes before read that keep their place */
     uint32_t code;
     uint8_t state, want_max, want_stop, runs;
-    struct { uint32_t first, end; } run[P2P__HOLES]; /* arrived beyond `here`; low halves of offsets, ascending */
+    struct {
+        uint32_t first, end;
+    } run[P2P__HOLES]; /* arrived beyond `here`; low halves of offsets, ascending */
 } p2p__recv;
 
 typedef struct p2p__stream {
@@ -3394,39 +3419,40 @@ typedef struct p2p__stream {
     p2p__recv recv;
     p2p__exchange x;
     uint64_t x_deadline_us;
-    uint32_t x_ticks;          /* node->ticks when it was set */
+    uint32_t x_ticks; /* node->ticks when it was set */
     void *user;
     uint64_t number;
-    p2p_conn conn_handle;      /* stays when the connection is gone */
-    p2p_id *peer;              /* of the connection, while there is one */
-    uint16_t conn;             /* index or P2P__NIL */
-    uint16_t conn_prev, conn_next;   /* the connection's streams */
-    uint16_t send_prev, send_next;   /* those of one priority with something to send */
+    p2p_conn conn_handle;          /* stays when the connection is gone */
+    p2p_id *peer;                  /* of the connection, while there is one */
+    uint16_t conn;                 /* index or P2P__NIL */
+    uint16_t conn_prev, conn_next; /* the connection's streams */
+    uint16_t send_prev, send_next; /* those of one priority with something to send */
     uint16_t hash_next;
     uint16_t accept_next;
-    int16_t err;               /* of CLOSED */
+    int16_t err; /* of CLOSED */
     uint8_t kind, local, priority, app_user_set;
-    uint8_t sending;           /* is in a send list */
-    uint8_t accepting;         /* is in the accept list */
-    uint8_t announced;         /* the application knows it */
-    uint8_t dead;              /* connection lost; CLOSED when what had arrived was read */
+    uint8_t sending;   /* is in a send list */
+    uint8_t accepting; /* is in the accept list */
+    uint8_t announced; /* the application knows it */
+    uint8_t dead;      /* connection lost; CLOSED when what had arrived was read */
 } p2p__stream;
 
 /* ---- sessions: one secure channel with a peer, and recovery over it */
 
 enum p2p__wait { P2P__WAIT_NONE, P2P__WAIT_DIAL, P2P__WAIT_DONE_ACKED, P2P__WAIT_PLACE };
 enum p2p__session_state {
-    P2P__SESSION_HANDSHAKE,    /* envelopes go back and forth */
-    P2P__SESSION_PROVING,      /* channel up; HELLO and AUTH */
-    P2P__SESSION_WAITING,      /* server: client proved; DONE withheld while both dial at once */
+    P2P__SESSION_HANDSHAKE, /* envelopes go back and forth */
+    P2P__SESSION_PROVING,   /* channel up; HELLO and AUTH */
+    P2P__SESSION_WAITING,   /* server: client proved; DONE withheld while both dial at once */
     P2P__SESSION_OPEN,
-    P2P__SESSION_CLOSING,      /* our CLOSE was sent; repeated in answer to late packets */
-    P2P__SESSION_DRAINING,     /* the peer's CLOSE came; silent */
+    P2P__SESSION_CLOSING,  /* our CLOSE was sent; repeated in answer to late packets */
+    P2P__SESSION_DRAINING, /* the peer's CLOSE came; silent */
     P2P__SESSION_DOWN
 };
 
 typedef struct p2p__limits { /* what a HELLO grants */
-    uint64_t max_packet, max_data, stream_theirs, stream_ours, stream_uni, messages, message_max, datagram_max, idle_us;
+    uint64_t max_packet, max_data, stream_theirs, stream_ours, stream_uni, messages, message_max,
+        datagram_max, idle_us;
     uint64_t max_streams[P2P__KINDS];
 } p2p__limits;
 
@@ -3435,14 +3461,16 @@ typedef struct p2p__session {
     uint8_t state, server, alpn, version;
     uint8_t has_cookie, cookie_shown, retried, proven;
     uint8_t peer_hello, peer_proved, done_sent, done_acked;
-    uint8_t opened_record;     /* an application record decrypted: envelopes are over */
-    uint8_t flight_to;         /* which address of the dial gets the current flight next */
-    uint8_t answered;          /* client: a valid answer fixed the path */
+    uint8_t opened_record; /* an application record decrypted: envelopes are over */
+    uint8_t flight_to;     /* which address of the dial gets the current flight next */
+    uint8_t answered;      /* client: a valid answer fixed the path */
     uint8_t signed_auth, alpn_mask, holds_grant;
     uint8_t close_origin, challenged, queued, want_close;
-    uint8_t waits, paced, refusal, tested;   /* waits: why in WAITING; tested: a PING must be answered */
-    uint16_t conn;             /* index or P2P__NIL */
-    uint16_t heap;             /* position in the timer heap, or P2P__NIL */
+    uint8_t waits, paced, refusal,
+        tested;    /* waits: why in WAITING; tested: a PING must be answered */
+    uint8_t held;  /* an unproven source has its 3 x already: more goes when it sends more */
+    uint16_t conn; /* index or P2P__NIL */
+    uint16_t heap; /* position in the timer heap, or P2P__NIL */
     uint16_t out_prev, out_next; /* those that may have something to send */
     uint16_t hash_next, reserved16;
     uint8_t id[8];
@@ -3456,13 +3484,13 @@ typedef struct p2p__session {
     uint8_t signature[64];
     p2p__limits mine, theirs;
     uint64_t born_us, bytes_in, bytes_out, handshake_us, proof_by_us, collapse_us;
-    uint64_t deadline_us;      /* the key in the heap */
+    uint64_t deadline_us; /* the key in the heap */
     uint64_t records_in, records_bad;
     /* receiving */
-    uint64_t seen_top;         /* largest packet number seen + 1 */
+    uint64_t seen_top; /* largest packet number seen + 1 */
     uint64_t seen[P2P__WINDOW / 64];
     uint64_t seen_top_us, ack_at_us, heard_us;
-    uint32_t unacked;          /* packets that want an ACK and got none */
+    uint32_t unacked; /* packets that want an ACK and got none */
     /* sending */
     uint32_t control;
     uint16_t packet_first, packet_last;
@@ -3470,7 +3498,7 @@ typedef struct p2p__session {
     uint64_t next_number, skip_number, acked_number; /* acked_number: largest acknowledged + 1 */
     uint64_t skipped[P2P__SKIPPED];
     uint64_t in_flight_bytes, delivered_bytes, loss_us, elicited_us, spoke_us, tick_us;
-    uint32_t probes;           /* packets that may leave beyond the window */
+    uint32_t probes; /* packets that may leave beyond the window */
     uint32_t close_code, close_count;
     uint64_t test_by_us;
     uint8_t challenge[8];
@@ -3484,17 +3512,17 @@ typedef struct p2p__session {
 /* ---- connections: what the application holds */
 
 enum p2p__conn_state {
-    P2P__CONN_WAITING,         /* no address yet, or no session free */
+    P2P__CONN_WAITING, /* no address yet, or no session free */
     P2P__CONN_DIALLING,
     P2P__CONN_OPEN,
-    P2P__CONN_FLUSHING,        /* p2p_close: what was accepted is still delivered */
-    P2P__CONN_DOWN             /* DISCONNECTED is to be told */
+    P2P__CONN_FLUSHING, /* p2p_close: what was accepted is still delivered */
+    P2P__CONN_DOWN      /* DISCONNECTED is to be told */
 };
 
 typedef struct p2p__conn {
     p2p__slot slot;
     p2p__ready ready;
-    uint8_t state, incoming, alpn, told; /* told: CONNECTED was given */
+    uint8_t state, incoming, alpn, told;         /* told: CONNECTED was given */
     uint8_t addr_count, addr_next, share, given; /* given: DISCONNECTED was */
     uint8_t accepting, wrong_proof, message_asked, reason_size, attached;
     uint16_t session, listener;
@@ -3503,34 +3531,39 @@ typedef struct p2p__conn {
     uint16_t stream_first;
     uint16_t stream_accept_first, stream_accept_last;
     uint16_t send_first[P2P__PRIORITIES];
-    uint16_t messages;         /* index of the messages stream, P2P__NIL when there is none */
-    uint32_t holders, query, aliases;
+    uint16_t messages; /* index of the messages stream, P2P__NIL when there is none */
+    uint32_t holders, query;
+    uint32_t
+        alias; /* a dial by name that turned out to be this open connection: told once, then gone */
     int32_t err;
     uint32_t code;
     p2p_id peer;
     void *user;
     p2p_addr addrs[P2P__DIAL_ADDRS];
-    uint64_t deadline_us;      /* the key in the heap */
+    uint64_t deadline_us; /* the key in the heap */
     uint64_t connect_by_us, flush_by_us, retry_us, opened_us, router_us;
-    uint32_t ticks;            /* node->ticks when these were set */
+    uint32_t ticks; /* node->ticks when these were set */
     uint32_t attempts;
     uint8_t addr_bad[P2P__DIAL_ADDRS]; /* proofs that failed there */
     /* flow control of the connection */
     uint64_t recv_total, recv_taken, recv_limit, send_total, send_limit;
-    uint64_t made[P2P__KINDS], made_limit[P2P__KINDS];   /* streams opened here, and how many the peer allows */
-    uint64_t taken[P2P__KINDS], taken_limit[P2P__KINDS]; /* opened by the peer, and how many it was allowed */
+    uint64_t made[P2P__KINDS],
+        made_limit[P2P__KINDS]; /* streams opened here, and how many the peer allows */
+    uint64_t taken[P2P__KINDS],
+        taken_limit[P2P__KINDS]; /* opened by the peer, and how many it was allowed */
     /* messages */
-    uint64_t message_largest;  /* sent so far: the peer's limit may not have been known */
-    uint64_t message_size;     /* of the one being received; P2P_NEVER: its length is not here yet */
-    uint8_t *lent;             /* p2p_recv_ref */
+    uint64_t message_largest; /* sent so far: the peer's limit may not have been known */
+    uint64_t message_size;    /* of the one being received; P2P_NEVER: its length is not here yet */
+    uint8_t *lent;            /* p2p_recv_ref */
     uint64_t lent_room, lent_have;
     void *lent_done;
     void *sent_token;
-    uint64_t sent_at;          /* offset at whose acknowledgement SENT is told */
+    uint64_t sent_at; /* offset at whose acknowledgement SENT is told */
     int32_t sent_err;
     uint8_t sent_pending, want_writable, reserved8[2];
     uint16_t datagram_first, datagram_last, datagram_out_first, datagram_out_last;
-    uint64_t messages_sent, messages_received, bytes_sent, bytes_received, datagrams_sent, datagrams_received, datagrams_dropped;
+    uint64_t messages_sent, messages_received, bytes_sent, bytes_received, datagrams_sent,
+        datagrams_received, datagrams_dropped;
     char reason[P2P__REASON_BYTES];
 } p2p__conn;
 
@@ -3539,7 +3572,7 @@ typedef struct p2p__listener {
     void *user;
     uint32_t backlog, waiting;
     uint16_t accept_first, accept_last;
-    uint8_t alpn, any;         /* any: every ALPN of the node */
+    uint8_t alpn, any; /* any: every ALPN of the node */
 } p2p__listener;
 
 typedef struct p2p__datagram { /* followed by bytes.datagram_max bytes */
@@ -3555,33 +3588,38 @@ typedef struct p2p__heap { /* of references to what has a deadline: sessions and
 
 struct p2p_node {
     uint32_t abi, magic;
-    p2p_desc desc;             /* defaults resolved: every 0 replaced, P2P_NONE turned into 0 */
+    p2p_desc desc; /* defaults resolved: every 0 replaced, P2P_NONE turned into 0 */
     p2p_key key;
     p2p__drbg drbg;
     p2p__log_sink log;
     p2p_metrics metrics;
     p2p_error_detail failed;
     uint64_t now_us, polled_us;
-    uint32_t ticks, fresh;     /* calls that moved the clock; the count when a deadline was last set from outside them */
-    uint8_t in_call, stopping, stopped, simulated;
+    uint32_t ticks,
+        fresh; /* calls that moved the clock; the count when a deadline was last set from outside them */
+    uint8_t in_call, stopping, stopped, simulated, secret_made;
     uint32_t stop_code;
     uint64_t stop_by_us;
     size_t arena_size;
     char network[65];
     char alpn[P2P__ALPNS][P2P__ALPN_BYTES + 1];
     uint32_t alpn_count;
-    struct { p2p_addr remote; uint8_t id[8]; } retries[P2P__RETRIES];
+    struct {
+        p2p_addr remote;
+        uint8_t id[8];
+    } retries[P2P__RETRIES];
     uint32_t retry_count;
     uint8_t *slabs;
     size_t slab_bytes;
     uint8_t hash_key[16], tag_key[32], psk[32], secret[2][32];
     uint64_t secret_us, token_us, tokens_milli;
-    uint32_t packet_max;       /* plaintext bytes of the largest packet this node takes */
+    uint32_t packet_max; /* plaintext bytes of the largest packet this node takes */
     p2p__pool sessions, conns, listeners, local_streams, peer_streams;
-    uint8_t *rings[3];         /* of messages, local and peers' streams */
-    p2p__stream *streams;      /* messages of each connection, then local, then the peers' */
+    uint8_t *rings[3];    /* of messages, local and peers' streams */
+    p2p__stream *streams; /* messages of each connection, then local, then the peers' */
     uint32_t stream_total, stream_local_at, stream_peer_at;
-    uint32_t half_open, unproven, waiting_dials, granted; /* granted: streams promised to peers or open by them */
+    uint32_t half_open, unproven, waiting_dials,
+        granted; /* granted: streams promised to peers or open by them */
     uint16_t *session_hash, *stream_hash;
     uint32_t session_hash_mask, stream_hash_mask;
     uint16_t out_first, out_last;
@@ -3594,8 +3632,9 @@ struct p2p_node {
     uint32_t timer_count;
     uint64_t timer_next_us;
     uint32_t ready_first, ready_last, handler_ready;
-    uint32_t given;            /* connections whose DISCONNECTED was given and that still have streams to read */
-    uint32_t exposed_conn;     /* DISCONNECTED of it was given: freed at the next p2p_next_event */
+    uint32_t
+        given; /* connections whose DISCONNECTED was given and that still have streams to read */
+    uint32_t exposed_conn; /* DISCONNECTED of it was given: freed at the next p2p_next_event */
     uint16_t accept_any;
     p2p__router router;
     p2p__discovery discovery;
@@ -3637,7 +3676,8 @@ static void p2p__count(p2p_node *node, uint32_t metric, uint64_t n) {
 }
 
 /* Records why a call failed; the text names the field. Const calls may fail too, and the record is no part of what const promises. */
-static int p2p__fail_size(const p2p_node *node, int err, const char *text, uint64_t size, uint64_t max) {
+static int p2p__fail_size(const p2p_node *node, int err, const char *text, uint64_t size,
+                          uint64_t max) {
     p2p_error_detail *d = (p2p_error_detail *)&((p2p_node *)(uintptr_t)node)->failed;
     size_t n = strlen(text);
     memset(d, 0, sizeof *d);
@@ -3779,7 +3819,8 @@ static void p2p__heap_sift(p2p_node *node, uint32_t at) {
         at = (at - 1) / 2;
     }
     while ((child = 2 * at + 1) < node->heap.count) {
-        if (child + 1 < node->heap.count && p2p__heap_us(node, child + 1) < p2p__heap_us(node, child))
+        if (child + 1 < node->heap.count &&
+            p2p__heap_us(node, child + 1) < p2p__heap_us(node, child))
             child++;
         if (p2p__heap_us(node, child) >= us)
             break;
@@ -3812,6 +3853,19 @@ static void p2p__heap_set(p2p_node *node, uint32_t ref, uint64_t us) {
         p2p__heap_sift(node, at);
     }
 }
+/* A connection's own deadlines; its session has others. */
+static void p2p__conn_schedule(p2p_node *node, p2p__conn *conn) {
+    uint64_t us = conn->router_us;
+    if (conn->state <= P2P__CONN_DIALLING)
+        us = P2P__MIN(us, conn->connect_by_us);
+    if (conn->state == P2P__CONN_WAITING && conn->addr_count)
+        us = P2P__MIN(us, conn->retry_us);
+    if (conn->state == P2P__CONN_FLUSHING)
+        us = P2P__MIN(us, conn->flush_by_us);
+    if (conn->state == P2P__CONN_DOWN)
+        us = P2P_NEVER;
+    p2p__heap_set(node, p2p__conn_index(node, conn), us);
+}
 
 /* ==== >>flow ====
  * Room: bytes a peer may send (MAX_DATA, MAX_STREAM_DATA), streams it may open (MAX_STREAMS), RFC 9000 section 4.
@@ -3838,15 +3892,18 @@ static void p2p__conn_taken(p2p_node *node, p2p__conn *conn, uint64_t n) {
         return;
     conn->recv_taken += n;
     P2P_ASSERT(conn->recv_taken <= conn->recv_total);
-    if (conn->recv_limit < P2P__OFFSET_MAX && conn->recv_taken + window - conn->recv_limit >= window / 2) {
+    if (conn->recv_limit < P2P__OFFSET_MAX &&
+        conn->recv_taken + window - conn->recv_limit >= window / 2) {
         conn->recv_limit = P2P__MIN(conn->recv_taken + window, P2P__OFFSET_MAX);
         p2p__conn_control(node, conn, P2P__CONTROL_MAX_DATA);
     }
 }
 static uint32_t p2p__grantable(const p2p_node *node) {
-    uint32_t idle = node->desc.max.conns - node->sessions.used;
+    uint32_t idle =
+        P2P__MIN(node->desc.max.conns - node->sessions.used, node->desc.max.peer_streams / 2);
     uint32_t left = node->desc.max.peer_streams - node->granted;
-    return left > idle ? left - idle : 0; /* one is kept back for every session that may still come */
+    return left > idle ? left - idle
+                       : 0; /* one is kept back for every session that may still come */
 }
 static uint64_t p2p__conn_promised(const p2p__conn *conn) {
     uint64_t sum = 0;
@@ -3865,7 +3922,8 @@ static uint32_t p2p__conn_peer_streams(const p2p_node *node, const p2p__conn *co
 /* The peer used up what it was granted of this kind, or said so: grant more while the table has places. */
 static void p2p__grant_more(p2p_node *node, p2p__conn *conn, uint32_t kind) {
     uint64_t have = p2p__conn_promised(conn) + p2p__conn_peer_streams(node, conn), more;
-    if (conn->taken[kind] < conn->taken_limit[kind] || have >= node->desc.max.peer_streams_per_conn)
+    if (!conn->attached || conn->taken[kind] < conn->taken_limit[kind] ||
+        have >= node->desc.max.peer_streams_per_conn)
         return;
     more = (p2p__grantable(node) + 1) / 2;
     more = P2P__MIN(more, node->desc.max.peer_streams_per_conn - have);
@@ -3881,14 +3939,16 @@ static void p2p__grant_more(p2p_node *node, p2p__conn *conn, uint32_t kind) {
  * Always: the data chunks of a stream cover [acked, sent) in order without gap; every arrived byte is below `here` or in a run.
  * Covered by tests/unit/test_stream.c, tests/behaviour/test_stream.c. */
 
-static void p2p__ring_put(uint8_t *ring, uint32_t room, uint64_t at, const uint8_t *data, size_t size) {
+static void p2p__ring_put(uint8_t *ring, uint32_t room, uint64_t at, const uint8_t *data,
+                          size_t size) {
     size_t pos = (size_t)(at % room), first = P2P__MIN(size, room - pos);
     P2P_ASSERT(size <= room);
     memcpy(ring + pos, data, first);
     if (size > first)
         memcpy(ring, data + first, size - first);
 }
-static void p2p__ring_get(const uint8_t *ring, uint32_t room, uint64_t at, uint8_t *out, size_t size) {
+static void p2p__ring_get(const uint8_t *ring, uint32_t room, uint64_t at, uint8_t *out,
+                          size_t size) {
     size_t pos = (size_t)(at % room), first = P2P__MIN(size, room - pos);
     P2P_ASSERT(size <= room);
     memcpy(out, ring + pos, first);
@@ -3938,11 +3998,13 @@ static uint64_t p2p__stream_wire_id(const p2p_node *node, const p2p__stream *s, 
     uint64_t initiator = local == (session->server != 0);
     return s->number << 3 | (uint64_t)s->kind << 1 | initiator;
 }
-static uint32_t p2p__stream_hash(const p2p_node *node, uint32_t conn, uint32_t kind, uint64_t number) {
+static uint32_t p2p__stream_hash(const p2p_node *node, uint32_t conn, uint32_t kind,
+                                 uint64_t number) {
     uint64_t x = (number << 16 ^ (uint64_t)conn << 2 ^ kind) * 0x9e3779b97f4a7c15u;
     return (uint32_t)(x >> 32) & node->stream_hash_mask;
 }
-static p2p__stream *p2p__stream_find(const p2p_node *node, uint32_t conn, uint32_t kind, bool local, uint64_t number) {
+static p2p__stream *p2p__stream_find(const p2p_node *node, uint32_t conn, uint32_t kind, bool local,
+                                     uint64_t number) {
     uint16_t at = node->stream_hash[p2p__stream_hash(node, conn, kind, number)];
     while (at != P2P__NIL) {
         p2p__stream *s = &node->streams[at];
@@ -3985,7 +4047,8 @@ static void p2p__stream_limits(p2p__stream *s, const p2p__limits *theirs) {
     s->send.limit = P2P__MAX(s->send.limit, limit);
 }
 /* Readies a stream taken from its pool: its rings stay, all else begins anew. */
-static void p2p__stream_begin(p2p_node *node, p2p__stream *s, p2p__conn *conn, uint32_t kind, uint64_t number) {
+static void p2p__stream_begin(p2p_node *node, p2p__stream *s, p2p__conn *conn, uint32_t kind,
+                              uint64_t number) {
     uint16_t index = p2p__stream_index(node, s), *hash;
     p2p__session *session = p2p__session_at(node, conn->session);
     s->kind = (uint8_t)kind;
@@ -4028,14 +4091,15 @@ static p2p__stream *p2p__stream_take(p2p_node *node, p2p__pool *pool, bool local
     s->recv.ring = s->send.ring + send;
     return s;
 }
-static int p2p__stream_make(p2p_node *node, p2p__conn *conn, uint8_t kind, uint8_t priority, void *user,
-                            p2p__stream **out) {
+static int p2p__stream_make(p2p_node *node, p2p__conn *conn, uint8_t kind, uint8_t priority,
+                            void *user, p2p__stream **out) {
     p2p__stream *s;
     if (conn->state >= P2P__CONN_FLUSHING || node->stopping)
         return p2p__fail(node, P2P_ERR_CLOSED, "the connection is closing");
     s = p2p__stream_take(node, &node->local_streams, true);
     if (!s)
-        return p2p__fail_size(node, P2P_ERR_LIMIT, "max.streams: every stream of the node is in use",
+        return p2p__fail_size(node, P2P_ERR_LIMIT,
+                              "max.streams: every stream of the node is in use",
                               node->local_streams.count + 1u, node->local_streams.count);
     p2p__stream_begin(node, s, conn, kind, conn->made[kind]++);
     s->priority = priority;
@@ -4155,7 +4219,8 @@ static void p2p__chunks_orphan(p2p_node *node, const p2p__stream *s) {
     uint32_t i, left = s->send.controls;
     uint16_t index = p2p__stream_index(node, s);
     for (i = 0; i < node->flight.chunk_count && left > 0; i++)
-        if (node->flight.chunks[i].state != P2P__CHUNK_FREE && node->flight.chunks[i].stream == index) {
+        if (node->flight.chunks[i].state != P2P__CHUNK_FREE &&
+            node->flight.chunks[i].stream == index) {
             node->flight.chunks[i].stream = P2P__NIL;
             left--;
         }
@@ -4178,7 +4243,8 @@ static void p2p__stream_free(p2p_node *node, p2p__stream *s) {
 }
 static bool p2p__stream_over(const p2p__stream *s) {
     return (s->send.state == P2P__SEND_DONE || s->send.state == P2P__SEND_NONE) &&
-           (s->recv.state == P2P__RECV_DONE || s->recv.state == P2P__RECV_NONE);
+           (s->recv.state == P2P__RECV_DONE || s->recv.state == P2P__RECV_NONE) &&
+           !s->recv.want_stop; /* the peer would send on, and its half never end */
 }
 /* Both halves are done: CLOSED is told, and with it the place is free. */
 static void p2p__stream_settle(p2p_node *node, p2p__stream *s) {
@@ -4194,7 +4260,8 @@ static void p2p__stream_settle(p2p_node *node, p2p__stream *s) {
 static uint32_t p2p__send_used(const p2p__send *w) {
     uint64_t used = w->end - w->acked;
     if (w->lent) {
-        uint64_t low = P2P__MAX(w->acked, w->lent_at), high = P2P__MIN(w->end, w->lent_at + w->lent_size);
+        uint64_t low = P2P__MAX(w->acked, w->lent_at),
+                 high = P2P__MIN(w->end, w->lent_at + w->lent_size);
         used -= high > low ? high - low : 0;
     }
     P2P_ASSERT(used <= w->room);
@@ -4203,9 +4270,7 @@ static uint32_t p2p__send_used(const p2p__send *w) {
 static size_t p2p__send_room(const p2p__stream *s) {
     return s->send.room - p2p__send_used(&s->send);
 }
-static size_t p2p__send_size(const p2p__stream *s) {
-    return s->send.room;
-}
+static size_t p2p__send_size(const p2p__stream *s) { return s->send.room; }
 static uint64_t p2p__send_place(const p2p__send *w, uint64_t offset) {
     return offset - w->shift - (w->lent && offset >= w->lent_at + w->lent_size ? w->lent_size : 0);
 }
@@ -4241,7 +4306,8 @@ static int p2p__send_put(p2p_node *node, p2p__stream *s, const void *data, size_
     }
     if (size == 0)
         return 0;
-    p2p__ring_put(s->send.ring, s->send.room, p2p__send_place(&s->send, s->send.end), (const uint8_t *)data, size);
+    p2p__ring_put(s->send.ring, s->send.room, p2p__send_place(&s->send, s->send.end),
+                  (const uint8_t *)data, size);
     p2p__send_accept(node, s, size);
     return (int)size;
 }
@@ -4291,6 +4357,7 @@ static void p2p__send_rewind(p2p_node *node, p2p__stream *s) {
     s->send.sent = s->send.acked;
     s->send.fin_sent = 0;
     s->send.limit = 0;
+    s->recv.want_stop = s->recv.want_stop != 0;
     p2p__send_list(node, s);
 }
 
@@ -4300,10 +4367,10 @@ typedef struct p2p__build { /* a packet being made */
     p2p__session *session;
     p2p__conn *conn;
     p2p__writer w;
-    uint16_t chunks;      /* list for the packet's record */
+    uint16_t chunks; /* list for the packet's record */
     uint32_t control;
     uint8_t eliciting;
-    uint8_t *tail_type;   /* STREAM frame that ends the packet so far: its length can be left out */
+    uint8_t *tail_type; /* STREAM frame that ends the packet so far: its length can be left out */
     uint8_t *tail_length, *tail_end;
 } p2p__build;
 
@@ -4313,7 +4380,8 @@ static void p2p__build_chunk(p2p__build *b, uint16_t at) {
     b->eliciting = 1;
 }
 /* One STREAM frame with as much of [offset, offset + size) as fits; bytes written, or -1 when not even its head does. */
-static int p2p__put_stream(p2p__build *b, p2p__stream *s, uint64_t offset, uint32_t size, bool fin) {
+static int p2p__put_stream(p2p__build *b, p2p__stream *s, uint64_t offset, uint32_t size,
+                           bool fin) {
     uint64_t id = p2p__stream_wire_id(b->node, s, true);
     size_t left = (size_t)(b->w.end - b->w.at);
     size_t head = 1u + p2p__varint_size(id) + (offset ? p2p__varint_size(offset) : 0u);
@@ -4400,7 +4468,8 @@ static bool p2p__emit_fresh(p2p__build *b, p2p__stream *s) {
         return false;
     if (b->node->flight.chunk_free == P2P__NIL)
         return false;
-    n = p2p__put_stream(b, s, w->sent, (uint32_t)P2P__MIN(fresh, (uint64_t)0xffff), last && fresh <= 0xffff);
+    n = p2p__put_stream(b, s, w->sent, (uint32_t)P2P__MIN(fresh, (uint64_t)0xffff),
+                        last && fresh <= 0xffff);
     if (n < 0 || (n == 0 && fresh > 0))
         return false;
     at = p2p__chunk_take(b->node, s, P2P__CHUNK_DATA);
@@ -4416,8 +4485,8 @@ static bool p2p__emit_fresh(p2p__build *b, p2p__stream *s) {
     return true;
 }
 /* A control frame of a stream: its record tells when to say it again. */
-static bool p2p__emit_control(p2p__build *b, p2p__stream *s, uint32_t what, uint32_t type, uint32_t count,
-                              const uint64_t *values) {
+static bool p2p__emit_control(p2p__build *b, p2p__stream *s, uint32_t what, uint32_t type,
+                              uint32_t count, const uint64_t *values) {
     uint16_t at;
     uint8_t *start = b->w.at;
     if (b->node->flight.chunk_free == P2P__NIL)
@@ -4447,11 +4516,11 @@ static bool p2p__emit_stream_control(p2p__build *b, p2p__stream *s) {
         any = true;
     }
     v[0] = p2p__stream_wire_id(b->node, s, false);
-    if (s->recv.want_stop) {
+    if (s->recv.want_stop == 1) {
         v[1] = s->recv.code;
         if (!p2p__emit_control(b, s, P2P__CHUNK_STOP, P2P__FRAME_STOP_SENDING, 2, v))
             return any;
-        s->recv.want_stop = 0;
+        s->recv.want_stop = 2;
         any = true;
     }
     if (s->recv.want_max) {
@@ -4486,8 +4555,8 @@ static bool p2p__emit_stream(p2p__build *b, p2p__stream *s) {
 }
 static bool p2p__stream_has_work(const p2p__conn *conn, const p2p__stream *s) {
     bool allowed = s->kind >= P2P__KINDS || !s->local || s->number < conn->made_limit[s->kind];
-    return (allowed && (s->send.want_reset || s->recv.want_stop || s->recv.want_max)) || s->send.lost > 0 ||
-           p2p__send_fresh(conn, s) > 0 || p2p__send_fin_due(conn, s);
+    return (allowed && (s->send.want_reset || s->recv.want_stop == 1 || s->recv.want_max)) ||
+           s->send.lost > 0 || p2p__send_fresh(conn, s) > 0 || p2p__send_fin_due(conn, s);
 }
 /* Streams in order of priority and, within one, in turn. */
 static void p2p__emit_streams(p2p__build *b) {
@@ -4551,13 +4620,15 @@ static void p2p__send_acked(p2p_node *node, p2p__stream *s) {
 static void p2p__chunk_merge(p2p_node *node, p2p__stream *s, uint16_t at) {
     p2p__chunk *chunks = node->flight.chunks;
     uint16_t next = chunks[at].next, prev = chunks[at].prev;
-    if (next != P2P__NIL && chunks[next].state == P2P__CHUNK_ACKED && chunks[at].size <= UINT32_MAX - chunks[next].size) {
+    if (next != P2P__NIL && chunks[next].state == P2P__CHUNK_ACKED &&
+        chunks[at].size <= UINT32_MAX - chunks[next].size) {
         chunks[at].size += chunks[next].size;
         chunks[at].fin |= chunks[next].fin;
         p2p__chunk_unlink(node, s, next);
         p2p__chunk_give(node, next);
     }
-    if (prev != P2P__NIL && chunks[prev].state == P2P__CHUNK_ACKED && chunks[prev].size <= UINT32_MAX - chunks[at].size) {
+    if (prev != P2P__NIL && chunks[prev].state == P2P__CHUNK_ACKED &&
+        chunks[prev].size <= UINT32_MAX - chunks[at].size) {
         chunks[prev].size += chunks[at].size;
         chunks[prev].fin |= chunks[at].fin;
         p2p__chunk_unlink(node, s, at);
@@ -4571,11 +4642,13 @@ static void p2p__chunk_acked(p2p_node *node, uint16_t at) {
         bool reset = s && c->what == P2P__CHUNK_RESET && s->send.state == P2P__SEND_RESETTING;
         if (s)
             s->send.controls--;
+        if (s && c->what == P2P__CHUNK_STOP)
+            s->recv.want_stop = 0;
         p2p__chunk_give(node, at);
-        if (reset) {
+        if (reset)
             s->send.state = P2P__SEND_DONE;
+        if (s)
             p2p__stream_settle(node, s);
-        }
         return;
     }
     c->state = P2P__CHUNK_ACKED;
@@ -4595,13 +4668,16 @@ static void p2p__chunk_lost(p2p_node *node, uint16_t at) {
         s->send.controls--;
     if (s && c->what == P2P__CHUNK_RESET && s->send.state == P2P__SEND_RESETTING)
         s->send.want_reset = 1;
-    if (s && c->what == P2P__CHUNK_STOP && s->recv.state == P2P__RECV_DONE && s->recv.final == P2P_NEVER)
-        s->recv.want_stop = 1;
-    if (s && c->what == P2P__CHUNK_MAX && s->recv.state == P2P__RECV_OPEN && c->offset == s->recv.limit)
+    if (s && c->what == P2P__CHUNK_STOP)
+        s->recv.want_stop = s->recv.state == P2P__RECV_DONE && s->recv.final == P2P_NEVER;
+    if (s && c->what == P2P__CHUNK_MAX && s->recv.state == P2P__RECV_OPEN &&
+        c->offset == s->recv.limit)
         s->recv.want_max = 1;
     p2p__chunk_give(node, at);
-    if (s)
+    if (s) {
         p2p__send_list(node, s);
+        p2p__stream_settle(node, s);
+    }
 }
 
 /* ---- receiving */
@@ -4614,15 +4690,9 @@ static size_t p2p__recv_have(const p2p__stream *s) {
 static const uint8_t *p2p__recv_at(const p2p__stream *s) {
     return s->recv.ring + (size_t)(s->recv.read % s->recv.room);
 }
-static size_t p2p__recv_room(const p2p__stream *s) {
-    return s->recv.room;
-}
-static bool p2p__recv_whole(const p2p__stream *s) {
-    return s->recv.state == P2P__RECV_WHOLE;
-}
-static bool p2p__recv_reset(const p2p__stream *s) {
-    return s->err == P2P_ERR_RESET;
-}
+static size_t p2p__recv_room(const p2p__stream *s) { return s->recv.room; }
+static bool p2p__recv_whole(const p2p__stream *s) { return s->recv.state == P2P__RECV_WHOLE; }
+static bool p2p__recv_reset(const p2p__stream *s) { return s->err == P2P_ERR_RESET; }
 /* Opens the peer's window when half of the ring is free again, so that updates are few. */
 static void p2p__recv_window(p2p_node *node, p2p__stream *s) {
     p2p__recv *r = &s->recv;
@@ -4667,7 +4737,8 @@ static bool p2p__recv_fits(const p2p__recv *r, uint64_t offset, size_t size) {
     if (offset <= r->here || r->runs < P2P__HOLES || size == 0)
         return true;
     for (i = 0; i < r->runs; i++)
-        if (offset <= p2p__run_at(r, r->run[i].end) && offset + size >= p2p__run_at(r, r->run[i].first))
+        if (offset <= p2p__run_at(r, r->run[i].end) &&
+            offset + size >= p2p__run_at(r, r->run[i].first))
             return true;
     return false;
 }
@@ -4694,7 +4765,8 @@ static void p2p__recv_note(p2p__recv *r, uint64_t first, uint64_t end) {
     r->runs = (uint8_t)(i + 1 + left);
 }
 /* Limits first: 0, or the transport code to close with. */
-static uint32_t p2p__recv_check(const p2p__conn *conn, const p2p__recv *r, uint64_t high, bool fin) {
+static uint32_t p2p__recv_check(const p2p__conn *conn, const p2p__recv *r, uint64_t high,
+                                bool fin) {
     if (r->final != P2P_NEVER && (high > r->final || (fin && high != r->final)))
         return P2P__CODE_FLOW_CONTROL;
     if (fin && high < r->high)
@@ -4715,6 +4787,10 @@ static int p2p__recv_input(p2p_node *node, p2p__conn *conn, p2p__stream *s, cons
     uint64_t high = f->offset + f->data.size, first = f->offset, was = r->here;
     const uint8_t *data = f->data.data;
     uint32_t code = p2p__recv_check(conn, r, high, f->fin != 0);
+    if (s->kind == P2P__KIND_MESSAGES && f->fin) {
+        p2p__conn_fault(node, conn, P2P__CODE_PROTOCOL, "the messages stream was finished");
+        return -1;
+    }
     if (code) {
         p2p__count(node, P2P_METRIC_flow_violations, 1);
         p2p__conn_fault(node, conn, code, "stream bytes beyond the limit or the end");
@@ -4778,7 +4854,10 @@ static void p2p__stop_input(p2p_node *node, p2p__stream *s, const p2p__frame *f)
     if (s->send.state != P2P__SEND_OPEN && s->send.state != P2P__SEND_FINISHING)
         return;
     p2p__send_reset(node, s, (uint32_t)P2P__MIN(f->code, (uint64_t)UINT32_MAX));
-    s->err = P2P_ERR_RESET;
+    if (s->kind == P2P__KIND_REQUEST && s->local) /* answered early: the answer still comes */
+        s->x.flags = (uint8_t)(s->x.flags | P2P__EXCHANGE_STOPPED);
+    else
+        s->err = P2P_ERR_RESET;
     p2p__raise(node, s, P2P__EV_WRITABLE); /* a writer that waits learns it from its next call */
 }
 
@@ -4824,7 +4903,8 @@ static bool p2p__message_outgrows(const p2p_node *node, const p2p__conn *conn) {
 static void p2p__message_fill(p2p_node *node, p2p__conn *conn) {
     p2p__stream *s = p2p__messages(node, conn);
     uint64_t n = P2P__MIN(s->recv.here - s->recv.read, conn->message_size - conn->lent_have);
-    p2p__ring_get(s->recv.ring, s->recv.room, s->recv.read, conn->lent + (size_t)conn->lent_have, (size_t)n);
+    p2p__ring_get(s->recv.ring, s->recv.room, s->recv.read, conn->lent + (size_t)conn->lent_have,
+                  (size_t)n);
     conn->lent_have += n;
     p2p__recv_take(node, s, (size_t)n);
     if (conn->lent_have == conn->message_size)
@@ -4841,7 +4921,8 @@ static void p2p__message_news(p2p_node *node, p2p__conn *conn) {
         p2p__conn_fault(node, conn, P2P__CODE_PROTOCOL, "message longer than message_max");
         return;
     }
-    if (p2p__message_ready(node, conn) || (p2p__message_outgrows(node, conn) && !conn->message_asked))
+    if (p2p__message_ready(node, conn) ||
+        (p2p__message_outgrows(node, conn) && !conn->message_asked))
         p2p__raise_conn(node, conn, P2P__EV_MESSAGE);
 }
 /* The one at the front is gone: what follows it is looked at. */
@@ -4858,11 +4939,10 @@ static void p2p__message_next(p2p_node *node, p2p__conn *conn) {
  * Always: a datagram is in one queue of one connection, or free.
  * Covered by tests/behaviour/test_datagram.c. */
 static p2p__datagram *p2p__datagram_at(const p2p_node *node, bool out, uint16_t at) {
-    return (p2p__datagram *)(void *)((out ? node->datagrams_out : node->datagrams_in) + (size_t)at * node->datagram_stride);
+    return (p2p__datagram *)(void *)((out ? node->datagrams_out : node->datagrams_in) +
+                                     (size_t)at * node->datagram_stride);
 }
-static uint8_t *p2p__datagram_bytes(p2p__datagram *d) {
-    return (uint8_t *)(d + 1);
-}
+static uint8_t *p2p__datagram_bytes(p2p__datagram *d) { return (uint8_t *)(d + 1); }
 static uint16_t *p2p__datagram_first(p2p__conn *conn, bool out) {
     return out ? &conn->datagram_out_first : &conn->datagram_first;
 }
@@ -4884,7 +4964,8 @@ static void p2p__datagram_pop(p2p_node *node, p2p__conn *conn, bool out) {
 static void p2p__datagram_drop(p2p_node *node, p2p__conn *conn, bool out) {
     p2p__datagram_pop(node, conn, out);
     conn->datagrams_dropped++;
-    p2p__count(node, out ? P2P_METRIC_app_datagrams_dropped_out : P2P_METRIC_app_datagrams_dropped_in, 1);
+    p2p__count(node,
+               out ? P2P_METRIC_app_datagrams_dropped_out : P2P_METRIC_app_datagrams_dropped_in, 1);
 }
 /* The connection that holds most of a full queue, so that a busy one cannot starve a quiet one. */
 static p2p__conn *p2p__datagram_hog(const p2p_node *node, bool out) {
@@ -4896,7 +4977,8 @@ static p2p__conn *p2p__datagram_hog(const p2p_node *node, bool out) {
         uint16_t at;
         if (!p2p__slot_live(conn))
             continue;
-        for (at = *p2p__datagram_first(conn, out); at != P2P__NIL; at = p2p__datagram_at(node, out, at)->next)
+        for (at = *p2p__datagram_first(conn, out); at != P2P__NIL;
+             at = p2p__datagram_at(node, out, at)->next)
             n++;
         if (n > most) {
             most = n;
@@ -4906,7 +4988,8 @@ static p2p__conn *p2p__datagram_hog(const p2p_node *node, bool out) {
     return best;
 }
 /* Queues a copy, at the cost of an older one when there is no place. */
-static void p2p__datagram_push(p2p_node *node, p2p__conn *conn, bool out, const uint8_t *data, size_t size) {
+static void p2p__datagram_push(p2p_node *node, p2p__conn *conn, bool out, const uint8_t *data,
+                               size_t size) {
     uint16_t *free_head = out ? &node->datagram_out_free : &node->datagram_in_free;
     uint16_t *last = p2p__datagram_last(conn, out), at;
     p2p__datagram *d;
@@ -4955,7 +5038,8 @@ static void p2p__emit_datagrams(p2p__build *b) {
     while (conn->datagram_out_first != P2P__NIL) {
         p2p__datagram *d = p2p__datagram_at(node, true, conn->datagram_out_first);
         size_t left = (size_t)(b->w.end - b->w.at), length = p2p__varint_size(d->size);
-        if (node->desc.time.datagram_us && node->now_us - d->born_us > node->desc.time.datagram_us) {
+        if (node->desc.time.datagram_us &&
+            node->now_us - d->born_us > node->desc.time.datagram_us) {
             p2p__datagram_drop(node, conn, true);
             continue;
         }
@@ -4985,7 +5069,8 @@ static void p2p__cc_open(p2p__cc *cc, uint32_t datagram_bytes) {
 /* When the next packet may leave: 5/4 of a window a round trip (2 windows in slow start), in bursts of
  * ten datagrams or a millisecond's worth, whichever is more: timers are not finer. */
 static void p2p__cc_sent(p2p__cc *cc, const p2p__rtt *rtt, uint64_t now_us, uint32_t bytes) {
-    uint64_t rate = cc->window_bytes < cc->threshold_bytes ? cc->window_bytes * 2 : cc->window_bytes * 5 / 4;
+    uint64_t rate =
+        cc->window_bytes < cc->threshold_bytes ? cc->window_bytes * 2 : cc->window_bytes * 5 / 4;
     uint64_t gap_ns = rtt->smoothed_us * 1000 * bytes / rate, burst_us = gap_ns / 100;
     uint64_t floor_us = P2P__MAX(burst_us, 1000u);
     floor_us = now_us > floor_us ? now_us - floor_us : 0;
@@ -5131,7 +5216,8 @@ static void p2p__rtt_sample(p2p__rtt *rtt, uint64_t sample_us, uint64_t delay_us
     rtt->smoothed_us = (7 * rtt->smoothed_us + adjusted) / 8;
 }
 static uint64_t p2p__pto_base_us(const p2p__session *session) {
-    return session->rtt.smoothed_us + P2P__MAX(4 * session->rtt.variance_us, 1000u) + P2P__ACK_DELAY_US;
+    return session->rtt.smoothed_us + P2P__MAX(4 * session->rtt.variance_us, 1000u) +
+           P2P__ACK_DELAY_US;
 }
 static uint64_t p2p__pto_us(const p2p__session *session) {
     uint64_t us = p2p__pto_base_us(session) << P2P__MIN(session->pto_count, 20u);
@@ -5227,7 +5313,8 @@ static bool p2p__ack_input(p2p_node *node, p2p__session *session, const p2p__fra
     uint32_t range = f->ranges - 1;
     uint16_t prev = P2P__NIL, at = session->packet_first, next;
     uint64_t newest_us = 0, largest = f->range[0].last, bytes = 0;
-    bool limited = session->in_flight_bytes + 4u * session->cc.datagram_bytes >= session->cc.window_bytes;
+    bool limited =
+        session->in_flight_bytes + 4u * session->cc.datagram_bytes >= session->cc.window_bytes;
     bool top = false;
     if (!p2p__ack_possible(session, f))
         return false;
@@ -5296,10 +5383,12 @@ static void p2p__seen_note(p2p_node *node, p2p__session *session, uint64_t numbe
     }
 }
 /* The next number at or below `number`, down to low, whose bit is `bit`; low - 1 when there is none. */
-static uint64_t p2p__seen_down(const p2p__session *session, uint64_t number, uint64_t low, bool bit) {
+static uint64_t p2p__seen_down(const p2p__session *session, uint64_t number, uint64_t low,
+                               bool bit) {
     uint64_t skip = bit ? 0 : ~0ull;
     while (number + 1 > low) {
-        if (number % 64 == 63 && number >= low + 63 && session->seen[(number / 64) % (P2P__WINDOW / 64)] == skip) {
+        if (number % 64 == 63 && number >= low + 63 &&
+            session->seen[(number / 64) % (P2P__WINDOW / 64)] == skip) {
             number -= 64;
             continue;
         }
@@ -5355,17 +5444,12 @@ enum p2p__datagram_type {
     P2P__DATA_TO_SERVER = 0xb4,
     P2P__DATA_TO_CLIENT = 0xb5
 };
-static const p2p_secure_api *p2p__secure(const p2p_node *node) {
-    return node->desc.secure.api;
-}
-static void *p2p__secure_ctx(const p2p_node *node) {
-    return node->desc.secure.ctx;
-}
-static size_t p2p__prefix_bytes(const p2p_node *node) {
-    return p2p__secure(node)->prefix ? 1 : 0;
-}
+static const p2p_secure_api *p2p__secure(const p2p_node *node) { return node->desc.secure.api; }
+static void *p2p__secure_ctx(const p2p_node *node) { return node->desc.secure.ctx; }
+static size_t p2p__prefix_bytes(const p2p_node *node) { return p2p__secure(node)->prefix ? 1 : 0; }
 /* PSK and tag key of a responder: known to all who know its NodeId. */
-static int p2p__envelope_keys(const p2p_node *node, const p2p_id *responder, uint8_t psk[32], uint8_t tag_key[32]) {
+static int p2p__envelope_keys(const p2p_node *node, const p2p_id *responder, uint8_t psk[32],
+                              uint8_t tag_key[32]) {
     static const char label[] = "p2p.h/envelope/v1";
     uint8_t root[32], length = (uint8_t)strlen(node->network);
     const void *parts[4];
@@ -5385,8 +5469,8 @@ static int p2p__envelope_keys(const p2p_node *node, const p2p_id *responder, uin
     return err;
 }
 /* The tag covers type and id, and all behind the tag. */
-static int p2p__envelope_tag(const p2p_node *node, const uint8_t key[32], const uint8_t *datagram, size_t size,
-                             uint8_t tag[16]) {
+static int p2p__envelope_tag(const p2p_node *node, const uint8_t key[32], const uint8_t *datagram,
+                             size_t size, uint8_t tag[16]) {
     const void *parts[2];
     size_t sizes[2];
     uint8_t mac[32];
@@ -5398,9 +5482,11 @@ static int p2p__envelope_tag(const p2p_node *node, const uint8_t key[32], const 
     memcpy(tag, mac, 16);
     return err;
 }
-static bool p2p__envelope_tag_good(p2p_node *node, const uint8_t key[32], const uint8_t *datagram, size_t size) {
+static bool p2p__envelope_tag_good(p2p_node *node, const uint8_t key[32], const uint8_t *datagram,
+                                   size_t size) {
     uint8_t tag[16];
-    if (p2p__envelope_tag(node, key, datagram, size, tag) >= 0 && p2p__ct_equal(tag, datagram + P2P__DATA_HEAD, 16))
+    if (p2p__envelope_tag(node, key, datagram, size, tag) >= 0 &&
+        p2p__ct_equal(tag, datagram + P2P__DATA_HEAD, 16))
         return true;
     p2p__count(node, P2P_METRIC_drop_bad_tag, 1);
     return false;
@@ -5427,7 +5513,8 @@ static bool p2p__all_zero(const uint8_t *bytes, size_t size) {
 
 /* ---- sessions by id */
 static uint32_t p2p__session_hash(const p2p_node *node, const uint8_t id[8], bool server) {
-    return ((uint32_t)p2p__hash64(node->hash_key, id, 8) + (server ? 1u : 0u)) & node->session_hash_mask;
+    return ((uint32_t)p2p__hash64(node->hash_key, id, 8) + (server ? 1u : 0u)) &
+           node->session_hash_mask;
 }
 static p2p__session *p2p__session_find(const p2p_node *node, const uint8_t id[8], bool server) {
     uint16_t at = node->session_hash[p2p__session_hash(node, id, server)];
@@ -5481,7 +5568,10 @@ static bool p2p__session_evict(p2p_node *node, bool unproven_too) {
         p2p__session *s = p2p__session_at(node, i);
         if (!p2p__slot_live(s) || s->conn != P2P__NIL)
             continue;
-        rank = s->state == P2P__SESSION_DOWN ? 4 : s->state == P2P__SESSION_DRAINING ? 3 : s->state == P2P__SESSION_CLOSING && s->close_count ? 2 : 0;
+        rank = s->state == P2P__SESSION_DOWN                        ? 4
+               : s->state == P2P__SESSION_DRAINING                  ? 3
+               : s->state == P2P__SESSION_CLOSING && s->close_count ? 2
+                                                                    : 0;
         if (rank == 0 && unproven_too && s->server && s->state == P2P__SESSION_HANDSHAKE)
             rank = 1;
         if (rank > best_rank || (rank && rank == best_rank && s->born_us < best->born_us)) {
@@ -5523,7 +5613,8 @@ static void p2p__session_offer(p2p_node *node, p2p__session *session) {
     m->idle_us = d->time.idle_us;
     p2p__session_grant(node, session);
 }
-static p2p__session *p2p__session_take(p2p_node *node, bool server, const uint8_t id[8], bool evict_unproven) {
+static p2p__session *p2p__session_take(p2p_node *node, bool server, const uint8_t id[8],
+                                       bool evict_unproven) {
     p2p__session *session;
     uint16_t *hash;
     if (node->sessions.used == node->sessions.count && !p2p__session_evict(node, evict_unproven))
@@ -5600,17 +5691,20 @@ static int p2p__cookie(p2p_node *node, uint32_t secret, const p2p_addr *from, co
 }
 /* Secrets live a minute; the one before is still taken, so a cookie lives at least that long. */
 static void p2p__secret_turn(p2p_node *node) {
-    if (node->secret_us && node->now_us - node->secret_us < P2P__COOKIE_LIFE_US)
+    uint64_t age_us = node->now_us - node->secret_us;
+    if (node->secret_made && age_us < P2P__COOKIE_LIFE_US)
         return;
-    if (node->secret_us && node->now_us - node->secret_us < 2u * P2P__COOKIE_LIFE_US)
+    if (node->secret_made && age_us < 2u * P2P__COOKIE_LIFE_US)
         memcpy(node->secret[1], node->secret[0], 32);
     else if (p2p__drbg_fill(&node->drbg, node->secret[1], 32) < 0)
         p2p__count(node, P2P_METRIC_random_failed, 1);
     if (p2p__drbg_fill(&node->drbg, node->secret[0], 32) < 0)
         p2p__count(node, P2P_METRIC_random_failed, 1);
-    node->secret_us = node->now_us ? node->now_us : 1;
+    node->secret_us = node->now_us;
+    node->secret_made = 1;
 }
-static bool p2p__cookie_good(p2p_node *node, const p2p_addr *from, const uint8_t id[8], const uint8_t *cookie) {
+static bool p2p__cookie_good(p2p_node *node, const p2p_addr *from, const uint8_t id[8],
+                             const uint8_t *cookie) {
     uint8_t want[P2P__COOKIE];
     uint32_t i;
     p2p__secret_turn(node);
@@ -5621,7 +5715,8 @@ static bool p2p__cookie_good(p2p_node *node, const p2p_addr *from, const uint8_t
     return false;
 }
 static bool p2p__token_take(p2p_node *node) {
-    uint64_t full = 1000u * (uint64_t)P2P_ADMIT_PER_S, gained = (node->now_us - node->token_us) / 1000 * P2P_ADMIT_PER_S;
+    uint64_t full = 1000u * (uint64_t)P2P_ADMIT_PER_S,
+             gained = (node->now_us - node->token_us) / 1000 * P2P_ADMIT_PER_S;
     if (gained) {
         node->tokens_milli = P2P__MIN(node->tokens_milli + gained, full);
         node->token_us = node->now_us;
@@ -5641,7 +5736,8 @@ static uint32_t p2p__source_count(const p2p_node *node, const p2p_addr *from) {
     uint32_t i, n = 0;
     for (i = 0; i < node->sessions.count; i++) {
         const p2p__session *s = p2p__session_at(node, i);
-        n += p2p__slot_live(s) && s->server && p2p__session_shaking(s) && p2p__addr_same_source(&s->remote, from);
+        n += p2p__slot_live(s) && s->server && p2p__session_shaking(s) &&
+             p2p__addr_same_source(&s->remote, from);
     }
     return n;
 }
@@ -5661,7 +5757,8 @@ static uint32_t p2p__drop(p2p_node *node, uint32_t metric) {
     return 0;
 }
 /* A first datagram whose tag is good: a new session, or NULL after it was dropped or answered by RETRY. */
-static p2p__session *p2p__admit(p2p_node *node, const p2p_addr *from, const uint8_t id[8], const uint8_t *cookie) {
+static p2p__session *p2p__admit(p2p_node *node, const p2p_addr *from, const uint8_t id[8],
+                                const uint8_t *cookie) {
     bool proven = cookie && p2p__cookie_good(node, from, id, cookie);
     p2p__session *session;
     if (node->listeners.used == 0 || node->stopping)
@@ -5692,8 +5789,10 @@ static p2p__session *p2p__admit(p2p_node *node, const p2p_addr *from, const uint
 static void p2p__session_up(p2p_node *node, p2p__session *session);
 static void p2p__session_failed(p2p_node *node, p2p__session *session);
 
-static void p2p__channel_feed(p2p_node *node, p2p__session *session, uint8_t *records, size_t size) {
-    int rc = p2p__secure(node)->feed(p2p__secure_ctx(node), session->slab, node->now_us, records, size);
+static void p2p__channel_feed(p2p_node *node, p2p__session *session, uint8_t *records,
+                              size_t size) {
+    int rc =
+        p2p__secure(node)->feed(p2p__secure_ctx(node), session->slab, node->now_us, records, size);
     p2p__out_add(node, session);
     if (rc < 0) {
         p2p__count(node, P2P_METRIC_handshakes_failed, 1);
@@ -5704,7 +5803,8 @@ static void p2p__channel_feed(p2p_node *node, p2p__session *session, uint8_t *re
     if (rc == 1 && session->state == P2P__SESSION_HANDSHAKE)
         p2p__session_up(node, session);
 }
-static uint32_t p2p__to_server_input(p2p_node *node, uint8_t *data, size_t size, const p2p_addr *from) {
+static uint32_t p2p__to_server_input(p2p_node *node, uint8_t *data, size_t size,
+                                     const p2p_addr *from) {
     size_t head = P2P__ENVELOPE_HEAD + (data[0] == P2P__TO_SERVER_COOKIE ? P2P__COOKIE : 0u);
     p2p__session *session = p2p__session_find(node, data + 1, true);
     if (size <= head)
@@ -5716,16 +5816,19 @@ static uint32_t p2p__to_server_input(p2p_node *node, uint8_t *data, size_t size,
     if (!p2p__envelope_tag_good(node, node->tag_key, data, size))
         return 0;
     if (!session)
-        session = p2p__admit(node, from, data + 1, head > P2P__ENVELOPE_HEAD ? data + P2P__ENVELOPE_HEAD : NULL);
+        session = p2p__admit(node, from, data + 1,
+                             head > P2P__ENVELOPE_HEAD ? data + P2P__ENVELOPE_HEAD : NULL);
     if (!session || session->state >= P2P__SESSION_CLOSING)
         return 1;
     session->bytes_in += size;
+    session->held = 0;
     p2p__channel_feed(node, session, data + head, size - head);
     return 1;
 }
-static uint32_t p2p__retry_input(p2p_node *node, p2p__session *session, const uint8_t *data, size_t size) {
-    if (size != P2P__ENVELOPE_HEAD + P2P__COOKIE || session->state != P2P__SESSION_HANDSHAKE || session->answered ||
-        session->retried >= 3)
+static uint32_t p2p__retry_input(p2p_node *node, p2p__session *session, const uint8_t *data,
+                                 size_t size) {
+    if (size != P2P__ENVELOPE_HEAD + P2P__COOKIE || session->state != P2P__SESSION_HANDSHAKE ||
+        session->answered || session->retried >= 3)
         return p2p__drop(node, P2P_METRIC_drop_late_envelope);
     session->retried++;
     session->has_cookie = 1;
@@ -5737,7 +5840,8 @@ static uint32_t p2p__retry_input(p2p_node *node, p2p__session *session, const ui
     p2p__out_add(node, session);
     return 1;
 }
-static uint32_t p2p__to_client_input(p2p_node *node, uint8_t *data, size_t size, const p2p_addr *from) {
+static uint32_t p2p__to_client_input(p2p_node *node, uint8_t *data, size_t size,
+                                     const p2p_addr *from) {
     p2p__session *session = p2p__session_find(node, data + 1, false);
     if (!session)
         return p2p__drop(node, P2P_METRIC_drop_unknown_session);
@@ -5761,7 +5865,8 @@ static uint32_t p2p__to_client_input(p2p_node *node, uint8_t *data, size_t size,
 }
 
 /* ---- datagrams that leave */
-static size_t p2p__datagram_head(const p2p_node *node, uint8_t *out, uint32_t type, const uint8_t id[8]) {
+static size_t p2p__datagram_head(const p2p_node *node, uint8_t *out, uint32_t type,
+                                 const uint8_t id[8]) {
     size_t prefix = p2p__prefix_bytes(node);
     if (prefix)
         out[0] = p2p__secure(node)->prefix;
@@ -5770,9 +5875,11 @@ static size_t p2p__datagram_head(const p2p_node *node, uint8_t *out, uint32_t ty
     return prefix + P2P__DATA_HEAD;
 }
 /* Puts the tag on a finished envelope of size bytes, prefix included. */
-static size_t p2p__envelope_close(const p2p_node *node, const uint8_t key[32], uint8_t *out, size_t size) {
+static size_t p2p__envelope_close(const p2p_node *node, const uint8_t key[32], uint8_t *out,
+                                  size_t size) {
     size_t prefix = p2p__prefix_bytes(node);
-    if (p2p__envelope_tag(node, key, out + prefix, size - prefix, out + prefix + P2P__DATA_HEAD) < 0)
+    if (p2p__envelope_tag(node, key, out + prefix, size - prefix, out + prefix + P2P__DATA_HEAD) <
+        0)
         return 0;
     return size;
 }
@@ -5797,7 +5904,8 @@ static bool p2p__addr_in_turn(const p2p__conn *conn, uint32_t at) {
     return conn->addr_bad[at] == least;
 }
 /* Where a dial's flight goes next: to every address that lied least, until one has answered. */
-static bool p2p__flight_target(const p2p_node *node, p2p__session *session, p2p_addr *remote, bool *more) {
+static bool p2p__flight_target(const p2p_node *node, p2p__session *session, p2p_addr *remote,
+                               bool *more) {
     const p2p__conn *conn = p2p__conn_at(node, session->conn);
     uint32_t at = session->flight_to;
     *more = false;
@@ -5817,8 +5925,11 @@ static bool p2p__flight_target(const p2p_node *node, p2p__session *session, p2p_
     return true;
 }
 /* The next handshake datagram of a session: its size, or 0. */
-static size_t p2p__flight_output(p2p_node *node, p2p__session *session, uint8_t *out, size_t room, p2p_addr *remote) {
-    uint32_t type = session->server ? P2P__TO_CLIENT : session->has_cookie ? P2P__TO_SERVER_COOKIE : P2P__TO_SERVER;
+static size_t p2p__flight_output(p2p_node *node, p2p__session *session, uint8_t *out, size_t room,
+                                 p2p_addr *remote) {
+    uint32_t type = session->server       ? P2P__TO_CLIENT
+                    : session->has_cookie ? P2P__TO_SERVER_COOKIE
+                                          : P2P__TO_SERVER;
     size_t head = p2p__datagram_head(node, out, type, session->id) + 16;
     uint8_t target = session->flight_to;
     bool more;
@@ -5831,11 +5942,13 @@ static size_t p2p__flight_output(p2p_node *node, p2p__session *session, uint8_t 
         return 0;
     room = P2P__MIN(room, P2P__ENVELOPE_MAX + p2p__prefix_bytes(node));
     if (session->server && session->state == P2P__SESSION_HANDSHAKE && !session->proven) {
-        if (session->bytes_out + head + 64 > 3 * session->bytes_in)
+        session->held = session->bytes_out + head + 64 > 3 * session->bytes_in;
+        if (session->held)
             return (size_t)p2p__drop(node, P2P_METRIC_drop_amplification);
         room = (size_t)P2P__MIN((uint64_t)room, 3 * session->bytes_in - session->bytes_out);
     }
-    n = p2p__secure(node)->flight(p2p__secure_ctx(node), session->slab, node->now_us, out + head, room - head, more);
+    n = p2p__secure(node)->flight(p2p__secure_ctx(node), session->slab, node->now_us, out + head,
+                                  room - head, more);
     if (n <= 0) {
         session->flight_to = n < 0 ? (uint8_t)0 : target;
         if (n < 0 && session->state == P2P__SESSION_HANDSHAKE)
@@ -5845,7 +5958,8 @@ static size_t p2p__flight_output(p2p_node *node, p2p__session *session, uint8_t 
     if (!more)
         session->flight_to = 0;
     session->bytes_out += head + (size_t)n;
-    return p2p__envelope_close(node, session->server ? node->tag_key : session->tag_key, out, head + (size_t)n);
+    return p2p__envelope_close(node, session->server ? node->tag_key : session->tag_key, out,
+                               head + (size_t)n);
 }
 
 /* ==== >>path ====
@@ -5872,8 +5986,10 @@ static void p2p__path_learn(p2p_node *node, p2p__conn *conn, const p2p_ticket *t
     uint32_t i, had = conn->addr_count;
     for (i = 0; i < ticket->addr_count && i < P2P_TICKET_ADDRS; i++)
         p2p__path_add(conn, &ticket->addrs[i]);
-    if (conn->addr_count > had && conn->state == P2P__CONN_WAITING)
-        p2p__heap_set(node, p2p__conn_index(node, conn), 0);
+    if (conn->addr_count == had)
+        return;
+    conn->retry_us = 0; /* at the next p2p_poll */
+    p2p__conn_schedule(node, conn);
 }
 
 /* ==== >>session ====
@@ -5887,7 +6003,8 @@ static p2p_str p2p__alpn(const p2p_node *node, uint32_t index) {
     return s;
 }
 /* Our HELLO's body: the same bytes whenever it is asked for, since both sides hash it. */
-static size_t p2p__hello_body(const p2p_node *node, const p2p__session *session, uint8_t *out, size_t room) {
+static size_t p2p__hello_body(const p2p_node *node, const p2p__session *session, uint8_t *out,
+                              size_t room) {
     p2p__hello h;
     p2p__writer w = p2p__writer_of(out, room);
     const p2p__limits *m = &session->mine;
@@ -5916,8 +6033,9 @@ static size_t p2p__hello_body(const p2p_node *node, const p2p__session *session,
 #define P2P__HELLO_BYTES 480u /* 8 ALPNs of 33 bytes, versions, and 12 parameters of at most 9 */
 
 /* The text a role signs. */
-static int p2p__auth_text(const p2p_node *node, const p2p__session *session, bool server, const p2p_id *signer,
-                          const p2p_id *peer, uint8_t out[14 + 1 + 32 + 32 + 32 + 32]) {
+static int p2p__auth_text(const p2p_node *node, const p2p__session *session, bool server,
+                          const p2p_id *signer, const p2p_id *peer,
+                          uint8_t out[14 + 1 + 32 + 32 + 32 + 32]) {
     memcpy(out, "p2p.h/auth/v1", 14);
     out[14] = server;
     memcpy(out + 15, session->transcript[server ? 0 : 1], 32);
@@ -5940,9 +6058,11 @@ static int p2p__auth_sign(p2p_node *node, p2p__session *session) {
         err = p2p__sha256(&node->desc.crypto, &part, &size, 1, session->transcript[0]);
     }
     if (err >= 0)
-        err = p2p__auth_text(node, session, session->server != 0, &node->key.id, &session->peer, text);
+        err = p2p__auth_text(node, session, session->server != 0, &node->key.id, &session->peer,
+                             text);
     if (err >= 0)
-        err = node->desc.crypto.api->sign(node->desc.crypto.ctx, node->key.seed, text, sizeof text, session->signature);
+        err = node->desc.crypto.api->sign(node->desc.crypto.ctx, node->key.seed, text, sizeof text,
+                                          session->signature);
     session->signed_auth = err >= 0;
     return err;
 }
@@ -5991,7 +6111,8 @@ static void p2p__hello_agree(const p2p_node *node, p2p__session *session, const 
     if (session->refusal == P2P__CODE_NO_VERSION)
         return;
     for (i = 0; i < (session->server ? h->alpn_count : node->alpn_count) && session->refusal; i++)
-        for (j = 0; j < (session->server ? node->alpn_count : h->alpn_count) && session->refusal; j++) {
+        for (j = 0; j < (session->server ? node->alpn_count : h->alpn_count) && session->refusal;
+             j++) {
             uint32_t own = session->server ? j : i, theirs = session->server ? i : j;
             if (session->alpn_mask >> own & 1 && p2p_str_equal(h->alpn[theirs], node->alpn[own])) {
                 session->alpn = (uint8_t)own;
@@ -6038,7 +6159,8 @@ static bool p2p__auth_good(p2p_node *node, p2p__session *session, const uint8_t 
         return false;
     if (p2p__auth_text(node, session, !session->server, &id, &node->key.id, text) < 0)
         return false;
-    if (node->desc.crypto.api->verify(node->desc.crypto.ctx, &id, text, sizeof text, bytes + 32) < 0)
+    if (node->desc.crypto.api->verify(node->desc.crypto.ctx, &id, text, sizeof text, bytes + 32) <
+        0)
         return false;
     session->peer = id;
     return true;
@@ -6073,18 +6195,6 @@ static uint64_t p2p__from_now(p2p_node *node, p2p__conn *conn, uint64_t us) {
     conn->ticks = node->ticks;
     return p2p__time_add(node->now_us, us);
 }
-static void p2p__conn_schedule(p2p_node *node, p2p__conn *conn) {
-    uint64_t us = conn->router_us;
-    if (conn->state <= P2P__CONN_DIALLING)
-        us = P2P__MIN(us, conn->connect_by_us);
-    if (conn->state == P2P__CONN_WAITING && conn->addr_count)
-        us = P2P__MIN(us, conn->retry_us);
-    if (conn->state == P2P__CONN_FLUSHING)
-        us = P2P__MIN(us, conn->flush_by_us);
-    if (conn->state == P2P__CONN_DOWN)
-        us = P2P_NEVER;
-    p2p__heap_set(node, p2p__conn_index(node, conn), us);
-}
 static p2p__conn *p2p__conn_make(p2p_node *node, const p2p_id *peer) {
     p2p__conn *conn = (p2p__conn *)p2p__pool_take(&node->conns);
     p2p__stream *s;
@@ -6093,10 +6203,12 @@ static p2p__conn *p2p__conn_make(p2p_node *node, const p2p_id *peer) {
         return NULL;
     conn->session = conn->heap = conn->accept_next = conn->stream_first = conn->listener = P2P__NIL;
     conn->stream_accept_first = conn->stream_accept_last = conn->messages = P2P__NIL;
-    conn->datagram_first = conn->datagram_last = conn->datagram_out_first = conn->datagram_out_last = P2P__NIL;
+    conn->datagram_first = conn->datagram_last = conn->datagram_out_first =
+        conn->datagram_out_last = P2P__NIL;
     for (i = 0; i < P2P__PRIORITIES; i++)
         conn->send_first[i] = P2P__NIL;
-    conn->deadline_us = conn->router_us = conn->connect_by_us = conn->flush_by_us = conn->retry_us = P2P_NEVER;
+    conn->deadline_us = conn->router_us = conn->connect_by_us = conn->flush_by_us = conn->retry_us =
+        P2P_NEVER;
     conn->message_size = P2P_NEVER;
     conn->peer = *peer;
     conn->holders = 1;
@@ -6137,7 +6249,8 @@ static void p2p__conn_free(p2p_node *node, p2p__conn *conn) {
 }
 static bool p2p__conn_spent(const p2p_node *node, const p2p__conn *conn) {
     return conn->given && (conn->stream_first == P2P__NIL ||
-                           (conn->stream_first == conn->messages && node->streams[conn->messages].conn_next == P2P__NIL));
+                           (conn->stream_first == conn->messages &&
+                            node->streams[conn->messages].conn_next == P2P__NIL));
 }
 
 /* ---- attaching a connection to a session, and taking it off */
@@ -6190,7 +6303,8 @@ static void p2p__conn_detach(p2p_node *node, p2p__conn *conn) {
 
 /* A stream whose connection is lost: what had arrived whole stays readable; for the rest, CLOSED. */
 static void p2p__stream_lost(p2p_node *node, p2p__stream *s) {
-    bool unfinished = s->send.state == P2P__SEND_OPEN || s->send.state == P2P__SEND_FINISHING || s->recv.state == P2P__RECV_OPEN;
+    bool unfinished = s->send.state == P2P__SEND_OPEN || s->send.state == P2P__SEND_FINISHING ||
+                      s->recv.state == P2P__RECV_OPEN;
     p2p__chunks_abandon(node, s);
     s->send.want_reset = s->recv.want_stop = s->recv.want_max = 0;
     if (s->send.state != P2P__SEND_NONE)
@@ -6205,11 +6319,14 @@ static void p2p__stream_lost(p2p_node *node, p2p__stream *s) {
     p2p__stream_settle(node, s);
 }
 static void p2p__accept_unlink(p2p_node *node, p2p__conn *conn) {
-    p2p__listener *l = conn->listener == P2P__NIL ? NULL : (p2p__listener *)p2p__pool_at(&node->listeners, conn->listener);
+    p2p__listener *l = conn->listener == P2P__NIL
+                           ? NULL
+                           : (p2p__listener *)p2p__pool_at(&node->listeners, conn->listener);
     uint16_t index = p2p__conn_index(node, conn), last = P2P__NIL, *at;
     if (!conn->accepting || !l)
         return;
-    for (at = &l->accept_first; *at != P2P__NIL && *at != index; at = &p2p__conn_at(node, *at)->accept_next)
+    for (at = &l->accept_first; *at != P2P__NIL && *at != index;
+         at = &p2p__conn_at(node, *at)->accept_next)
         last = *at;
     *at = conn->accept_next;
     if (l->accept_last == index)
@@ -6217,7 +6334,8 @@ static void p2p__accept_unlink(p2p_node *node, p2p__conn *conn) {
     l->waiting--;
     conn->accepting = 0;
 }
-static void p2p__conn_down(p2p_node *node, p2p__conn *conn, int err, uint32_t code, p2p_str reason) {
+static void p2p__conn_down(p2p_node *node, p2p__conn *conn, int err, uint32_t code,
+                           p2p_str reason) {
     uint16_t at, next;
     if (conn->state == P2P__CONN_DOWN)
         return;
@@ -6243,7 +6361,8 @@ static void p2p__conn_down(p2p_node *node, p2p__conn *conn, int err, uint32_t co
         s->send.lent = NULL;
         p2p__raise_conn(node, conn, P2P__EV_SENT);
     }
-    p2p__ready_clear(node, p2p__conn_index(node, conn), P2P__EV_WRITABLE | (conn->told ? 0u : P2P__EV_CONNECTED));
+    p2p__ready_clear(node, p2p__conn_index(node, conn),
+                     (uint32_t)P2P__EV_WRITABLE | (conn->told ? 0u : (uint32_t)P2P__EV_CONNECTED));
     p2p__raise_conn(node, conn, P2P__EV_DISCONNECTED);
     p2p__conn_schedule(node, conn);
     p2p__log(&node->log, P2P__LOG_DISCONNECTED);
@@ -6253,7 +6372,8 @@ static p2p_str p2p__no_words(void) {
     return s;
 }
 /* Leaves the session to say CLOSE for three probe timeouts; its connection is off it. */
-static void p2p__session_close(p2p_node *node, p2p__session *session, uint32_t origin, uint32_t code, p2p_str reason) {
+static void p2p__session_close(p2p_node *node, p2p__session *session, uint32_t origin,
+                               uint32_t code, p2p_str reason) {
     p2p__conn *conn = p2p__conn_at(node, session->conn);
     if (session->state >= P2P__SESSION_CLOSING)
         return;
@@ -6285,7 +6405,8 @@ static void p2p__session_drain(p2p_node *node, p2p__session *session) {
     session->tick_us = node->now_us + 3 * p2p__pto_base_us(session);
     p2p__out_drop(node, session);
 }
-static void p2p__conn_end(p2p_node *node, p2p__conn *conn, uint32_t origin, uint32_t code, p2p_str reason, int err) {
+static void p2p__conn_end(p2p_node *node, p2p__conn *conn, uint32_t origin, uint32_t code,
+                          p2p_str reason, int err) {
     p2p__session *session = p2p__session_at(node, conn->session);
     p2p__conn_detach(node, conn);
     if (session)
@@ -6300,7 +6421,8 @@ static void p2p__conn_fault(p2p_node *node, p2p__conn *conn, uint32_t code, cons
         p2p__conn_end(node, conn, 0, code, words, P2P_ERR_PROTOCOL);
 }
 static void p2p__session_failed(p2p_node *node, p2p__session *session);
-static void p2p__session_fault(p2p_node *node, p2p__session *session, uint32_t code, const char *reason) {
+static void p2p__session_fault(p2p_node *node, p2p__session *session, uint32_t code,
+                               const char *reason) {
     p2p__conn *conn = p2p__conn_at(node, session->conn);
     p2p__count(node, P2P_METRIC_frames_bad, 1);
     if (conn && conn->attached && conn->state >= P2P__CONN_OPEN)
@@ -6339,7 +6461,8 @@ static void p2p__dial(p2p_node *node, p2p__conn *conn) {
     if (conn->addr_count == 0)
         return;
     conn->retry_us = node->now_us + 20000;
-    if (node->half_open >= node->desc.max.half_open && !(node->unproven && p2p__session_evict(node, true)))
+    if (node->half_open >= node->desc.max.half_open &&
+        !(node->unproven && p2p__session_evict(node, true)))
         return;
     if (p2p__drbg_fill(&node->drbg, id, sizeof id) < 0 || p2p__session_find(node, id, false))
         return;
@@ -6347,8 +6470,10 @@ static void p2p__dial(p2p_node *node, p2p__conn *conn) {
     if (!session)
         return;
     session->peer = conn->peer;
-    session->alpn_mask = (uint8_t)(conn->alpn == P2P__ANY_ALPN ? (1u << node->alpn_count) - 1u : 1u << conn->alpn);
-    if (p2p__envelope_keys(node, &conn->peer, psk, session->tag_key) < 0 || p2p__session_begin(node, session, psk) < 0) {
+    session->alpn_mask =
+        (uint8_t)(conn->alpn == P2P__ANY_ALPN ? (1u << node->alpn_count) - 1u : 1u << conn->alpn);
+    if (p2p__envelope_keys(node, &conn->peer, psk, session->tag_key) < 0 ||
+        p2p__session_begin(node, session, psk) < 0) {
         p2p__session_down(node, session);
         p2p_wipe(psk, sizeof psk);
         return;
@@ -6381,7 +6506,9 @@ static void p2p__conn_opened(p2p_node *node, p2p__conn *conn) {
     p2p__log(&node->log, P2P__LOG_CONNECTED);
     p2p__conn_schedule(node, conn);
     if (conn->message_largest > p2p__session_at(node, conn->session)->theirs.message_max)
-        p2p__conn_end(node, conn, 0, P2P__CODE_NONE, p2p_str_of("a queued message is more than the peer takes"), P2P_ERR_TOO_LARGE);
+        p2p__conn_end(node, conn, 0, P2P__CODE_NONE,
+                      p2p_str_of("a queued message is more than the peer takes"),
+                      P2P_ERR_TOO_LARGE);
 }
 static void p2p__session_opened(p2p_node *node, p2p__session *session) {
     P2P_ASSERT(session->state == P2P__SESSION_PROVING || session->state == P2P__SESSION_WAITING);
@@ -6397,7 +6524,8 @@ static uint32_t p2p__conns_with(const p2p_node *node, const p2p_id *peer) {
     uint32_t i, n = 0;
     for (i = 0; i < node->conns.count; i++) {
         const p2p__conn *conn = p2p__conn_at(node, i);
-        n += p2p__slot_live(conn) && conn->state < P2P__CONN_DOWN && p2p_id_equal(&conn->peer, peer);
+        n +=
+            p2p__slot_live(conn) && conn->state < P2P__CONN_DOWN && p2p_id_equal(&conn->peer, peer);
     }
     return n;
 }
@@ -6406,7 +6534,8 @@ static void p2p__conns_test(p2p_node *node, const p2p_id *peer, const p2p__sessi
     uint32_t i;
     for (i = 0; i < node->sessions.count; i++) {
         p2p__session *s = p2p__session_at(node, i);
-        if (!p2p__slot_live(s) || s == but || s->state != P2P__SESSION_OPEN || s->tested || !p2p_id_equal(&s->peer, peer))
+        if (!p2p__slot_live(s) || s == but || s->state != P2P__SESSION_OPEN || s->tested ||
+            !p2p_id_equal(&s->peer, peer))
             continue;
         s->tested = 1;
         s->test_by_us = node->now_us + P2P__MAX(1000000u, 3 * p2p__pto_base_us(s));
@@ -6418,14 +6547,20 @@ static void p2p__refuse(p2p_node *node, p2p__session *session, uint32_t code) {
     static const struct {
         uint8_t code;
         const char *text;
-    } words[] = {{P2P__CODE_REFUSED, "refused"}, {P2P__CODE_LIMIT, "no place for another connection"},
-                 {P2P__CODE_NO_VERSION, "no common wire version"}, {P2P__CODE_NO_ALPN, "no common ALPN"}};
+    } words[] = {{P2P__CODE_REFUSED, "refused"},
+                 {P2P__CODE_LIMIT, "no place for another connection"},
+                 {P2P__CODE_NO_VERSION, "no common wire version"},
+                 {P2P__CODE_NO_ALPN, "no common ALPN"}};
     p2p_str reason = p2p__no_words();
     uint32_t i;
     for (i = 0; i < sizeof words / sizeof words[0]; i++)
         if (words[i].code == code)
             reason = p2p_str_of(words[i].text);
-    p2p__count(node, code == P2P__CODE_NO_VERSION ? P2P_METRIC_hello_no_version : code == P2P__CODE_NO_ALPN ? P2P_METRIC_hello_no_alpn : P2P_METRIC_auth_refused, 1);
+    p2p__count(node,
+               code == P2P__CODE_NO_VERSION ? P2P_METRIC_hello_no_version
+               : code == P2P__CODE_NO_ALPN  ? P2P_METRIC_hello_no_alpn
+                                            : P2P_METRIC_auth_refused,
+               1);
     p2p__log(&node->log, P2P__LOG_REFUSED);
     p2p__session_close(node, session, 0, code, reason);
 }
@@ -6458,11 +6593,26 @@ static p2p__conn *p2p__dial_to(const p2p_node *node, const p2p__session *session
     uint32_t i;
     for (i = 0; i < node->conns.count; i++) {
         p2p__conn *conn = p2p__conn_at(node, i);
-        if (p2p__slot_live(conn) && conn->state <= P2P__CONN_DIALLING && p2p_id_equal(&conn->peer, &session->peer) &&
+        if (p2p__slot_live(conn) && conn->state <= P2P__CONN_DIALLING &&
+            p2p_id_equal(&conn->peer, &session->peer) &&
             (conn->alpn == session->alpn || conn->alpn == P2P__ANY_ALPN))
             return conn;
     }
     return NULL;
+}
+/* Our dial to the same peer was open before its own got this far: the peer gives that one up when it sees ours. */
+static bool p2p__dial_won(const p2p_node *node, const p2p__session *session) {
+    uint32_t i;
+    if (memcmp(node->key.id.bytes, session->peer.bytes, 32) > 0)
+        return false;
+    for (i = 0; i < node->conns.count; i++) {
+        const p2p__conn *conn = p2p__conn_at(node, i);
+        if (p2p__slot_live(conn) && conn->state == P2P__CONN_OPEN && !conn->incoming &&
+            conn->alpn == session->alpn && p2p_id_equal(&conn->peer, &session->peer) &&
+            session->born_us <= conn->opened_us)
+            return true;
+    }
+    return false;
 }
 /* The application's handle moves to a session the peer began. */
 static void p2p__conn_adopt(p2p_node *node, p2p__conn *conn, p2p__session *session) {
@@ -6523,6 +6673,11 @@ static void p2p__admitted(p2p_node *node, p2p__session *session, bool last_try) 
         p2p__refuse(node, session, P2P__CODE_REFUSED);
         return;
     }
+    if (p2p__dial_won(node, session)) {
+        p2p__count(node, P2P_METRIC_duplicates_closed, 1);
+        p2p__session_close(node, session, 0, P2P__CODE_DUPLICATE, p2p__no_words());
+        return;
+    }
     dial = p2p__dial_to(node, session);
     if (dial && memcmp(node->key.id.bytes, session->peer.bytes, 32) < 0) {
         p2p__session_wait(session, P2P__WAIT_DIAL, node->now_us + P2P__COLLAPSE_US);
@@ -6565,8 +6720,9 @@ static void p2p__collapse(p2p_node *node, const p2p__session *winner) {
     uint32_t i;
     for (i = 0; i < node->sessions.count; i++) {
         p2p__session *s = p2p__session_at(node, i);
-        if (!p2p__slot_live(s) || s == winner || s->state != P2P__SESSION_WAITING || s->waits != P2P__WAIT_DIAL ||
-            s->alpn != winner->alpn || !p2p_id_equal(&s->peer, &winner->peer))
+        if (!p2p__slot_live(s) || s == winner || s->state != P2P__SESSION_WAITING ||
+            s->waits != P2P__WAIT_DIAL || s->alpn != winner->alpn ||
+            !p2p_id_equal(&s->peer, &winner->peer))
             continue;
         p2p__count(node, P2P_METRIC_duplicates_closed, 1);
         p2p__session_close(node, s, 0, P2P__CODE_DUPLICATE, p2p__no_words());
@@ -6598,10 +6754,14 @@ static void p2p__auth_input(p2p_node *node, p2p__session *session, const p2p__fr
     if (session->refusal || !conn) {
         uint32_t code = session->refusal;
         if (conn)
-            p2p__conn_end(node, conn, 0, code, p2p_str_of(code == P2P__CODE_NO_ALPN ? "no common ALPN" : "no common wire version"), P2P_ERR_REFUSED);
+            p2p__conn_end(
+                node, conn, 0, code,
+                p2p_str_of(code == P2P__CODE_NO_ALPN ? "no common ALPN" : "no common wire version"),
+                P2P_ERR_REFUSED);
         return;
     }
     session->control |= P2P__CONTROL_HELLO | P2P__CONTROL_AUTH;
+    session->proof_by_us = p2p__time_add(node->now_us, P2P__ATTEMPT_US); /* for DONE */
     p2p__conn_attach(node, conn, session);
 }
 static void p2p__done_input(p2p_node *node, p2p__session *session) {
@@ -6611,7 +6771,7 @@ static void p2p__done_input(p2p_node *node, p2p__session *session) {
         return;
     }
     if (session->state != P2P__SESSION_PROVING || !session->peer_proved)
-        return; /* DONE of who has not proved itself says nothing */
+        return;  /* DONE of who has not proved itself says nothing */
     if (!conn) { /* given up for another session meanwhile */
         p2p__session_close(node, session, 0, P2P__CODE_DUPLICATE, p2p__no_words());
         return;
@@ -6623,9 +6783,12 @@ static void p2p__done_input(p2p_node *node, p2p__session *session) {
 static int p2p__close_err(const p2p__frame *f, const p2p__conn *conn) {
     if (f->origin == 0 && f->code == P2P__CODE_REFUSED)
         return P2P_ERR_REFUSED;
-    if (f->origin == 0 && (f->code == P2P__CODE_LIMIT || f->code == P2P__CODE_NO_ALPN || f->code == P2P__CODE_NO_VERSION))
+    if (f->origin == 0 && (f->code == P2P__CODE_LIMIT || f->code == P2P__CODE_NO_ALPN ||
+                           f->code == P2P__CODE_NO_VERSION))
         return P2P_ERR_REFUSED;
-    if (f->origin == 0 && (f->code == P2P__CODE_PROTOCOL || f->code == P2P__CODE_FLOW_CONTROL || f->code == P2P__CODE_STREAM_LIMIT || f->code == P2P__CODE_FRAME_ENCODING))
+    if (f->origin == 0 &&
+        (f->code == P2P__CODE_PROTOCOL || f->code == P2P__CODE_FLOW_CONTROL ||
+         f->code == P2P__CODE_STREAM_LIMIT || f->code == P2P__CODE_FRAME_ENCODING))
         return P2P_ERR_PROTOCOL;
     return conn->state == P2P__CONN_FLUSHING ? P2P_OK : P2P_ERR_CLOSED;
 }
@@ -6658,7 +6821,8 @@ static void p2p__close_input(p2p_node *node, p2p__session *session, const p2p__f
     }
 }
 /* The stream a frame names; NULL when it is over, or (with *fatal) when it cannot be. */
-static p2p__stream *p2p__stream_named(p2p_node *node, p2p__conn *conn, uint64_t id, bool sending, bool *fatal) {
+static p2p__stream *p2p__stream_named(p2p_node *node, p2p__conn *conn, uint64_t id, bool sending,
+                                      bool *fatal) {
     const p2p__session *session = p2p__session_at(node, conn->session);
     uint32_t kind = (uint32_t)(id >> 1 & 3);
     bool local = (id & 1) == (session->server != 0);
@@ -6714,7 +6878,8 @@ static void p2p__stream_announce(p2p_node *node, p2p__conn *conn, p2p__stream *s
 }
 /* 1 done, 0 the packet must not be acknowledged, -1 the connection is over. */
 static int p2p__stream_input(p2p_node *node, p2p__conn *conn, const p2p__frame *f) {
-    bool fatal, sending = f->type == P2P__FRAME_STOP_SENDING || f->type == P2P__FRAME_MAX_STREAM_DATA;
+    bool fatal,
+        sending = f->type == P2P__FRAME_STOP_SENDING || f->type == P2P__FRAME_MAX_STREAM_DATA;
     p2p__stream *s = p2p__stream_named(node, conn, f->id, sending, &fatal);
     int rc = 1;
     if (fatal) {
@@ -6775,8 +6940,7 @@ static int p2p__conn_frame(p2p_node *node, p2p__session *session, const p2p__fra
         return 1;
     case P2P__FRAME_DATA_BLOCKED:
     case P2P__FRAME_STREAM_DATA_BLOCKED:
-    case P2P__FRAME_PATH_RESPONSE:
-        return 1;
+    case P2P__FRAME_PATH_RESPONSE: return 1;
     case P2P__FRAME_PATH_CHALLENGE:
         memcpy(session->challenge, f->bytes, 8);
         session->challenged = 1;
@@ -6786,13 +6950,13 @@ static int p2p__conn_frame(p2p_node *node, p2p__session *session, const p2p__fra
     case P2P__FRAME_DATAGRAM:
         p2p__datagram_input(node, conn, f);
         return conn->state == P2P__CONN_DOWN ? -1 : 1;
-    default:
-        return p2p__stream_input(node, conn, f);
+    default: return p2p__stream_input(node, conn, f);
     }
 }
 static bool p2p__frame_early(uint32_t type) { /* allowed before both proofs */
-    return type == P2P__FRAME_PING || type == P2P__FRAME_ACK || type == P2P__FRAME_ACK_ECN || type == P2P__FRAME_HELLO ||
-           type == P2P__FRAME_AUTH || type == P2P__FRAME_CLOSE || type == P2P__FRAME_DONE;
+    return type == P2P__FRAME_PING || type == P2P__FRAME_ACK || type == P2P__FRAME_ACK_ECN ||
+           type == P2P__FRAME_HELLO || type == P2P__FRAME_AUTH || type == P2P__FRAME_CLOSE ||
+           type == P2P__FRAME_DONE;
 }
 static bool p2p__session_proved(const p2p__session *session) {
     return session->peer_proved && session->state != P2P__SESSION_WAITING;
@@ -6800,12 +6964,12 @@ static bool p2p__session_proved(const p2p__session *session) {
 /* 1 go on, 0 do not acknowledge, -1 over. */
 static int p2p__frame_input(p2p_node *node, p2p__session *session, const p2p__frame *f) {
     switch (f->type) {
-    case P2P__FRAME_PING:
-        return 1;
+    case P2P__FRAME_PING: return 1;
     case P2P__FRAME_ACK:
         if (!p2p__ack_input(node, session, f)) {
             p2p__count(node, P2P_METRIC_ack_of_unsent, 1);
-            p2p__session_fault(node, session, P2P__CODE_PROTOCOL, "ACK of a packet that was never sent");
+            p2p__session_fault(node, session, P2P__CODE_PROTOCOL,
+                               "ACK of a packet that was never sent");
             return -1;
         }
         if (session->waits == P2P__WAIT_DONE_ACKED && session->done_acked)
@@ -6823,9 +6987,7 @@ static int p2p__frame_input(p2p_node *node, p2p__session *session, const p2p__fr
     case P2P__FRAME_DONE:
         p2p__done_input(node, session);
         return session->state >= P2P__SESSION_CLOSING ? -1 : 1;
-    case P2P__FRAME_CLOSE:
-        p2p__close_input(node, session, f);
-        return -1;
+    case P2P__FRAME_CLOSE: p2p__close_input(node, session, f); return -1;
     default:
         if (!p2p__session_proved(session) || session->conn == P2P__NIL)
             return 0;
@@ -6833,7 +6995,8 @@ static int p2p__frame_input(p2p_node *node, p2p__session *session, const p2p__fr
     }
 }
 /* First pass: the whole packet parses, and holds nothing that must wait for the proofs. */
-static int p2p__packet_check(p2p_node *node, p2p__session *session, p2p__reader r, bool *eliciting) {
+static int p2p__packet_check(p2p_node *node, p2p__session *session, p2p__reader r,
+                             bool *eliciting) {
     p2p__frame f;
     bool proof = p2p__session_proved(session);
     int rc;
@@ -6850,7 +7013,8 @@ static int p2p__packet_check(p2p_node *node, p2p__session *session, p2p__reader 
     }
     return rc < 0 ? rc : 1;
 }
-static void p2p__packet_input(p2p_node *node, p2p__session *session, const uint8_t *data, size_t size) {
+static void p2p__packet_input(p2p_node *node, p2p__session *session, const uint8_t *data,
+                              size_t size) {
     p2p__reader r = p2p__reader_of(data, size);
     uint64_t number = p2p__get_varint(&r);
     p2p__frame f;
@@ -6915,7 +7079,8 @@ static size_t p2p__packet_room(const p2p_node *node, const p2p__session *session
     room = P2P__MIN(room, (size_t)session->cc.datagram_bytes);
     if (room < over + P2P__PACKET_MIN)
         return 0;
-    max = session->theirs.max_packet ? (size_t)P2P__MIN(session->theirs.max_packet, (uint64_t)65535) : 512;
+    max = session->theirs.max_packet ? (size_t)P2P__MIN(session->theirs.max_packet, (uint64_t)65535)
+                                     : 512;
     return P2P__MIN(room - over, P2P__MAX(max, (size_t)512));
 }
 static void p2p__emit_hello(p2p__build *b) {
@@ -6943,7 +7108,8 @@ static void p2p__emit_hello(p2p__build *b) {
     }
     b->control |= P2P__CONTROL_HELLO | P2P__CONTROL_AUTH;
 }
-static bool p2p__emit_plain(p2p__build *b, uint32_t flag, uint32_t type, uint32_t count, uint64_t v0, uint64_t v1) {
+static bool p2p__emit_plain(p2p__build *b, uint32_t flag, uint32_t type, uint32_t count,
+                            uint64_t v0, uint64_t v1) {
     uint64_t v[2];
     uint8_t *start = b->w.at;
     if (!(b->session->control & flag))
@@ -6966,10 +7132,13 @@ static void p2p__emit_controls(p2p__build *b) {
         p2p__emit_hello(b);
     (void)p2p__emit_plain(b, P2P__CONTROL_DONE, P2P__FRAME_DONE, 0, 0, 0);
     if (conn) {
-        (void)p2p__emit_plain(b, P2P__CONTROL_MAX_DATA, P2P__FRAME_MAX_DATA, 1, conn->recv_limit, 0);
+        (void)p2p__emit_plain(b, P2P__CONTROL_MAX_DATA, P2P__FRAME_MAX_DATA, 1, conn->recv_limit,
+                              0);
         for (kind = 0; kind < P2P__KINDS; kind++) {
-            (void)p2p__emit_plain(b, (uint32_t)P2P__CONTROL_MAX_STREAMS << kind, P2P__FRAME_MAX_STREAMS, 2, kind, conn->taken_limit[kind]);
-            (void)p2p__emit_plain(b, (uint32_t)P2P__CONTROL_STREAMS_BLOCKED << kind, P2P__FRAME_STREAMS_BLOCKED, 2, kind, conn->made_limit[kind]);
+            (void)p2p__emit_plain(b, (uint32_t)P2P__CONTROL_MAX_STREAMS << kind,
+                                  P2P__FRAME_MAX_STREAMS, 2, kind, conn->taken_limit[kind]);
+            (void)p2p__emit_plain(b, (uint32_t)P2P__CONTROL_STREAMS_BLOCKED << kind,
+                                  P2P__FRAME_STREAMS_BLOCKED, 2, kind, conn->made_limit[kind]);
         }
         if (session->control & P2P__CONTROL_CHALLENGED && (size_t)(b->w.end - b->w.at) >= 32) {
             p2p__put_path_response(&b->w, session->challenge, &session->remote);
@@ -6989,7 +7158,8 @@ static bool p2p__may_elicit(p2p_node *node, p2p__session *session) {
         return false;
     if (session->probes > 0)
         return true;
-    if (session->in_flight_bytes + session->cc.datagram_bytes > session->cc.window_bytes && session->in_flight_bytes > 0)
+    if (session->in_flight_bytes + session->cc.datagram_bytes > session->cc.window_bytes &&
+        session->in_flight_bytes > 0)
         return false;
     session->paced = session->cc.pace_us > node->now_us;
     return !session->paced;
@@ -7013,7 +7183,8 @@ static bool p2p__packet_fill(p2p__build *b) {
         session->close_count++;
         return !b->w.bad;
     }
-    if (session->unacked && (session->ack_at_us <= b->node->now_us || p2p__may_elicit(b->node, session)))
+    if (session->unacked &&
+        (session->ack_at_us <= b->node->now_us || p2p__may_elicit(b->node, session)))
         any = p2p__emit_ack(b->node, session, &b->w);
     if (!p2p__may_elicit(b->node, session))
         return any;
@@ -7042,7 +7213,8 @@ static uint64_t p2p__packet_number(p2p_node *node, p2p__session *session) {
     uint64_t number = session->next_number++;
     if (number != session->skip_number)
         return number;
-    session->skipped[(number / 64) % P2P__SKIPPED] = number; /* left out: who acknowledges it lies */
+    session->skipped[(number / 64) % P2P__SKIPPED] =
+        number; /* left out: who acknowledges it lies */
     session->skip_number += 64 + p2p__drbg_fast(&node->drbg) % 448;
     return session->next_number++;
 }
@@ -7076,23 +7248,28 @@ static size_t p2p__data_output(p2p_node *node, p2p__session *session, uint8_t *o
     p2p__build b;
     uint64_t number;
     int n;
-    if (size == 0 || session->state == P2P__SESSION_HANDSHAKE || session->state >= P2P__SESSION_DRAINING)
+    if (size == 0 || session->state == P2P__SESSION_HANDSHAKE ||
+        session->state >= P2P__SESSION_DRAINING)
         return 0;
-    head = p2p__datagram_head(node, out, session->server ? P2P__DATA_TO_CLIENT : P2P__DATA_TO_SERVER, session->id);
-    packet = out + head + (p2p__secure(node)->overhead >= 16 ? p2p__secure(node)->overhead - 16 : 0);
+    head = p2p__datagram_head(
+        node, out, session->server ? P2P__DATA_TO_CLIENT : P2P__DATA_TO_SERVER, session->id);
+    packet =
+        out + head + (p2p__secure(node)->overhead >= 16 ? p2p__secure(node)->overhead - 16 : 0);
     memset(&b, 0, sizeof b);
     b.node = node;
     b.session = session;
     b.conn = p2p__conn_at(node, session->conn);
     b.chunks = P2P__NIL;
     b.w = p2p__writer_of(packet, size);
-    number = session->next_number == session->skip_number ? session->next_number + 1 : session->next_number;
+    number = session->next_number == session->skip_number ? session->next_number + 1
+                                                          : session->next_number;
     p2p__put_varint(&b.w, number);
     if (!p2p__packet_fill(&b))
         return 0;
     number = p2p__packet_number(node, session);
     p2p__packet_trim(&b);
-    n = p2p__secure(node)->seal(p2p__secure_ctx(node), session->slab, packet, (size_t)(b.w.at - packet), out + head, room - head);
+    n = p2p__secure(node)->seal(p2p__secure_ctx(node), session->slab, packet,
+                                (size_t)(b.w.at - packet), out + head, room - head);
     p2p__packet_sent(&b, number, n > 0 ? head + (size_t)n : head);
     if (n <= 0) {
         p2p__count(node, P2P_METRIC_records_fatal, 1);
@@ -7108,14 +7285,20 @@ static uint64_t p2p__idle_us(const p2p_node *node, const p2p__session *session) 
     uint64_t own = node->desc.time.idle_us, theirs = session->theirs.idle_us;
     return theirs ? P2P__MIN(own, theirs) : own;
 }
+static uint64_t p2p__handshake_life_us(const p2p__session *session) {
+    if (!session->server)
+        return P2P__ATTEMPT_US;
+    return session->proven ? 4u * (uint64_t)P2P__UNPROVEN_LIFE_US : P2P__UNPROVEN_LIFE_US;
+}
 static void p2p__session_schedule(p2p_node *node, p2p__session *session) {
     uint64_t us = P2P_NEVER, deadline;
     uint32_t ref = P2P__REF_SESSION | p2p__session_index(node, session);
     switch (session->state) {
     case P2P__SESSION_HANDSHAKE:
-        us = session->server && !session->proven ? session->born_us + P2P__UNPROVEN_LIFE_US : session->born_us + 4 * P2P__UNPROVEN_LIFE_US;
+        us = p2p__time_add(session->born_us, p2p__handshake_life_us(session));
         deadline = p2p__secure(node)->deadline(p2p__secure_ctx(node), session->slab);
-        us = P2P__MIN(us, session->queued ? us : deadline);
+        if (!session->queued && !session->held)
+            us = P2P__MIN(us, deadline);
         break;
     case P2P__SESSION_PROVING:
     case P2P__SESSION_WAITING:
@@ -7125,7 +7308,7 @@ static void p2p__session_schedule(p2p_node *node, p2p__session *session) {
             us = P2P__MIN(us, session->ack_at_us);
         if (session->paced && !session->queued)
             us = P2P__MIN(us, session->cc.pace_us);
-        if (session->state == P2P__SESSION_PROVING && !(session->server && session->peer_proved))
+        if (session->state == P2P__SESSION_PROVING)
             us = P2P__MIN(us, session->proof_by_us);
         if (session->state == P2P__SESSION_WAITING)
             us = P2P__MIN(us, session->collapse_us);
@@ -7137,11 +7320,8 @@ static void p2p__session_schedule(p2p_node *node, p2p__session *session) {
         us = P2P__MIN(us, p2p__time_add(session->born_us, node->desc.time.max_age_us));
         break;
     case P2P__SESSION_CLOSING:
-    case P2P__SESSION_DRAINING:
-        us = session->tick_us;
-        break;
-    default:
-        us = 0;
+    case P2P__SESSION_DRAINING: us = session->tick_us; break;
+    default: us = 0;
     }
     p2p__heap_set(node, ref, us);
 }
@@ -7173,7 +7353,10 @@ static void p2p__session_alive_tick(p2p_node *node, p2p__session *session) {
             p2p__session_timeout(node, session);
             return;
         }
-        session->heard_us = now - idle + P2P__MIN(idle, 3 * p2p__pto_base_us(session)); /* the clock leapt: ask before giving up */
+        session->heard_us =
+            now - idle +
+            P2P__MIN(idle,
+                     3 * p2p__pto_base_us(session)); /* the clock leapt: ask before giving up */
         session->tested = 1;
         session->test_by_us = P2P_NEVER;
         session->control |= P2P__CONTROL_PING;
@@ -7186,7 +7369,8 @@ static void p2p__session_alive_tick(p2p_node *node, p2p__session *session) {
     p2p__loss_tick(node, session);
     if (session->ack_at_us <= now || (session->paced && session->cc.pace_us <= now))
         p2p__out_add(node, session);
-    if (session->state == P2P__SESSION_OPEN && session->packet_first == P2P__NIL && now - session->spoke_us >= node->desc.time.keepalive_us) {
+    if (session->state == P2P__SESSION_OPEN && session->packet_first == P2P__NIL &&
+        now - session->spoke_us >= node->desc.time.keepalive_us) {
         session->control |= P2P__CONTROL_PING;
         session->spoke_us = now;
         p2p__out_add(node, session);
@@ -7197,23 +7381,25 @@ static void p2p__session_tick(p2p_node *node, p2p__session *session) {
     p2p__conn *conn = p2p__conn_at(node, session->conn);
     switch (session->state) {
     case P2P__SESSION_HANDSHAKE:
-        if (session->server && now - session->born_us >= (session->proven ? 4u : 1u) * (uint64_t)P2P__UNPROVEN_LIFE_US) {
+        if (now - session->born_us < p2p__handshake_life_us(session)) {
+            p2p__out_add(node, session);
+        } else if (session->server) {
             p2p__count(node, P2P_METRIC_half_open_expired, 1);
             p2p__session_down(node, session);
-        } else if (!session->server && now - session->born_us >= 4u * (uint64_t)P2P__UNPROVEN_LIFE_US) {
-            p2p__session_failed(node, session);
         } else {
-            p2p__out_add(node, session);
+            p2p__session_failed(node, session);
         }
         break;
     case P2P__SESSION_PROVING:
     case P2P__SESSION_WAITING:
     case P2P__SESSION_OPEN:
-        if (session->state == P2P__SESSION_PROVING && !session->peer_proved && now >= session->proof_by_us)
+        if (session->state == P2P__SESSION_PROVING && now >= session->proof_by_us)
             p2p__proof_missing(node, session);
         else if (session->state == P2P__SESSION_WAITING && now >= session->collapse_us)
             p2p__wait_over(node, session);
-        else if ((now - session->born_us >= node->desc.time.max_age_us || session->next_number >= P2P__RECORDS_MAX) && conn && conn->state >= P2P__CONN_OPEN)
+        else if ((now - session->born_us >= node->desc.time.max_age_us ||
+                  session->next_number >= P2P__RECORDS_MAX) &&
+                 conn && conn->state >= P2P__CONN_OPEN)
             p2p__conn_end(node, conn, 0, P2P__CODE_REKEY, p2p__no_words(), P2P_ERR_CLOSED);
         else
             p2p__session_alive_tick(node, session);
@@ -7223,8 +7409,7 @@ static void p2p__session_tick(p2p_node *node, p2p__session *session) {
         if (now >= session->tick_us)
             p2p__session_down(node, session);
         break;
-    default:
-        break;
+    default: break;
     }
     if (session->state == P2P__SESSION_DOWN)
         p2p__session_free(node, session);
@@ -7238,7 +7423,8 @@ static bool p2p__conn_flushed(const p2p_node *node, const p2p__conn *conn) {
         return false;
     for (at = conn->stream_first; at != P2P__NIL; at = node->streams[at].conn_next) {
         const p2p__stream *s = &node->streams[at];
-        if (s->send.acked < s->send.end || s->send.state == P2P__SEND_FINISHING || s->send.want_reset)
+        if (s->send.acked < s->send.end || s->send.state == P2P__SEND_FINISHING ||
+            s->send.want_reset)
             return false;
     }
     return true;
@@ -7279,7 +7465,7 @@ static void p2p__conn_tick(p2p_node *node, p2p__conn *conn) {
     uint64_t now = node->now_us;
     if (conn->state <= P2P__CONN_DIALLING && now >= conn->connect_by_us)
         p2p__conn_expired(node, conn);
-    else if (conn->state == P2P__CONN_WAITING && (now >= conn->retry_us || conn->deadline_us == 0))
+    else if (conn->state == P2P__CONN_WAITING && conn->addr_count && now >= conn->retry_us)
         p2p__dial(node, conn);
     else if (conn->state == P2P__CONN_FLUSHING)
         p2p__conn_flush(node, conn, now >= conn->flush_by_us);
@@ -7293,9 +7479,43 @@ static void p2p__peer_known(p2p_node *node, const p2p_ticket *ticket) {
     uint32_t i;
     for (i = 0; i < node->conns.count; i++) {
         p2p__conn *conn = p2p__conn_at(node, i);
-        if (p2p__slot_live(conn) && conn->state <= P2P__CONN_DIALLING && p2p_id_equal(&conn->peer, &ticket->id))
+        if (p2p__slot_live(conn) && conn->state <= P2P__CONN_DIALLING &&
+            p2p_id_equal(&conn->peer, &ticket->id))
             p2p__path_learn(node, conn, ticket);
     }
+}
+/* The connection that serves a dial with .share: the one furthest along. */
+static p2p__conn *p2p__conn_shared(p2p_node *node, const p2p_id *peer, uint32_t alpn) {
+    p2p__conn *best = NULL;
+    uint32_t i;
+    for (i = 0; i < node->conns.count; i++) {
+        p2p__conn *conn = p2p__conn_at(node, i);
+        if (p2p__slot_live(conn) && conn->state <= P2P__CONN_OPEN &&
+            p2p_id_equal(&conn->peer, peer) && (alpn == P2P__ANY_ALPN || conn->alpn == alpn) &&
+            (!best || conn->state > best->state))
+            best = conn;
+    }
+    return best;
+}
+/* Nothing was queued on it yet. */
+static bool p2p__conn_untouched(const p2p_node *node, const p2p__conn *conn) {
+    const p2p__stream *s = p2p__messages(node, conn);
+    return (conn->stream_first == P2P__NIL || conn->stream_first == conn->messages) &&
+           (!s || (s->conn_next == P2P__NIL && s->send.end == 0)) &&
+           conn->datagram_out_first == P2P__NIL;
+}
+/* With .share an open connection serves: its CONNECTED names the handle that p2p_connect_name gave. */
+static bool p2p__conn_alias(p2p_node *node, p2p__conn *conn, const p2p_id *peer) {
+    p2p__conn *open = p2p__conn_shared(node, peer, conn->alpn);
+    if (!open || open->state != P2P__CONN_OPEN)
+        return false;
+    open->holders++;
+    conn->alias = p2p__pool_id(&node->conns, open);
+    node->waiting_dials--;
+    p2p__conn_go(conn, P2P__CONN_DOWN);
+    p2p__conn_schedule(node, conn);
+    p2p__raise_conn(node, conn, P2P__EV_CONNECTED);
+    return true;
 }
 /* A dial by name learns whom it is for; one that turns out to be open already is that one. */
 static void p2p__dial_found(p2p_node *node, uint32_t conn_id, const p2p_ticket *found) {
@@ -7313,6 +7533,9 @@ static void p2p__dial_found(p2p_node *node, uint32_t conn_id, const p2p_ticket *
         p2p__conn_down(node, conn, P2P_ERR_ARG, 0, p2p_str_of("the name is this node's own"));
         return;
     }
+    if (by_name && conn->share && p2p__conn_untouched(node, conn) &&
+        p2p__conn_alias(node, conn, &found->id))
+        return;
     if (by_name && p2p__conns_with(node, &found->id) >= node->desc.max.conns_per_peer) {
         p2p__conn_down(node, conn, P2P_ERR_LIMIT, 0, p2p_str_of("max.conns_per_peer"));
         return;
@@ -7323,9 +7546,10 @@ static void p2p__dial_found(p2p_node *node, uint32_t conn_id, const p2p_ticket *
 
 /* ==== >>discovery ====
  * For: what is known of peers, names of this node, questions to the provider in desc.discovery.
- * Always: a newer ticket of an id replaces the older; a question gets one answer, a FOUND event or a dial's.
+ * Always: a newer ticket of an id replaces the older; a question gets one answer, as a FOUND event
+ *         or for its dial.
  * Covered by tests/unit/test_router.c.
- * Called by >>node: p2p__discovery_open and _close with the node; _refresh when the node's addresses
+ * Called by >>node: p2p__discovery_open and _close with the node; _refresh when its addresses
  * changed; _deadline and _timeout in a poll; _pending and _event for FOUND. */
 
 static const p2p_str p2p__no_str = {NULL, 0};
@@ -7335,7 +7559,7 @@ static void p2p__text_put(p2p__writer *w, p2p_str s) {
         p2p__put_bytes(w, s.data, P2P__MIN(s.size, (size_t)(w->end - w->at)));
 }
 
-/* Fails with "what: ab", cut to what a text holds: it says which of the caller's strings is meant. */
+/* Fails with "what: ab", cut to what a text holds: it says which of the caller's strings is bad. */
 static int p2p__fail_named(const p2p_node *node, int err, const char *what, p2p_str a, p2p_str b) {
     char text[96];
     p2p__writer w = p2p__writer_of(text, sizeof text - 1);
@@ -7423,7 +7647,7 @@ P2P_DEF int p2p_peer_add(p2p_node *node, const p2p_ticket *peer) {
     if (err < 0)
         return err;
     if (p2p_id_equal(&peer->id, p2p_node_id(node)))
-        return p2p__fail(node, P2P_ERR_ARG, "ticket.id: this node's own");
+        return p2p__fail(node, P2P_ERR_INVALID_ID, "ticket.id: this node's own");
     if (!p2p__peer_remember(node, peer, true))
         return p2p__fail_size(node, P2P_ERR_LIMIT, "max.peers: every place holds an added peer",
                               (uint64_t)node->discovery.peer_count + 1, node->discovery.peer_count);
@@ -7717,11 +7941,12 @@ static void p2p__discovery_close(p2p_node *node) {
 /* ==== >>router ====
  * For: requests and responses over streams of kind 2: heads on the wire, routes, handlers, answers.
  * Always: a head lies where it arrived, at the start of the receive ring; every request that was
- *         routed gets exactly one answer or a reset; a malformed one costs its stream, never the connection.
+ *         routed gets exactly one answer or a reset; a malformed one costs its stream and never
+ *         the connection.
  * Covered by tests/unit/test_router.c, tests/unit/test_request.c, tests/fuzz/fuzz_request.c.
  * Called for streams of kind 2: p2p__router_readable, _closed, _timeout by the rooms below;
- * _raw before body bytes are read (else P2P_ERR_STATE or AGAIN); _writable before they are written or
- * finished (else P2P_ERR_STATE); _taken after some were read; _finished in p2p_stream_finish;
+ * _raw before body bytes are read (else AGAIN); _writable before they are written or finished (else
+ * P2P_ERR_STATE); _taken after some were read; _finished in p2p_stream_finish;
  * _run, _event, _silent and _after by p2p_next_event. */
 
 enum p2p__status { /* what the router answers by itself */
@@ -8026,7 +8251,7 @@ static p2p_str p2p__segment_name(p2p_str segment) {
     return segment;
 }
 
-/* Segments do not straddle the two parts, because each begins with '/' and the prefix ends in none. */
+/* No segment straddles the two parts: each begins with '/' and the prefix does not end in one. */
 static bool p2p__pattern_cut(p2p__pattern *p, p2p_str *out) {
     return p2p__segment_cut(&p->prefix, out) || p2p__segment_cut(&p->pattern, out);
 }
@@ -8111,9 +8336,12 @@ static const char *p2p__pattern_fault(p2p__pattern p) {
     uint32_t variables = 0;
     while (fault == NULL && p2p__pattern_cut(&rest, &segment)) {
         enum p2p__segment_kind kind = p2p__segment_kind_of(segment);
-        if (kind == P2P__SEGMENT_LITERAL)
+        if (kind == P2P__SEGMENT_LITERAL &&
+            (segment.size > 0 || rest.prefix.size + rest.pattern.size == 0))
             continue;
-        if (segment.size == 1)
+        if (segment.size == 0)
+            fault = "an empty segment before the last";
+        else if (segment.size == 1)
             fault = "':' or '*' without a name";
         else if (kind == P2P__SEGMENT_REST && rest.prefix.size + rest.pattern.size > 0)
             fault = "'*' before the last segment";
@@ -8315,7 +8543,7 @@ static bool p2p__router_raw(const p2p__stream *s) {
     return p2p__exchange_may(s, P2P__MAY_READ) && (s->local || p2p__exchange_streams(s));
 }
 
-/* Whether the application may write body bytes now (p2p_stream_write, _reserve, _commit, _finish). */
+/* Whether the application may write body bytes now, or finish them. */
 static bool p2p__router_writable(const p2p__stream *s) {
     return p2p__exchange_may(s, P2P__MAY_WRITE) && (!s->local || (s->x.flags & P2P__EXCHANGE_MORE));
 }
@@ -8324,7 +8552,7 @@ static bool p2p__router_silent(const p2p__stream *s) {
     return !s->local && !s->app_user_set && !(s->x.flags & P2P__EXCHANGE_DEFERRED);
 }
 
-/* The request's bytes go: the head, and of a body that nobody will read all that is here and comes. */
+/* The request's bytes go: the head, and of a body that nobody will read what is here and comes. */
 static void p2p__request_drop(p2p_node *node, p2p__stream *s) {
     s->x.flags = (uint8_t)(s->x.flags & ~P2P__EXCHANGE_EXPOSED);
     s->x.head = NULL;
@@ -8418,7 +8646,7 @@ static void p2p__router_refuse_method(p2p_node *node, p2p__stream *s, uint32_t a
 }
 
 /* ---- requests that arrive */
-/* Bytes of the head with its prefix once they can be told; 0: not yet; SIZE_MAX: no length at all. */
+/* Bytes of the head with its prefix; 0: not known yet; SIZE_MAX: no length at all. */
 static size_t p2p__head_extent(const p2p__stream *s, size_t *prefix) {
     p2p__reader r = p2p__reader_of(p2p__recv_at(s), p2p__recv_have(s));
     uint64_t size;
@@ -8494,17 +8722,17 @@ static void p2p__request_route(p2p_node *node, p2p__stream *s) {
 
 static void p2p__request_head(p2p_node *node, p2p__stream *s) {
     size_t prefix = 0, extent = p2p__head_extent(s, &prefix);
+    bool here;
     if (s->x.state == P2P__EXCHANGE_IDLE)
         p2p__exchange_go(node, s, P2P__EXCHANGE_HEAD);
-    if (extent == SIZE_MAX) {
-        p2p__router_refuse(node, s, P2P__STATUS_BAD);
-    } else if (extent > node->desc.bytes.head_max) {
+    here = extent != 0 && extent <= p2p__recv_have(s);
+    if (extent != SIZE_MAX && extent > node->desc.bytes.head_max) {
         p2p__router_refuse(node, s, P2P__STATUS_TOO_LARGE);
-    } else if (extent != 0 && extent <= p2p__recv_have(s)) {
+    } else if (extent == SIZE_MAX || (!here && p2p__recv_whole(s))) {
+        p2p__router_refuse(node, s, P2P__STATUS_BAD);
+    } else if (here) {
         p2p__head_found(s, extent, prefix);
         p2p__request_route(node, s);
-    } else if (p2p__recv_whole(s)) {
-        p2p__router_refuse(node, s, P2P__STATUS_BAD);
     }
 }
 
@@ -8585,7 +8813,7 @@ static void p2p__router_closed(p2p_node *node, p2p__stream *s) {
         p2p__exchange_go(node, s, P2P__EXCHANGE_GONE);
     } else if (!s->local && s->x.state != P2P__EXCHANGE_GONE) {
         if (s->x.err == P2P_OK)
-            s->x.err = s->err != P2P_OK ? s->err : (int16_t)P2P_ERR_CLOSED;
+            s->x.err = (int16_t)(s->err != P2P_OK ? s->err : (int)P2P_ERR_CLOSED);
         p2p__exchange_go(node, s, P2P__EXCHANGE_GONE);
     }
 }
@@ -8619,7 +8847,7 @@ static void p2p__router_timeout(p2p_node *node, p2p__stream *s) {
     p2p__stream_abort(node, s, P2P__STATUS_TIMEOUT);
 }
 
-/* The application finished its half (p2p_stream_finish): the answer is due from now on, or given. */
+/* The application finished its half: the answer is due from now on, or given. */
 static void p2p__router_finished(p2p_node *node, p2p__stream *s) {
     if (s->local) {
         s->x.flags = (uint8_t)(s->x.flags & ~P2P__EXCHANGE_MORE);
@@ -8814,7 +9042,7 @@ P2P_DEF p2p_str p2p_response_header(const p2p_response_head *head, const char *n
     return head != NULL ? p2p__header_find(head->headers, head->header_count, name) : none;
 }
 
-/* Cuts the text up to the separator off *rest, and the separator. The whole rest when it has none. */
+/* Cuts the text up to the separator off *rest, and the separator; all of it when it has none. */
 static p2p_str p2p__str_until(p2p_str *rest, char separator) {
     p2p_str out;
     out.data = rest->data;
@@ -8881,7 +9109,7 @@ static p2p_str p2p__range_set(const p2p_request *request) {
 }
 
 /* RFC 9110 section 14.1.2: "a-b", "a-", "-n". A range that is malformed, or several at once, are
- * ignored, as section 14.2 allows: then the whole is meant. if-range is the handler's to compare. */
+ * ignored, as section 14.2 allows: the whole is meant. if-range is the handler's to compare. */
 P2P_DEF int p2p_request_range(const p2p_request *request, uint64_t total, uint64_t *first,
                               uint64_t *count) {
     p2p_str set, low;
@@ -9083,9 +9311,9 @@ P2P_DEF int p2p_response(p2p_node *node, p2p_stream stream, p2p_response_head *o
  * A node as a whole: its desc resolved, its memory laid out, its clock, and who is served next.
  * Always: one walk measures and carves, so the two cannot disagree; p2p_poll and p2p_next_event do bounded work.
  * Covered by tests/unit/test_node.c, tests/behaviour/. */
-#define P2P__CANARY 0u
-#define P2P__TABLE_MAX 60000u  /* entries of a table: places are 16-bit */
-#define P2P__MAGIC 0x70327021u
+#define P2P__CANARY    0u
+#define P2P__TABLE_MAX 60000u /* entries of a table: places are 16-bit */
+#define P2P__MAGIC     0x70327021u
 
 /* ---- the desc */
 typedef struct p2p__problem { /* why a desc was refused */
@@ -9148,9 +9376,12 @@ static void p2p__desc_default_bytes(p2p_desc *d) {
     p2p__default32(&d->bytes.datagram_max, 1152);
     if (d->bytes.head_max + d->bytes.body_max > d->bytes.peer_recv) {
         if (head)
-            d->bytes.head_max = body ? d->bytes.peer_recv / 2 : d->bytes.peer_recv - P2P__MIN(d->bytes.body_max, d->bytes.peer_recv);
+            d->bytes.head_max =
+                body ? d->bytes.peer_recv / 2
+                     : d->bytes.peer_recv - P2P__MIN(d->bytes.body_max, d->bytes.peer_recv);
         if (body)
-            d->bytes.body_max = d->bytes.peer_recv - P2P__MIN(d->bytes.head_max, d->bytes.peer_recv);
+            d->bytes.body_max =
+                d->bytes.peer_recv - P2P__MIN(d->bytes.head_max, d->bytes.peer_recv);
     }
     if (d->bytes.message_max == 0)
         d->bytes.message_send = d->bytes.message_recv = 0;
@@ -9163,7 +9394,8 @@ static void p2p__desc_default_time(p2p_desc *d) {
     p2p__default64(&d->time.stop_us, 3000000);
     p2p__default64(&d->time.max_age_us, UINT64_C(604800000000));
 }
-static bool p2p__problem_set(p2p__problem *p, int err, const char *text, uint64_t size, uint64_t max) {
+static bool p2p__problem_set(p2p__problem *p, int err, const char *text, uint64_t size,
+                             uint64_t max) {
     p->err = err;
     p->text = text;
     p->size = size;
@@ -9180,8 +9412,10 @@ static bool p2p__desc_check_max(const p2p_desc *d, p2p__problem *p) {
         {"max.conns_per_peer: 1 or more", d->max.conns_per_peer, 1, UINT32_MAX},
         {"max.streams: at most 20000", d->max.streams, 0, 20000},
         {"max.peer_streams: at most 20000", d->max.peer_streams, 0, 20000},
-        {"max.peer_streams_per_conn: at most max.peer_streams", d->max.peer_streams_per_conn, 0, d->max.peer_streams},
-        {"max.in_flight: 2 a connection to 60000", d->max.in_flight, 2u * (uint64_t)d->max.conns, P2P__TABLE_MAX},
+        {"max.peer_streams_per_conn: at most max.peer_streams", d->max.peer_streams_per_conn, 0,
+         d->max.peer_streams},
+        {"max.in_flight: 2 a connection to 60000", d->max.in_flight, 2u * (uint64_t)d->max.conns,
+         P2P__TABLE_MAX},
         {"max.datagrams_in: at most 60000", d->max.datagrams_in, 0, P2P__TABLE_MAX},
         {"max.datagrams_out: at most 60000", d->max.datagrams_out, 0, P2P__TABLE_MAX},
         {"max.listeners: 1 to 60000", d->max.listeners, 1, P2P__TABLE_MAX},
@@ -9202,15 +9436,22 @@ static bool p2p__desc_check_bytes(const p2p_desc *d, p2p__problem *p) {
         const char *text;
         uint64_t value, min, max;
     } rows[] = {
-        {"bytes.stream_send: 64 to 1 GiB", d->max.streams ? d->bytes.stream_send : 64, 64, 1u << 30},
-        {"bytes.stream_recv: 64 to 1 GiB", d->max.streams ? d->bytes.stream_recv : 64, 64, 1u << 30},
-        {"bytes.peer_send: 64 to 1 GiB", d->max.peer_streams ? d->bytes.peer_send : 64, 64, 1u << 30},
-        {"bytes.peer_recv: 64 to 1 GiB", d->max.peer_streams ? d->bytes.peer_recv : 64, 64, 1u << 30},
+        {"bytes.stream_send: 64 to 1 GiB", d->max.streams ? d->bytes.stream_send : 64, 64,
+         1u << 30},
+        {"bytes.stream_recv: 64 to 1 GiB", d->max.streams ? d->bytes.stream_recv : 64, 64,
+         1u << 30},
+        {"bytes.peer_send: 64 to 1 GiB", d->max.peer_streams ? d->bytes.peer_send : 64, 64,
+         1u << 30},
+        {"bytes.peer_recv: 64 to 1 GiB", d->max.peer_streams ? d->bytes.peer_recv : 64, 64,
+         1u << 30},
         {"bytes.message_max: at most 1 GiB", d->bytes.message_max, 0, 1u << 30},
-        {"bytes.message_send: 64 to 1 GiB", d->bytes.message_max ? d->bytes.message_send : 64, 64, 1u << 30},
-        {"bytes.message_recv: 64 to 1 GiB", d->bytes.message_max ? d->bytes.message_recv : 64, 64, 1u << 30},
+        {"bytes.message_send: 64 to 1 GiB", d->bytes.message_max ? d->bytes.message_send : 64, 64,
+         1u << 30},
+        {"bytes.message_recv: 64 to 1 GiB", d->bytes.message_max ? d->bytes.message_recv : 64, 64,
+         1u << 30},
         {"bytes.head_max and bytes.body_max: together at most bytes.peer_recv",
-         d->max.peer_streams ? (uint64_t)d->bytes.head_max + d->bytes.body_max : 0, 0, d->bytes.peer_recv},
+         d->max.peer_streams ? (uint64_t)d->bytes.head_max + d->bytes.body_max : 0, 0,
+         d->bytes.peer_recv},
         {"bytes.datagram_max: at most 65000", d->bytes.datagram_max, 0, 65000},
         {"time.idle_us: 1 ms or more", d->time.idle_us, 1000, P2P_NEVER},
         {"time.keepalive_us: 1 ms or more", d->time.keepalive_us, 1000, P2P_NEVER},
@@ -9219,7 +9460,8 @@ static bool p2p__desc_check_bytes(const p2p_desc *d, p2p__problem *p) {
         {"link.segments: 1 to 64", d->link.segments, 1, 64},
         {"link.local_count: at most 8", d->link.local_count, 0, 8},
         {"relay_count: relays are not built in", d->relay_count, 0, 0},
-        {"congestion: only 0 and 3 (NewReno) are built in", d->congestion == 3 ? 0 : d->congestion, 0, 0},
+        {"congestion: only 0 and 3 (NewReno) are built in", d->congestion == 3 ? 0 : d->congestion,
+         0, 0},
     };
     size_t i;
     for (i = 0; i < sizeof rows / sizeof rows[0]; i++)
@@ -9233,11 +9475,13 @@ static bool p2p__desc_check_texts(const p2p_desc *d, p2p__problem *p) {
     if (n < 1 || n > 64)
         return p2p__problem_set(p, P2P_ERR_CONFIG, "network: 1 to 64 bytes", n, 64);
     if (d->alpn_count > P2P__ALPNS || (d->alpn_count && !d->alpn))
-        return p2p__problem_set(p, P2P_ERR_CONFIG, "alpn_count: at most 8, with alpn set", d->alpn_count, P2P__ALPNS);
+        return p2p__problem_set(p, P2P_ERR_CONFIG, "alpn_count: at most 8, with alpn set",
+                                d->alpn_count, P2P__ALPNS);
     for (i = 0; i < d->alpn_count; i++) {
         n = d->alpn[i] ? strlen(d->alpn[i]) : 0;
         if (n < 1 || n > P2P__ALPN_BYTES)
-            return p2p__problem_set(p, P2P_ERR_CONFIG, "alpn: each 1 to 32 bytes", n, P2P__ALPN_BYTES);
+            return p2p__problem_set(p, P2P_ERR_CONFIG, "alpn: each 1 to 32 bytes", n,
+                                    P2P__ALPN_BYTES);
         for (j = 0; j < i; j++)
             if (strcmp(d->alpn[i], d->alpn[j]) == 0)
                 return p2p__problem_set(p, P2P_ERR_CONFIG, "alpn: one is named twice", i, 0);
@@ -9247,26 +9491,31 @@ static bool p2p__desc_check_texts(const p2p_desc *d, p2p__problem *p) {
 static bool p2p__desc_check_vtables(const p2p_desc *d, p2p__problem *p) {
     const p2p_crypto_api *c = d->crypto.api;
     if (!c || !c->public_key || !c->sign || !c->verify || !c->sha256)
-        return p2p__problem_set(p, P2P_ERR_CONFIG, "crypto: no table (p2p_sodium_crypto gives one)", 0, 0);
+        return p2p__problem_set(p, P2P_ERR_CONFIG, "crypto: no table (p2p_sodium_crypto gives one)",
+                                0, 0);
     if (!d->secure.api)
-        return p2p__problem_set(p, P2P_ERR_CONFIG, "secure: no channel (p2p_mbedtls_secure gives one)", 0, 0);
-    if (d->link.mtu > d->secure.api->content_max + P2P__DATA_HEAD + d->secure.api->overhead + (d->secure.api->prefix != 0))
-        return p2p__problem_set(p, P2P_ERR_CONFIG, "link.mtu: more than the secure channel was built for", d->link.mtu,
-                                d->secure.api->content_max + P2P__DATA_HEAD + d->secure.api->overhead);
+        return p2p__problem_set(p, P2P_ERR_CONFIG,
+                                "secure: no channel (p2p_mbedtls_secure gives one)", 0, 0);
+    if (d->link.mtu > d->secure.api->content_max + P2P__DATA_HEAD + d->secure.api->overhead +
+                          (d->secure.api->prefix != 0))
+        return p2p__problem_set(
+            p, P2P_ERR_CONFIG, "link.mtu: more than the secure channel was built for", d->link.mtu,
+            d->secure.api->content_max + P2P__DATA_HEAD + d->secure.api->overhead);
     return true;
 }
 /* Fills in every default and checks every field: the one place where a desc is read. */
 static bool p2p__desc_resolve(const p2p_desc *desc, p2p_desc *out, p2p__problem *p) {
     *out = *desc;
     if (desc->_canary_start != P2P__CANARY || desc->_canary_end != P2P__CANARY)
-        return p2p__problem_set(p, P2P_ERR_CONFIG, "desc: not zeroed before its fields were set", 0, 0);
+        return p2p__problem_set(p, P2P_ERR_CONFIG, "desc: not zeroed before its fields were set", 0,
+                                0);
     p2p__desc_default_max(out);
     p2p__desc_default_bytes(out);
     p2p__desc_default_time(out);
     p2p__default32(&out->link.mtu, 1232);
     p2p__default32(&out->link.segments, 1);
-    return p2p__desc_check_max(out, p) && p2p__desc_check_texts(out, p) && p2p__desc_check_bytes(out, p) &&
-           p2p__desc_check_vtables(out, p);
+    return p2p__desc_check_max(out, p) && p2p__desc_check_texts(out, p) &&
+           p2p__desc_check_bytes(out, p) && p2p__desc_check_vtables(out, p);
 }
 
 /* ---- memory: this walk is the only one */
@@ -9278,13 +9527,19 @@ static uint32_t p2p__pow2(uint32_t at_least) {
 }
 static void p2p__rings_layout(p2p__layout *l, const p2p_desc *d, p2p_node *node) {
     uint8_t *rings[3];
-    rings[0] = (uint8_t *)p2p__layout_take(l, d->bytes.message_max ? d->max.conns : 0u, (size_t)d->bytes.message_send + d->bytes.message_recv, 8);
-    rings[1] = (uint8_t *)p2p__layout_take(l, d->max.streams, (size_t)d->bytes.stream_send + d->bytes.stream_recv, 8);
-    rings[2] = (uint8_t *)p2p__layout_take(l, d->max.peer_streams, (size_t)d->bytes.peer_send + d->bytes.peer_recv, 8);
+    rings[0] =
+        (uint8_t *)p2p__layout_take(l, d->bytes.message_max ? d->max.conns : 0u,
+                                    (size_t)d->bytes.message_send + d->bytes.message_recv, 8);
+    rings[1] = (uint8_t *)p2p__layout_take(l, d->max.streams,
+                                           (size_t)d->bytes.stream_send + d->bytes.stream_recv, 8);
+    rings[2] = (uint8_t *)p2p__layout_take(l, d->max.peer_streams,
+                                           (size_t)d->bytes.peer_send + d->bytes.peer_recv, 8);
     if (node)
         memcpy(node->rings, rings, sizeof rings);
 }
-static uint32_t p2p__stream_slots(const p2p_desc *d) { return (d->bytes.message_max ? d->max.conns : 0u) + d->max.streams + d->max.peer_streams; }
+static uint32_t p2p__stream_slots(const p2p_desc *d) {
+    return (d->bytes.message_max ? d->max.conns : 0u) + d->max.streams + d->max.peer_streams;
+}
 static void p2p__tables_layout(p2p__layout *l, const p2p_desc *d, p2p_node *node, p2p_node *t) {
     uint32_t slots = p2p__stream_slots(d);
     size_t stride = (sizeof(p2p__datagram) + d->bytes.datagram_max + 7) & ~(size_t)7;
@@ -9296,8 +9551,10 @@ static void p2p__tables_layout(p2p__layout *l, const p2p_desc *d, p2p_node *node
     t->session_hash = (uint16_t *)p2p__layout_take(l, p2p__pow2(2 * d->max.conns), 2, 8);
     t->stream_hash = (uint16_t *)p2p__layout_take(l, p2p__pow2(slots + 1), 2, 8);
     t->heap.refs = (uint32_t *)p2p__layout_take(l, 2 * (size_t)d->max.conns, 4, 8);
-    t->flight.packets = (p2p__packet *)p2p__layout_take(l, d->max.in_flight, sizeof(p2p__packet), 8);
-    t->flight.chunks = (p2p__chunk *)p2p__layout_take(l, d->max.in_flight + d->max.in_flight / 4u + 8u, sizeof(p2p__chunk), 8);
+    t->flight.packets =
+        (p2p__packet *)p2p__layout_take(l, d->max.in_flight, sizeof(p2p__packet), 8);
+    t->flight.chunks = (p2p__chunk *)p2p__layout_take(
+        l, d->max.in_flight + d->max.in_flight / 4u + 8u, sizeof(p2p__chunk), 8);
     t->datagrams_in = (uint8_t *)p2p__layout_take(l, d->max.datagrams_in, stride, 8);
     t->datagrams_out = (uint8_t *)p2p__layout_take(l, d->max.datagrams_out, stride, 8);
     t->datagram_stride = (uint32_t)stride;
@@ -9318,7 +9575,8 @@ static size_t p2p__node_layout(const p2p_desc *d, uint8_t *base, p2p_node *measu
     p2p__router_layout(&l, d, node ? &node->router : NULL);
     p2p__rings_layout(&l, d, node);
     { /* slabs want 16; the arena is aligned to 8, so the pad is always counted as 8 */
-        size_t slab = p2p__secure(node ? node : measured)->session_size(d->secure.ctx, p2p__packet_max(d));
+        size_t slab =
+            p2p__secure(node ? node : measured)->session_size(d->secure.ctx, p2p__packet_max(d));
         uint8_t *slabs = (uint8_t *)p2p__layout_take(&l, 1, 8 + slab * d->max.conns, 8);
         if (node) {
             node->slabs = slabs + (16 - ((uintptr_t)slabs & 15)) % 16;
@@ -9328,13 +9586,17 @@ static size_t p2p__node_layout(const p2p_desc *d, uint8_t *base, p2p_node *measu
     return (l.size + 7) & ~(size_t)7;
 }
 static void p2p__pools_open(p2p_node *node, const p2p_desc *d) {
-    uint32_t messages = d->bytes.message_max ? d->max.conns : 0u, total, seed = p2p__drbg_fast(&node->drbg);
+    uint32_t messages = d->bytes.message_max ? d->max.conns : 0u, total,
+             seed = p2p__drbg_fast(&node->drbg);
     total = p2p__stream_slots(d);
     p2p__pool_init(&node->conns, node->conns.items, sizeof(p2p__conn), d->max.conns, seed);
     p2p__pool_init(&node->sessions, node->sessions.items, sizeof(p2p__session), d->max.conns, seed);
-    p2p__pool_init(&node->listeners, node->listeners.items, sizeof(p2p__listener), d->max.listeners, seed);
-    p2p__pool_init(&node->local_streams, node->streams + messages, sizeof(p2p__stream), d->max.streams, seed);
-    p2p__pool_init(&node->peer_streams, node->streams + messages + d->max.streams, sizeof(p2p__stream), d->max.peer_streams, seed);
+    p2p__pool_init(&node->listeners, node->listeners.items, sizeof(p2p__listener), d->max.listeners,
+                   seed);
+    p2p__pool_init(&node->local_streams, node->streams + messages, sizeof(p2p__stream),
+                   d->max.streams, seed);
+    p2p__pool_init(&node->peer_streams, node->streams + messages + d->max.streams,
+                   sizeof(p2p__stream), d->max.peer_streams, seed);
     p2p__pool_share(&node->local_streams, 0, total);
     p2p__pool_share(&node->peer_streams, d->max.streams, total);
     node->stream_total = total;
@@ -9362,11 +9624,15 @@ static void p2p__datagrams_open(p2p_node *node, const p2p_desc *d) {
     node->datagram_in_free = d->max.datagrams_in ? 0 : (uint16_t)P2P__NIL;
     node->datagram_out_free = d->max.datagrams_out ? 0 : (uint16_t)P2P__NIL;
     for (i = 0; i < d->max.datagrams_in; i++)
-        p2p__datagram_at(node, false, (uint16_t)i)->next = (uint16_t)(i + 1 < d->max.datagrams_in ? i + 1 : P2P__NIL);
+        p2p__datagram_at(node, false, (uint16_t)i)->next =
+            (uint16_t)(i + 1 < d->max.datagrams_in ? i + 1 : P2P__NIL);
     for (i = 0; i < d->max.datagrams_out; i++)
-        p2p__datagram_at(node, true, (uint16_t)i)->next = (uint16_t)(i + 1 < d->max.datagrams_out ? i + 1 : P2P__NIL);
+        p2p__datagram_at(node, true, (uint16_t)i)->next =
+            (uint16_t)(i + 1 < d->max.datagrams_out ? i + 1 : P2P__NIL);
 }
-static bool p2p__key_simulated(const p2p_key *key) { return memcmp(key->seed, "p2p.h SIM ONLY!!", 16) == 0; }
+static bool p2p__key_simulated(const p2p_key *key) {
+    return memcmp(key->seed, "p2p.h SIM ONLY!!", 16) == 0;
+}
 /* The identity: its public key is computed anew, since signing under another one gives the key away. */
 static bool p2p__node_identity(p2p_node *node, const p2p_desc *desc, p2p__problem *p) {
     const p2p_desc *d = &node->desc;
@@ -9375,14 +9641,18 @@ static bool p2p__node_identity(p2p_node *node, const p2p_desc *desc, p2p__proble
         if (p2p__all_zero(node->key.seed, 32) && p2p__all_zero(node->key.id.bytes, 32))
             return p2p__problem_set(p, P2P_ERR_CONFIG, "key: all zero; generate or load one", 0, 0);
         if (!node->simulated && p2p__key_simulated(&node->key))
-            return p2p__problem_set(p, P2P_ERR_CONFIG, "key: a simulator key, which everyone knows", 0, 0);
+            return p2p__problem_set(p, P2P_ERR_CONFIG, "key: a simulator key, which everyone knows",
+                                    0, 0);
     } else if (!d->random.fill || d->random.fill(d->random.ctx, node->key.seed, 32) < 0) {
         return p2p__problem_set(p, P2P_ERR_CONFIG, "random: none, or it failed", 0, 0);
     }
-    if (desc->crypto.api->public_key(d->crypto.ctx, node->key.seed, &node->key.id) < 0 || p2p__id_check(&node->key.id) < 0)
-        return p2p__problem_set(p, P2P_ERR_CONFIG, "key: the crypto table gives no public key for it", 0, 0);
+    if (desc->crypto.api->public_key(d->crypto.ctx, node->key.seed, &node->key.id) < 0 ||
+        p2p__id_check(&node->key.id) < 0)
+        return p2p__problem_set(p, P2P_ERR_CONFIG,
+                                "key: the crypto table gives no public key for it", 0, 0);
     if (p2p__drbg_open(&node->drbg, &d->crypto, &d->random, node->key.seed, 0) < 0)
-        return p2p__problem_set(p, P2P_ERR_CONFIG, "random: it failed, or gives the same bytes twice", 0, 0);
+        return p2p__problem_set(p, P2P_ERR_CONFIG,
+                                "random: it failed, or gives the same bytes twice", 0, 0);
     return true;
 }
 static void p2p__node_texts(p2p_node *node, const p2p_desc *desc) {
@@ -9400,7 +9670,8 @@ static void p2p__node_texts(p2p_node *node, const p2p_desc *desc) {
     node->desc.why = NULL;
     node->desc.relays = node->desc.bootstrap = NULL;
 }
-static int p2p__node_open(p2p_node **out, const p2p_desc *desc, void *arena, size_t arena_size, uint32_t abi, bool simulated) {
+static int p2p__node_open(p2p_node **out, const p2p_desc *desc, void *arena, size_t arena_size,
+                          uint32_t abi, bool simulated) {
     p2p_desc d;
     p2p__problem p;
     p2p_node measure, *node = (p2p_node *)arena;
@@ -9409,18 +9680,26 @@ static int p2p__node_open(p2p_node **out, const p2p_desc *desc, void *arena, siz
         return P2P_ERR_ARG;
     *out = NULL;
     if (abi != p2p_abi())
-        return p2p__problem_set(&p, P2P_ERR_ABI, "declarations and implementation differ: build both with the same macros", abi, p2p_abi()), p2p__desc_fail(desc, &p);
+        return p2p__problem_set(
+                   &p, P2P_ERR_ABI,
+                   "declarations and implementation differ: build both with the same macros", abi,
+                   p2p_abi()),
+               p2p__desc_fail(desc, &p);
     if (!p2p__desc_resolve(desc, &d, &p))
         return p2p__desc_fail(desc, &p);
     if (d.secure.api->insecure && !simulated)
-        return p2p__problem_set(&p, P2P_ERR_CONFIG, "secure: the simulator's null channel does not encrypt", 0, 0), p2p__desc_fail(desc, &p);
+        return p2p__problem_set(&p, P2P_ERR_CONFIG,
+                                "secure: the simulator's null channel does not encrypt", 0, 0),
+               p2p__desc_fail(desc, &p);
     memset(&measure, 0, sizeof measure);
     measure.desc = d;
     need = p2p__node_layout(&d, NULL, &measure);
     if (!arena || ((uintptr_t)arena & 7))
-        return p2p__problem_set(&p, P2P_ERR_ARG, "arena: NULL, or not aligned to 8", 0, 0), p2p__desc_fail(desc, &p);
+        return p2p__problem_set(&p, P2P_ERR_ARG, "arena: NULL, or not aligned to 8", 0, 0),
+               p2p__desc_fail(desc, &p);
     if (arena_size < need)
-        return p2p__problem_set(&p, P2P_ERR_ARENA, "arena: too small", arena_size, need), p2p__desc_fail(desc, &p);
+        return p2p__problem_set(&p, P2P_ERR_ARENA, "arena: too small", arena_size, need),
+               p2p__desc_fail(desc, &p);
     memset(node, 0, sizeof *node);
     node->desc = d;
     node->simulated = simulated;
@@ -9447,7 +9726,8 @@ static int p2p__node_open(p2p_node **out, const p2p_desc *desc, void *arena, siz
     if (p2p__drbg_fill(&node->drbg, node->hash_key, sizeof node->hash_key) < 0 ||
         p2p__envelope_keys(node, &node->key.id, node->psk, node->tag_key) < 0) {
         p2p_wipe(node, sizeof *node);
-        return p2p__problem_set(&p, P2P_ERR_CONFIG, "crypto: sha256 failed", 0, 0), p2p__desc_fail(desc, &p);
+        return p2p__problem_set(&p, P2P_ERR_CONFIG, "crypto: sha256 failed", 0, 0),
+               p2p__desc_fail(desc, &p);
     }
     p2p__discovery_open(node);
     node->magic = P2P__MAGIC;
@@ -9468,8 +9748,6 @@ static void p2p__clock_rebase(p2p_node *node, uint64_t jump_us) {
         conn->connect_by_us = p2p__time_add(conn->connect_by_us, jump_us);
         conn->flush_by_us = p2p__time_add(conn->flush_by_us, jump_us);
         p2p__conn_schedule(node, conn);
-        if (conn->state == P2P__CONN_WAITING)
-            p2p__heap_set(node, i, 0);
     }
     for (i = 0; i < node->stream_total; i++) {
         p2p__stream *s = &node->streams[i];
@@ -9516,7 +9794,8 @@ static bool p2p__stop_done(const p2p_node *node) {
     }
     for (i = 0; i < node->sessions.count; i++) {
         const p2p__session *s = p2p__session_at(node, i);
-        if (p2p__slot_live(s) && (s->state < P2P__SESSION_CLOSING || (s->state == P2P__SESSION_CLOSING && s->close_count == 0)))
+        if (p2p__slot_live(s) && (s->state < P2P__SESSION_CLOSING ||
+                                  (s->state == P2P__SESSION_CLOSING && s->close_count == 0)))
             return false;
     }
     return true;
@@ -9556,7 +9835,8 @@ static uint32_t p2p__datagram_in(p2p_node *node, uint8_t *data, size_t size, con
         return p2p__drop(node, P2P_METRIC_drop_oversize);
     if (data[0] < P2P__DATA_TO_SERVER && size < P2P__ENVELOPE_HEAD + 1u)
         return p2p__drop(node, P2P_METRIC_drop_short);
-    server = data[0] == P2P__TO_SERVER || data[0] == P2P__TO_SERVER_COOKIE || data[0] == P2P__DATA_TO_SERVER;
+    server = data[0] == P2P__TO_SERVER || data[0] == P2P__TO_SERVER_COOKIE ||
+             data[0] == P2P__DATA_TO_SERVER;
     if (data[0] >= P2P__DATA_TO_SERVER) {
         session = p2p__session_find(node, data + 1, server);
         if (!session)
@@ -9581,11 +9861,13 @@ static uint32_t p2p__datagram_in(p2p_node *node, uint8_t *data, size_t size, con
     return rc;
 }
 /* One session's next datagram: bytes, or 0 when it has none now. */
-static size_t p2p__session_output(p2p_node *node, p2p__session *session, uint8_t *out, size_t room, p2p_addr *remote) {
+static size_t p2p__session_output(p2p_node *node, p2p__session *session, uint8_t *out, size_t room,
+                                  p2p_addr *remote) {
     size_t n = 0;
     if (session->state <= P2P__SESSION_OPEN)
         n = p2p__flight_output(node, session, out, room, remote);
-    if (n == 0 && session->state != P2P__SESSION_HANDSHAKE && session->state < P2P__SESSION_DRAINING) {
+    if (n == 0 && session->state != P2P__SESSION_HANDSHAKE &&
+        session->state < P2P__SESSION_DRAINING) {
         *remote = session->remote;
         n = p2p__data_output(node, session, out, room);
     }
@@ -9595,16 +9877,19 @@ static size_t p2p__session_output(p2p_node *node, p2p__session *session, uint8_t
 }
 
 /* ---- events */
-static void p2p__event_of_conn(const p2p_node *node, const p2p__conn *conn, uint32_t type, p2p_event *out) {
+static void p2p__event_of_conn(const p2p_node *node, const p2p__conn *conn, uint32_t type,
+                               p2p_event *out) {
     out->type = type;
     out->conn = out->dialled = p2p__conn_handle(node, conn);
     out->peer = conn->peer;
     out->user = conn->user;
     out->incoming = conn->incoming;
     if (conn->session != P2P__NIL)
-        out->rtt_us = (uint32_t)P2P__MIN(p2p__session_at(node, conn->session)->rtt.smoothed_us, (uint64_t)UINT32_MAX);
+        out->rtt_us = (uint32_t)P2P__MIN(p2p__session_at(node, conn->session)->rtt.smoothed_us,
+                                         (uint64_t)UINT32_MAX);
     if (conn->listener != P2P__NIL)
-        out->listener.id = p2p__pool_id(&node->listeners, p2p__pool_at(&node->listeners, conn->listener));
+        out->listener.id =
+            p2p__pool_id(&node->listeners, p2p__pool_at(&node->listeners, conn->listener));
 }
 static uint64_t p2p__message_front(const p2p__conn *conn) {
     return conn->message_size == P2P_NEVER ? 0 : conn->message_size;
@@ -9645,25 +9930,39 @@ static bool p2p__streams_pending(const p2p_node *node, const p2p__conn *conn) {
             return true;
     return false;
 }
+/* CONNECTED of an open connection for a dial by name that found it; the dial's own place is free with it. */
+static int p2p__alias_event(p2p_node *node, p2p__conn *conn, p2p_event *out) {
+    p2p_conn dialled = p2p__conn_handle(node, conn);
+    p2p__conn *open = (p2p__conn *)p2p__pool_get(&node->conns, conn->alias);
+    if (!open || open->state == P2P__CONN_DOWN) { /* lost meanwhile */
+        conn->err = P2P_ERR_CLOSED;
+        conn->alias = 0;
+        p2p__raise_conn(node, conn, P2P__EV_DISCONNECTED);
+        return 0;
+    }
+    p2p__event_of_conn(node, open, P2P_EVENT_CONNECTED, out);
+    out->dialled = dialled;
+    p2p__conn_free(node, conn);
+    return 1;
+}
 static int p2p__conn_event(p2p_node *node, p2p__conn *conn, uint32_t flag, p2p_event *out) {
     switch (flag) {
     case P2P__EV_CONNECTED:
+        if (conn->alias)
+            return p2p__alias_event(node, conn, out);
         p2p__event_of_conn(node, conn, P2P_EVENT_CONNECTED, out);
         conn->told = 1;
         return 1;
     case P2P__EV_MESSAGE:
     case P2P__EV_LENT:
-    case P2P__EV_SENT:
-        return p2p__message_event(node, conn, flag, out);
+    case P2P__EV_SENT: return p2p__message_event(node, conn, flag, out);
     case P2P__EV_DATAGRAM:
         p2p__event_of_conn(node, conn, P2P_EVENT_DATAGRAM, out);
         if (conn->datagram_first == P2P__NIL)
             return 0;
         out->size = p2p__datagram_at(node, false, conn->datagram_first)->size;
         return 1;
-    case P2P__EV_WRITABLE:
-        p2p__event_of_conn(node, conn, P2P_EVENT_WRITABLE, out);
-        return 1;
+    case P2P__EV_WRITABLE: p2p__event_of_conn(node, conn, P2P_EVENT_WRITABLE, out); return 1;
     default:
         p2p__event_of_conn(node, conn, P2P_EVENT_DISCONNECTED, out);
         out->err = conn->err;
@@ -9682,22 +9981,18 @@ static int p2p__stream_event(p2p_node *node, p2p__stream *s, uint32_t flag, p2p_
     if (user)
         out->user = user;
     switch (flag) {
-    case P2P__EV_STREAM:
-        out->type = P2P_EVENT_STREAM;
-        return 1;
+    case P2P__EV_STREAM: out->type = P2P_EVENT_STREAM; return 1;
     case P2P__EV_REQUEST:
-    case P2P__EV_RESPONSE:
-        return p2p__router_event(node, s, flag, out);
+    case P2P__EV_RESPONSE: return p2p__router_event(node, s, flag, out);
     case P2P__EV_READABLE:
         out->type = P2P_EVENT_READABLE;
         return s->kind != P2P__KIND_REQUEST || p2p__router_raw(s);
-    case P2P__EV_WRITABLE:
-        out->type = P2P_EVENT_WRITABLE;
-        return 1;
+    case P2P__EV_WRITABLE: out->type = P2P_EVENT_WRITABLE; return 1;
     default:
         out->type = P2P_EVENT_CLOSED;
         out->err = s->err;
-        out->code = s->err == P2P_ERR_RESET ? (s->recv.code ? s->recv.code : s->send.code) : s->send.code;
+        out->code =
+            s->err == P2P_ERR_RESET ? (s->recv.code ? s->recv.code : s->send.code) : s->send.code;
         if (s->kind == P2P__KIND_REQUEST && p2p__router_silent(s))
             out->type = P2P_EVENT_NONE;
         p2p__stream_free(node, s);
@@ -9744,8 +10039,9 @@ static int p2p__event_take(p2p_node *node, p2p_event *out) {
         p2p__ready_link(node, ref);
     }
     memset(out, 0, sizeof *out);
-    return ref & P2P__REF_STREAM ? p2p__stream_event(node, &node->streams[ref & ~P2P__REF_STREAM], flag, out)
-                                 : p2p__conn_event(node, p2p__conn_at(node, ref), flag, out);
+    return ref & P2P__REF_STREAM
+               ? p2p__stream_event(node, &node->streams[ref & ~P2P__REF_STREAM], flag, out)
+               : p2p__conn_event(node, p2p__conn_at(node, ref), flag, out);
 }
 static int p2p__timer_event(p2p_node *node, p2p_event *out) {
     uint32_t i;
@@ -9778,7 +10074,8 @@ static int p2p__handler_run(p2p_node *node) {
     return 1;
 }
 static bool p2p__events_pending(const p2p_node *node) {
-    return node->ready_first != P2P__REF_NONE || p2p__discovery_pending(node) || node->timer_next_us <= node->now_us || p2p__stop_done(node);
+    return node->ready_first != P2P__REF_NONE || p2p__discovery_pending(node) ||
+           node->timer_next_us <= node->now_us || p2p__stop_done(node);
 }
 
 /* ==== >>public ====
@@ -9799,7 +10096,9 @@ P2P_DEF size_t p2p_arena_size(const p2p_desc *desc) {
     measure.desc = d;
     return p2p__node_layout(&d, NULL, &measure);
 }
-static void p2p__put_text(p2p__writer *w, const char *text) { p2p__put_bytes(w, text, strlen(text)); }
+static void p2p__put_text(p2p__writer *w, const char *text) {
+    p2p__put_bytes(w, text, strlen(text));
+}
 static void p2p__put_number(p2p__writer *w, uint64_t value) {
     char digits[21];
     p2p_str s = p2p_u64_str(value, digits);
@@ -9829,13 +10128,19 @@ P2P_DEF int p2p_arena_text(const p2p_desc *desc, char *out, size_t size) {
     p2p__arena_line(&w, "node", 1, sizeof(p2p_node));
     p2p__arena_line(&w, "connections", d.max.conns, sizeof(p2p__conn));
     p2p__arena_line(&w, "sessions", d.max.conns, sizeof(p2p__session));
-    p2p__arena_line(&w, "secure", d.max.conns, d.secure.api->session_size(d.secure.ctx, p2p__packet_max(&d)));
+    p2p__arena_line(&w, "secure", d.max.conns,
+                    d.secure.api->session_size(d.secure.ctx, p2p__packet_max(&d)));
     if (d.bytes.message_max)
-        p2p__arena_line(&w, "messages", d.max.conns, sizeof(p2p__stream) + d.bytes.message_send + d.bytes.message_recv);
-    p2p__arena_line(&w, "streams", d.max.streams, sizeof(p2p__stream) + d.bytes.stream_send + d.bytes.stream_recv);
-    p2p__arena_line(&w, "peer streams", d.max.peer_streams, sizeof(p2p__stream) + d.bytes.peer_send + d.bytes.peer_recv);
-    p2p__arena_line(&w, "in flight", d.max.in_flight, sizeof(p2p__packet) + sizeof(p2p__chunk) + sizeof(p2p__chunk) / 4);
-    p2p__arena_line(&w, "datagrams", (uint64_t)d.max.datagrams_in + d.max.datagrams_out, sizeof(p2p__datagram) + d.bytes.datagram_max);
+        p2p__arena_line(&w, "messages", d.max.conns,
+                        sizeof(p2p__stream) + d.bytes.message_send + d.bytes.message_recv);
+    p2p__arena_line(&w, "streams", d.max.streams,
+                    sizeof(p2p__stream) + d.bytes.stream_send + d.bytes.stream_recv);
+    p2p__arena_line(&w, "peer streams", d.max.peer_streams,
+                    sizeof(p2p__stream) + d.bytes.peer_send + d.bytes.peer_recv);
+    p2p__arena_line(&w, "in flight", d.max.in_flight,
+                    sizeof(p2p__packet) + sizeof(p2p__chunk) + sizeof(p2p__chunk) / 4);
+    p2p__arena_line(&w, "datagrams", (uint64_t)d.max.datagrams_in + d.max.datagrams_out,
+                    sizeof(p2p__datagram) + d.bytes.datagram_max);
     p2p__arena_line(&w, "peers", d.max.peers, sizeof(p2p__peer));
     p2p__arena_line(&w, "routes", d.max.routes, sizeof(p2p_route));
     p2p__arena_line(&w, "all", 1, p2p_arena_size(desc));
@@ -9845,10 +10150,12 @@ P2P_DEF int p2p_arena_text(const p2p_desc *desc, char *out, size_t size) {
     return (int)(size - 1 - (size_t)(w.end - w.at));
 }
 P2P_DEF uint32_t p2p_abi(void) { return P2P_ABI; }
-P2P_DEF int p2p_node_open_abi(p2p_node **out, const p2p_desc *desc, void *arena, size_t arena_size, uint32_t abi) {
+P2P_DEF int p2p_node_open_abi(p2p_node **out, const p2p_desc *desc, void *arena, size_t arena_size,
+                              uint32_t abi) {
     return p2p__node_open(out, desc, arena, arena_size, abi, false);
 }
-P2P_DEF int p2p_node_open_simulated(p2p_node **out, const p2p_desc *desc, void *arena, size_t arena_size, uint32_t abi) {
+P2P_DEF int p2p_node_open_simulated(p2p_node **out, const p2p_desc *desc, void *arena,
+                                    size_t arena_size, uint32_t abi) {
     return p2p__node_open(out, desc, arena, arena_size, abi, true);
 }
 P2P_DEF void p2p_node_close(p2p_node *node) {
@@ -9866,7 +10173,8 @@ P2P_DEF void p2p_node_close(p2p_node *node) {
     p2p_wipe(node, size);
 }
 /* Ends a connection after what was accepted is delivered; at once when there is nobody to deliver to. */
-static int p2p__close_begin(p2p_node *node, p2p__conn *conn, uint32_t code, p2p_str reason, uint64_t within_us) {
+static int p2p__close_begin(p2p_node *node, p2p__conn *conn, uint32_t code, p2p_str reason,
+                            uint64_t within_us) {
     p2p__session *session = p2p__session_at(node, conn->session);
     if (conn->state >= P2P__CONN_FLUSHING)
         return P2P_OK;
@@ -9883,7 +10191,8 @@ static int p2p__close_begin(p2p_node *node, p2p__conn *conn, uint32_t code, p2p_
     if (reason.size)
         memcpy(conn->reason, reason.data, reason.size);
     conn->flush_by_us = p2p__from_now(node, conn, within_us);
-    p2p__heap_set(node, p2p__conn_index(node, conn), 0); /* the next p2p_poll sees whether anything is left to deliver */
+    p2p__heap_set(node, p2p__conn_index(node, conn),
+                  0); /* the next p2p_poll sees whether anything is left to deliver */
     return P2P_OK;
 }
 P2P_DEF int p2p_node_stop(p2p_node *node, uint32_t code) {
@@ -9915,7 +10224,9 @@ P2P_DEF uint64_t p2p_now(const p2p_node *node) { return node->now_us; }
 
 /* ---- driving */
 static int p2p__may_drive(const p2p_node *node) {
-    return !node ? P2P_ERR_ARG : node->in_call ? p2p__fail(node, P2P_ERR_STATE, "not from inside a handler or hook") : P2P_OK;
+    return !node           ? P2P_ERR_ARG
+           : node->in_call ? p2p__fail(node, P2P_ERR_STATE, "not from inside a handler or hook")
+                           : P2P_OK;
 }
 P2P_DEF int p2p_input(p2p_node *node, uint64_t now_us, const p2p_packet *in) {
     size_t step, at;
@@ -9953,11 +10264,13 @@ P2P_DEF uint64_t p2p_poll(p2p_node *node, uint64_t now_us) {
     return p2p_deadline(node);
 }
 /* Further datagrams of the same session behind the first, all of one size but the last. */
-static size_t p2p__output_run(p2p_node *node, p2p__session *session, p2p_packet *io, size_t room, size_t first) {
+static size_t p2p__output_run(p2p_node *node, p2p__session *session, p2p_packet *io, size_t room,
+                              size_t first) {
     size_t size = first, n = first;
     uint32_t count = 1;
     p2p_addr remote;
-    while (n == first && count < node->desc.link.segments && room - size >= first && session->state == P2P__SESSION_OPEN) {
+    while (n == first && count < node->desc.link.segments && room - size >= first &&
+           session->state == P2P__SESSION_OPEN) {
         n = p2p__session_output(node, session, (uint8_t *)io->data + size, first, &remote);
         if (n == 0)
             break;
@@ -9974,7 +10287,8 @@ P2P_DEF int p2p_output(p2p_node *node, uint64_t now_us, p2p_packet *inout) {
     if (p2p__may_drive(node) < 0)
         return node ? P2P_ERR_STATE : P2P_ERR_ARG;
     if (!inout || !inout->data || inout->size < P2P__ENVELOPE_MAX + 1u)
-        return p2p__fail_size(node, P2P_ERR_ARG, "inout: less room than a handshake datagram takes", inout ? inout->size : 0, P2P__ENVELOPE_MAX + 1u);
+        return p2p__fail_size(node, P2P_ERR_ARG, "inout: less room than a handshake datagram takes",
+                              inout ? inout->size : 0, P2P__ENVELOPE_MAX + 1u);
     p2p__clock(node, now_us);
     room = inout->size;
     memset(&remote, 0, sizeof remote);
@@ -10052,7 +10366,8 @@ P2P_DEF int p2p_next_event(p2p_node *node, p2p_event *out) {
     memset(out, 0, sizeof *out); /* a handler ran, and no event is left: NONE, come again */
     return 1;
 }
-P2P_DEF int p2p_network_changed(p2p_node *node, uint64_t now_us, const p2p_addr *local, size_t count) {
+P2P_DEF int p2p_network_changed(p2p_node *node, uint64_t now_us, const p2p_addr *local,
+                                size_t count) {
     uint32_t i;
     if (!node || (count && !local))
         return P2P_ERR_ARG;
@@ -10076,7 +10391,8 @@ P2P_DEF int p2p_timer_set(p2p_node *node, uint32_t number, uint64_t at_us) {
     if (!node)
         return P2P_ERR_ARG;
     if (number >= node->timer_count)
-        return p2p__fail_size(node, P2P_ERR_LIMIT, "number: max.timers of the desc is the limit", number, node->timer_count);
+        return p2p__fail_size(node, P2P_ERR_LIMIT, "number: max.timers of the desc is the limit",
+                              number, node->timer_count);
     node->timers[number] = at_us;
     p2p__timers_next(node);
     return 0;
@@ -10099,20 +10415,10 @@ static int p2p__alpn_place(p2p_node *node, const char *alpn) {
         if (strcmp(node->alpn[i], alpn) == 0)
             return (int)i;
     if (node->alpn_count == P2P__ALPNS)
-        return p2p__fail_size(node, P2P_ERR_LIMIT, "alpn: a node has at most 8", P2P__ALPNS + 1u, P2P__ALPNS);
+        return p2p__fail_size(node, P2P_ERR_LIMIT, "alpn: a node has at most 8", P2P__ALPNS + 1u,
+                              P2P__ALPNS);
     memcpy(node->alpn[node->alpn_count], alpn, size + 1);
     return (int)node->alpn_count++;
-}
-static p2p__conn *p2p__conn_shared(p2p_node *node, const p2p_id *peer, uint32_t alpn) {
-    p2p__conn *best = NULL;
-    uint32_t i;
-    for (i = 0; i < node->conns.count; i++) {
-        p2p__conn *conn = p2p__conn_at(node, i);
-        if (p2p__slot_live(conn) && conn->state <= P2P__CONN_OPEN && p2p_id_equal(&conn->peer, peer) &&
-            (alpn == P2P__ANY_ALPN || conn->alpn == alpn) && (!best || conn->state > best->state))
-            best = conn;
-    }
-    return best;
 }
 static int p2p__connect_check(p2p_node *node, const p2p_connect_desc *desc, int *alpn) {
     *alpn = (int)P2P__ANY_ALPN;
@@ -10128,17 +10434,21 @@ static int p2p__connect_id_check(const p2p_node *node, const p2p_id *peer) {
     if (p2p__id_check(peer) < 0)
         return p2p__fail(node, P2P_ERR_INVALID_ID, "peer: not a NodeId");
     if (p2p_id_equal(peer, &node->key.id))
-        return p2p__fail(node, P2P_ERR_ARG, "peer: the node's own id");
+        return p2p__fail(node, P2P_ERR_INVALID_ID, "peer: the node's own id");
     if (p2p__conns_with(node, peer) >= node->desc.max.conns_per_peer)
-        return p2p__fail_size(node, P2P_ERR_LIMIT, "max.conns_per_peer: as many connections with this peer already",
+        return p2p__fail_size(node, P2P_ERR_LIMIT,
+                              "max.conns_per_peer: as many connections with this peer already",
                               p2p__conns_with(node, peer) + 1u, node->desc.max.conns_per_peer);
     return P2P_OK;
 }
-static p2p__conn *p2p__connect_begin(p2p_node *node, const p2p_id *peer, const p2p_connect_desc *desc, int alpn) {
+static p2p__conn *p2p__connect_begin(p2p_node *node, const p2p_id *peer,
+                                     const p2p_connect_desc *desc, int alpn) {
     p2p__conn *conn = p2p__conn_make(node, peer);
     uint64_t us = desc && desc->timeout_us ? desc->timeout_us : node->desc.time.connect_us;
     if (!conn) {
-        (void)p2p__fail_size(node, P2P_ERR_LIMIT, "max.conns: every connection of the node is in use", node->conns.count + 1u, node->conns.count);
+        (void)p2p__fail_size(node, P2P_ERR_LIMIT,
+                             "max.conns: every connection of the node is in use",
+                             node->conns.count + 1u, node->conns.count);
         return NULL;
     }
     conn->user = desc ? desc->user : NULL;
@@ -10150,7 +10460,8 @@ static p2p__conn *p2p__connect_begin(p2p_node *node, const p2p_id *peer, const p
     p2p__conn_schedule(node, conn);
     return conn;
 }
-P2P_DEF int p2p_connect(p2p_node *node, const p2p_id *peer, const p2p_connect_desc *desc, p2p_conn *out) {
+P2P_DEF int p2p_connect(p2p_node *node, const p2p_id *peer, const p2p_connect_desc *desc,
+                        p2p_conn *out) {
     const p2p_ticket *known;
     p2p__conn *conn;
     int alpn, err;
@@ -10177,7 +10488,8 @@ P2P_DEF int p2p_connect(p2p_node *node, const p2p_id *peer, const p2p_connect_de
         (void)p2p__query_start(node, NULL, peer, out->id, &conn->query);
     return P2P_OK;
 }
-P2P_DEF int p2p_connect_name(p2p_node *node, const char *name, const p2p_connect_desc *desc, p2p_conn *out) {
+P2P_DEF int p2p_connect_name(p2p_node *node, const char *name, const p2p_connect_desc *desc,
+                             p2p_conn *out) {
     p2p__conn *conn;
     p2p_id nobody;
     int alpn, err;
@@ -10207,14 +10519,17 @@ P2P_DEF int p2p_listen(p2p_node *node, const p2p_listen_desc *desc, p2p_listener
         return node ? p2p__fail(node, P2P_ERR_ARG, "out: NULL") : P2P_ERR_ARG;
     out->id = 0;
     if (!node->desc.allow.fn && !node->desc.allow_anyone)
-        return p2p__fail(node, P2P_ERR_CONFIG, "allow: set desc.allow, or desc.allow_anyone to let in whoever knows the id");
+        return p2p__fail(
+            node, P2P_ERR_CONFIG,
+            "allow: set desc.allow, or desc.allow_anyone to let in whoever knows the id");
     if (node->stopping)
         return p2p__fail(node, P2P_ERR_STATE, "the node is stopping");
     if (desc && desc->alpn && (alpn = p2p__alpn_place(node, desc->alpn)) < 0)
         return alpn;
     l = (p2p__listener *)p2p__pool_take(&node->listeners);
     if (!l)
-        return p2p__fail_size(node, P2P_ERR_LIMIT, "max.listeners: all in use", node->listeners.count + 1u, node->listeners.count);
+        return p2p__fail_size(node, P2P_ERR_LIMIT, "max.listeners: all in use",
+                              node->listeners.count + 1u, node->listeners.count);
     l->accept_first = l->accept_last = P2P__NIL;
     l->any = !(desc && desc->alpn);
     l->alpn = (uint8_t)alpn;
@@ -10233,7 +10548,8 @@ P2P_DEF int p2p_unlisten(p2p_node *node, p2p_listener listener) {
     if (!l)
         return p2p__fail(node, P2P_ERR_HANDLE, "listener: stale, or of another node");
     index = p2p__pool_index(&node->listeners, l);
-    for (i = 0; i < node->conns.count; i++) { /* connections stay; they only forget where they came in */
+    for (i = 0; i < node->conns.count;
+         i++) { /* connections stay; they only forget where they came in */
         p2p__conn *conn = p2p__conn_at(node, i);
         if (p2p__slot_live(conn) && conn->listener == index) {
             conn->listener = P2P__NIL;
@@ -10265,7 +10581,8 @@ P2P_DEF int p2p_close(p2p_node *node, p2p_conn handle, uint32_t code, const char
     if (err < 0)
         return err;
     if (words.size > P2P__REASON_BYTES || !p2p__utf8_valid(words.data, words.size))
-        return p2p__fail_size(node, P2P_ERR_ARG, "reason: UTF-8, at most 96 bytes", words.size, P2P__REASON_BYTES);
+        return p2p__fail_size(node, P2P_ERR_ARG, "reason: UTF-8, at most 96 bytes", words.size,
+                              P2P__REASON_BYTES);
     return p2p__close_begin(node, conn, code, words, P2P__FLUSH_US);
 }
 P2P_DEF int p2p_retain(p2p_node *node, p2p_conn handle) {
@@ -10273,16 +10590,18 @@ P2P_DEF int p2p_retain(p2p_node *node, p2p_conn handle) {
     int err = p2p__conn_for(node, handle, &conn);
     if (err < 0)
         return err;
-    return (int)P2P__MIN(++conn->holders, (uint32_t)INT32_MAX);
+    conn->holders++;
+    return (int)P2P__MIN(conn->holders, (uint32_t)INT32_MAX);
 }
 P2P_DEF int p2p_release(p2p_node *node, p2p_conn handle) {
     p2p__conn *conn;
     int err = p2p__conn_for(node, handle, &conn);
     if (err < 0)
         return err;
-    if (conn->holders > 1)
-        return (int)P2P__MIN(--conn->holders, (uint32_t)INT32_MAX);
-    conn->holders = 0;
+    if (conn->holders > 0)
+        conn->holders--;
+    if (conn->holders > 0)
+        return (int)P2P__MIN(conn->holders, (uint32_t)INT32_MAX);
     return p2p__close_begin(node, conn, 0, p2p__no_words(), P2P__FLUSH_US);
 }
 P2P_DEF bool p2p_is_connected(const p2p_node *node, p2p_conn handle) {
@@ -10355,7 +10674,9 @@ P2P_DEF int p2p_conn_stats(const p2p_node *node, p2p_conn handle, p2p_stats *out
     out->packets_received = session->packets_received;
     out->packets_lost = session->packets_lost;
     out->rtt_us = (uint32_t)P2P__MIN(session->rtt.smoothed_us, (uint64_t)UINT32_MAX);
-    out->rtt_min_us = (uint32_t)P2P__MIN(session->rtt.sampled ? session->rtt.min_us : session->rtt.smoothed_us, (uint64_t)UINT32_MAX);
+    out->rtt_min_us =
+        (uint32_t)P2P__MIN(session->rtt.sampled ? session->rtt.min_us : session->rtt.smoothed_us,
+                           (uint64_t)UINT32_MAX);
     out->mtu = session->cc.datagram_bytes;
     out->remote = session->remote;
     return P2P_OK;
@@ -10366,20 +10687,26 @@ static uint64_t p2p__message_limit(const p2p_node *node, const p2p__conn *conn) 
     const p2p__session *session = p2p__session_at(node, conn->session);
     return conn->attached && session ? session->theirs.message_max : UINT64_MAX >> 2;
 }
-static int p2p__message_conn(const p2p_node *node, p2p_conn handle, p2p__conn **conn, p2p__stream **s) {
+static int p2p__message_conn(const p2p_node *node, p2p_conn handle, p2p__conn **conn,
+                             p2p__stream **s) {
     int err = p2p__conn_for(node, handle, conn);
     if (err < 0)
         return err;
     *s = p2p__messages(node, *conn);
-    return *s ? P2P_OK : p2p__fail(node, P2P_ERR_CONFIG, "bytes.message_max: P2P_NONE, no messages on this node");
+    return *s ? P2P_OK
+              : p2p__fail(node, P2P_ERR_CONFIG,
+                          "bytes.message_max: P2P_NONE, no messages on this node");
 }
-static int p2p__message_sendable(const p2p_node *node, const p2p__conn *conn, const void *message, size_t size) {
+static int p2p__message_sendable(const p2p_node *node, const p2p__conn *conn, const void *message,
+                                 size_t size) {
     if (conn->state >= P2P__CONN_FLUSHING)
         return p2p__fail(node, P2P_ERR_CLOSED, "conn: closing");
     if (!message && size)
         return p2p__fail(node, P2P_ERR_ARG, "message: NULL");
     if (size > p2p__message_limit(node, conn) || size > INT32_MAX)
-        return p2p__fail_size(node, P2P_ERR_TOO_LARGE, "size: more than the peer's bytes.message_max", size, p2p__message_limit(node, conn));
+        return p2p__fail_size(node, P2P_ERR_TOO_LARGE,
+                              "size: more than the peer's bytes.message_max", size,
+                              p2p__message_limit(node, conn));
     return P2P_OK;
 }
 static void p2p__message_prefix(p2p_node *node, p2p__conn *conn, p2p__stream *s, uint64_t size) {
@@ -10398,7 +10725,9 @@ P2P_DEF int p2p_send(p2p_node *node, p2p_conn handle, const void *message, size_
     if (err < 0 || (err = p2p__message_sendable(node, conn, message, size)) < 0)
         return err;
     if (p2p__varint_size(size) + size > p2p__send_size(s))
-        return p2p__fail_size(node, P2P_ERR_TOO_LARGE, "size: more than bytes.message_send; p2p_send_ref takes it", size, p2p__send_size(s) - P2P__MESSAGE_OVER);
+        return p2p__fail_size(node, P2P_ERR_TOO_LARGE,
+                              "size: more than bytes.message_send; p2p_send_ref takes it", size,
+                              p2p__send_size(s) - P2P__MESSAGE_OVER);
     if (p2p__varint_size(size) + size > p2p__send_room(s)) {
         conn->want_writable = 1;
         return P2P_ERR_AGAIN;
@@ -10407,7 +10736,8 @@ P2P_DEF int p2p_send(p2p_node *node, p2p_conn handle, const void *message, size_
     (void)p2p__send_put(node, s, message, size);
     return (int)size;
 }
-P2P_DEF int p2p_send_ref(p2p_node *node, p2p_conn handle, const void *message, size_t size, void *token) {
+P2P_DEF int p2p_send_ref(p2p_node *node, p2p_conn handle, const void *message, size_t size,
+                         void *token) {
     p2p__conn *conn;
     p2p__stream *s;
     int err = p2p__message_conn(node, handle, &conn, &s);
@@ -10446,12 +10776,17 @@ P2P_DEF int p2p_recv(p2p_node *node, p2p_conn handle, void *buffer, size_t capac
     if (err < 0)
         return err;
     if (p2p__message_outgrows(node, conn))
-        return p2p__fail_size(node, P2P_ERR_TOO_LARGE, "message: more than bytes.message_recv; p2p_recv_ref takes it", conn->message_size, s->recv.room);
+        return p2p__fail_size(node, P2P_ERR_TOO_LARGE,
+                              "message: more than bytes.message_recv; p2p_recv_ref takes it",
+                              conn->message_size, s->recv.room);
     if (!p2p__message_ready(node, conn))
-        return conn->state == P2P__CONN_DOWN ? p2p__fail(node, P2P_ERR_CLOSED, "conn: closed, and no message is left") : P2P_ERR_AGAIN;
+        return conn->state == P2P__CONN_DOWN
+                   ? p2p__fail(node, P2P_ERR_CLOSED, "conn: closed, and no message is left")
+                   : P2P_ERR_AGAIN;
     size = (size_t)conn->message_size;
     if (size > capacity || (!buffer && size))
-        return p2p__fail_size(node, P2P_ERR_TOO_LARGE, "capacity: less than the message", size, capacity);
+        return p2p__fail_size(node, P2P_ERR_TOO_LARGE, "capacity: less than the message", size,
+                              capacity);
     if (size)
         p2p__ring_get(s->recv.ring, s->recv.room, s->recv.read, (uint8_t *)buffer, size);
     p2p__recv_take(node, s, size);
@@ -10472,7 +10807,8 @@ P2P_DEF int p2p_recv_ref(p2p_node *node, p2p_conn handle, void *buffer, size_t c
     if (conn->message_size == P2P_NEVER)
         return P2P_ERR_AGAIN;
     if (!buffer || capacity < conn->message_size)
-        return p2p__fail_size(node, P2P_ERR_TOO_LARGE, "capacity: less than the message", conn->message_size, capacity);
+        return p2p__fail_size(node, P2P_ERR_TOO_LARGE, "capacity: less than the message",
+                              conn->message_size, capacity);
     p2p__ready_clear(node, p2p__conn_index(node, conn), P2P__EV_MESSAGE);
     conn->lent = (uint8_t *)buffer;
     conn->lent_room = capacity;
@@ -10488,7 +10824,8 @@ static int p2p__stream_for(const p2p_node *node, p2p_stream handle, p2p__stream 
     *out = p2p__stream_get(node, handle);
     return *out ? P2P_OK : p2p__fail(node, P2P_ERR_HANDLE, "stream: stale, or of another node");
 }
-P2P_DEF int p2p_stream_open(p2p_node *node, p2p_conn handle, const p2p_stream_desc *desc, p2p_stream *out) {
+P2P_DEF int p2p_stream_open(p2p_node *node, p2p_conn handle, const p2p_stream_desc *desc,
+                            p2p_stream *out) {
     p2p__conn *conn;
     p2p__stream *s;
     int err = p2p__conn_for(node, handle, &conn);
@@ -10497,8 +10834,10 @@ P2P_DEF int p2p_stream_open(p2p_node *node, p2p_conn handle, const p2p_stream_de
         return err < 0 ? err : p2p__fail(node, P2P_ERR_ARG, "out: NULL");
     out->id = 0;
     if (priority >= P2P__PRIORITIES)
-        return p2p__fail_size(node, P2P_ERR_ARG, "desc.priority: 0 to 7", priority, P2P__PRIORITIES - 1u);
-    err = p2p__stream_make(node, conn, desc && desc->one_way ? P2P__KIND_UNI : P2P__KIND_BIDI, priority, desc ? desc->user : NULL, &s);
+        return p2p__fail_size(node, P2P_ERR_ARG, "desc.priority: 0 to 7", priority,
+                              P2P__PRIORITIES - 1u);
+    err = p2p__stream_make(node, conn, desc && desc->one_way ? P2P__KIND_UNI : P2P__KIND_BIDI,
+                           priority, desc ? desc->user : NULL, &s);
     if (err < 0)
         return err;
     *out = p2p__stream_handle(node, s);
@@ -10512,7 +10851,8 @@ P2P_DEF int p2p_stream_accept(p2p_node *node, p2p_conn handle, p2p_stream *out) 
         return err < 0 ? err : p2p__fail(node, P2P_ERR_ARG, "out: NULL");
     s = p2p__stream_at(node, conn->stream_accept_first);
     if (!s)
-        return conn->state == P2P__CONN_DOWN ? p2p__fail(node, P2P_ERR_CLOSED, "conn: closed") : P2P_ERR_AGAIN;
+        return conn->state == P2P__CONN_DOWN ? p2p__fail(node, P2P_ERR_CLOSED, "conn: closed")
+                                             : P2P_ERR_AGAIN;
     conn->stream_accept_first = s->accept_next;
     if (conn->stream_accept_first == P2P__NIL)
         conn->stream_accept_last = P2P__NIL;
@@ -10553,7 +10893,7 @@ static int p2p__stream_writable(const p2p_node *node, p2p_stream handle, p2p__st
         return p2p__fail(node, P2P_ERR_STATE, "stream: no body is to be written now");
     if ((*s)->send.state == P2P__SEND_OPEN)
         return P2P_OK;
-    if ((*s)->err == P2P_ERR_RESET)
+    if ((*s)->err == P2P_ERR_RESET || ((*s)->x.flags & P2P__EXCHANGE_STOPPED))
         return p2p__fail(node, P2P_ERR_RESET, "stream: abandoned by the peer");
     return (*s)->err ? p2p__fail(node, P2P_ERR_CLOSED, "stream: its connection is closed")
                      : p2p__fail(node, P2P_ERR_STATE, "stream: finished");
@@ -10602,7 +10942,8 @@ P2P_DEF int p2p_stream_commit(p2p_node *node, p2p_stream handle, size_t size) {
     if (err < 0)
         return err;
     if (size > s->send.reserved_bytes)
-        return p2p__fail_size(node, P2P_ERR_ARG, "size: more than was reserved", size, s->send.reserved_bytes);
+        return p2p__fail_size(node, P2P_ERR_ARG, "size: more than was reserved", size,
+                              s->send.reserved_bytes);
     s->send.reserved_bytes = 0;
     if (size)
         p2p__send_accept(node, s, size);
@@ -10616,16 +10957,21 @@ static int p2p__stream_readable(p2p_node *node, p2p_stream handle, p2p__stream *
     if ((*s)->recv.state == P2P__RECV_NONE)
         return p2p__fail(node, P2P_ERR_STATE, "stream: one way, and yours");
     if ((*s)->kind == P2P__KIND_REQUEST && !p2p__router_raw(*s))
-        return (*s)->err == P2P_ERR_RESET ? p2p__fail(node, P2P_ERR_RESET, "stream: abandoned by the peer") : P2P_ERR_AGAIN;
+        return (*s)->err == P2P_ERR_RESET
+                   ? p2p__fail(node, P2P_ERR_RESET, "stream: abandoned by the peer")
+                   : P2P_ERR_AGAIN;
     if ((*s)->recv.read < (*s)->recv.here)
         return 1;
     if ((*s)->err == P2P_ERR_RESET && (*s)->recv.read != (*s)->recv.final)
         return p2p__fail(node, P2P_ERR_RESET, "stream: abandoned by the peer");
     if ((*s)->err == P2P_ERR_RESET && (*s)->recv.state != P2P__RECV_WHOLE)
         return p2p__fail(node, P2P_ERR_RESET, "stream: abandoned by the peer");
-    if ((*s)->recv.state == P2P__RECV_WHOLE || ((*s)->recv.state == P2P__RECV_DONE && (*s)->recv.read == (*s)->recv.final))
+    if ((*s)->recv.state == P2P__RECV_WHOLE ||
+        ((*s)->recv.state == P2P__RECV_DONE && (*s)->recv.read == (*s)->recv.final))
         return 0;
-    return (*s)->recv.state == P2P__RECV_DONE ? p2p__fail(node, P2P_ERR_CLOSED, "stream: reading ended") : P2P_ERR_AGAIN;
+    return (*s)->recv.state == P2P__RECV_DONE
+               ? p2p__fail(node, P2P_ERR_CLOSED, "stream: reading ended")
+               : P2P_ERR_AGAIN;
 }
 static void p2p__stream_took(p2p_node *node, p2p__stream *s, size_t size) {
     p2p__recv_take(node, s, size);
@@ -10645,7 +10991,8 @@ P2P_DEF int p2p_stream_read(p2p_node *node, p2p_stream handle, void *buffer, siz
         return err;
     if (!buffer || capacity == 0)
         return p2p__fail(node, P2P_ERR_ARG, "buffer: NULL, or of no bytes");
-    n = (size_t)P2P__MIN(s->recv.here - s->recv.read, (uint64_t)P2P__MIN(capacity, (size_t)INT32_MAX));
+    n = (size_t)P2P__MIN(s->recv.here - s->recv.read,
+                         (uint64_t)P2P__MIN(capacity, (size_t)INT32_MAX));
     p2p__ring_get(s->recv.ring, s->recv.room, s->recv.read, (uint8_t *)buffer, n);
     p2p__stream_took(node, s, n);
     return (int)n;
@@ -10671,7 +11018,8 @@ P2P_DEF int p2p_stream_skip(p2p_node *node, p2p_stream handle, size_t size) {
     if (err < 0)
         return err;
     if (size > s->recv.here - s->recv.read)
-        return p2p__fail_size(node, P2P_ERR_ARG, "size: more than has arrived", size, s->recv.here - s->recv.read);
+        return p2p__fail_size(node, P2P_ERR_ARG, "size: more than has arrived", size,
+                              s->recv.here - s->recv.read);
     p2p__stream_took(node, s, size);
     return (int)size;
 }
@@ -10699,9 +11047,11 @@ P2P_DEF int p2p_stream_reset(p2p_node *node, p2p_stream handle, uint32_t code) {
 static uint64_t p2p__datagram_limit(const p2p_node *node, const p2p__conn *conn) {
     const p2p__session *session = p2p__session_at(node, conn->session);
     uint64_t most = node->desc.max.datagrams_out ? node->desc.bytes.datagram_max : 0;
-    uint64_t packet = P2P__MIN(P2P__START_DATAGRAM, node->desc.link.mtu) - P2P__DATA_HEAD - p2p__secure(node)->overhead - 1u - 8u - (p2p__secure(node)->prefix != 0);
+    uint64_t packet = P2P__MIN(P2P__START_DATAGRAM, node->desc.link.mtu) - P2P__DATA_HEAD -
+                      p2p__secure(node)->overhead - 1u - 8u - (p2p__secure(node)->prefix != 0);
     if (conn->attached && session)
-        packet = P2P__MIN(packet, P2P__MIN(session->theirs.datagram_max, session->theirs.max_packet - 9));
+        packet = P2P__MIN(packet,
+                          P2P__MIN(session->theirs.datagram_max, session->theirs.max_packet - 9));
     return P2P__MIN(most, packet);
 }
 P2P_DEF int p2p_datagram_max(const p2p_node *node, p2p_conn handle) {
@@ -10719,7 +11069,8 @@ P2P_DEF int p2p_datagram_send(p2p_node *node, p2p_conn handle, const void *data,
     if (!data && size)
         return p2p__fail(node, P2P_ERR_ARG, "data: NULL");
     if (size > p2p__datagram_limit(node, conn) || node->desc.max.datagrams_out == 0)
-        return p2p__fail_size(node, P2P_ERR_TOO_LARGE, "size: more than p2p_datagram_max", size, p2p__datagram_limit(node, conn));
+        return p2p__fail_size(node, P2P_ERR_TOO_LARGE, "size: more than p2p_datagram_max", size,
+                              p2p__datagram_limit(node, conn));
     if (node->datagram_out_free == P2P__NIL && conn->datagram_out_first != P2P__NIL)
         p2p__datagram_drop(node, conn, true);
     p2p__datagram_push(node, conn, true, (const uint8_t *)data, size);
@@ -10734,11 +11085,13 @@ P2P_DEF int p2p_datagram_recv(p2p_node *node, p2p_conn handle, void *buffer, siz
     if (err < 0)
         return err;
     if (conn->datagram_first == P2P__NIL)
-        return conn->state == P2P__CONN_DOWN ? p2p__fail(node, P2P_ERR_CLOSED, "conn: closed") : P2P_ERR_AGAIN;
+        return conn->state == P2P__CONN_DOWN ? p2p__fail(node, P2P_ERR_CLOSED, "conn: closed")
+                                             : P2P_ERR_AGAIN;
     d = p2p__datagram_at(node, false, conn->datagram_first);
     size = d->size;
     if (size > capacity || (!buffer && size))
-        return p2p__fail_size(node, P2P_ERR_TOO_LARGE, "capacity: less than the datagram", size, capacity);
+        return p2p__fail_size(node, P2P_ERR_TOO_LARGE, "capacity: less than the datagram", size,
+                              capacity);
     if (size)
         memcpy(buffer, p2p__datagram_bytes(d), size);
     p2p__datagram_pop(node, conn, false);
@@ -10770,10 +11123,12 @@ static int p2p__tickets_parse(const char *text, p2p_ticket *out, uint32_t room) 
     return (int)n;
 }
 static int p2p__env_times(p2p_desc *desc, p2p_getenv_fn get, void *ctx, const char **bad_name) {
-    static const char *const names[3] = {"P2P_CONNECT_TIMEOUT_MS", "P2P_IDLE_TIMEOUT_MS", "P2P_KEEPALIVE_MS"};
+    static const char *const names[3] = {"P2P_CONNECT_TIMEOUT_MS", "P2P_IDLE_TIMEOUT_MS",
+                                         "P2P_KEEPALIVE_MS"};
     uint64_t *fields[3], ms;
     uint32_t i;
-    fields[0] = &desc->time.connect_us, fields[1] = &desc->time.idle_us, fields[2] = &desc->time.keepalive_us;
+    fields[0] = &desc->time.connect_us, fields[1] = &desc->time.idle_us,
+    fields[2] = &desc->time.keepalive_us;
     for (i = 0; i < 3; i++) {
         const char *text = get(ctx, names[i]);
         if (!text)
@@ -10787,7 +11142,8 @@ static int p2p__env_times(p2p_desc *desc, p2p_getenv_fn get, void *ctx, const ch
 }
 /* The environment's share of a desc: P2P_NETWORK, P2P_SEED (64 hex digits), P2P_RELAYS and P2P_BOOTSTRAP (tickets, separated
  * by commas), P2P_CONNECT_TIMEOUT_MS, P2P_IDLE_TIMEOUT_MS, P2P_KEEPALIVE_MS. What is unset stays as it is. */
-P2P_DEF int p2p_desc_from_env(p2p_desc *desc, p2p_env *storage, p2p_getenv_fn get, void *ctx, const char **bad_name) {
+P2P_DEF int p2p_desc_from_env(p2p_desc *desc, p2p_env *storage, p2p_getenv_fn get, void *ctx,
+                              const char **bad_name) {
     const char *text, *ignored;
     int n;
     if (!desc || !storage || !get)
@@ -10806,7 +11162,8 @@ P2P_DEF int p2p_desc_from_env(p2p_desc *desc, p2p_env *storage, p2p_getenv_fn ge
     }
     *bad_name = "P2P_SEED";
     if ((text = get(ctx, *bad_name)) != NULL) {
-        if (!desc->crypto.api || strlen(text) != 64 || p2p__hex_get(text, storage->key.seed, 32) < 0 ||
+        if (!desc->crypto.api || strlen(text) != 64 ||
+            p2p__hex_get(text, storage->key.seed, 32) < 0 ||
             p2p_key_from_seed(&desc->crypto, storage->key.seed, &storage->key) < 0)
             return P2P_ERR_CONFIG;
         desc->key = &storage->key;
@@ -10845,12 +11202,18 @@ P2P_DEF int p2p_ticket_of(const p2p_node *node, p2p_ticket *out) {
 static uint64_t p2p__arena_used(const p2p_node *node) {
     const p2p_desc *d = &node->desc;
     uint64_t n = sizeof *node;
-    n += (uint64_t)node->conns.used * (sizeof(p2p__conn) + (d->bytes.message_max ? sizeof(p2p__stream) + d->bytes.message_send + d->bytes.message_recv : 0));
+    n += (uint64_t)node->conns.used *
+         (sizeof(p2p__conn) + (d->bytes.message_max ? sizeof(p2p__stream) + d->bytes.message_send +
+                                                          d->bytes.message_recv
+                                                    : 0));
     n += (uint64_t)node->sessions.used * (sizeof(p2p__session) + node->slab_bytes);
     n += (uint64_t)node->listeners.used * sizeof(p2p__listener);
-    n += (uint64_t)node->local_streams.used * (sizeof(p2p__stream) + d->bytes.stream_send + d->bytes.stream_recv);
-    n += (uint64_t)node->peer_streams.used * (sizeof(p2p__stream) + d->bytes.peer_send + d->bytes.peer_recv);
-    n += (uint64_t)node->flight.packets_used * sizeof(p2p__packet) + (uint64_t)node->flight.chunks_used * sizeof(p2p__chunk);
+    n += (uint64_t)node->local_streams.used *
+         (sizeof(p2p__stream) + d->bytes.stream_send + d->bytes.stream_recv);
+    n += (uint64_t)node->peer_streams.used *
+         (sizeof(p2p__stream) + d->bytes.peer_send + d->bytes.peer_recv);
+    n += (uint64_t)node->flight.packets_used * sizeof(p2p__packet) +
+         (uint64_t)node->flight.chunks_used * sizeof(p2p__chunk);
     n += ((uint64_t)node->datagram_in_used + node->datagram_out_used) * node->datagram_stride;
     return n + (uint64_t)node->discovery.queries.used * sizeof(p2p__query);
 }
@@ -10861,7 +11224,8 @@ P2P_DEF void p2p_metrics_get(const p2p_node *node, p2p_metrics *out) {
     out->value[P2P_METRIC_conns_open] = node->conns.used;
     out->value[P2P_METRIC_sessions_open] = node->sessions.used;
     out->value[P2P_METRIC_half_open] = node->half_open;
-    out->value[P2P_METRIC_streams_open] = (uint64_t)node->local_streams.used + node->peer_streams.used;
+    out->value[P2P_METRIC_streams_open] =
+        (uint64_t)node->local_streams.used + node->peer_streams.used;
     out->value[P2P_METRIC_in_flight] = node->flight.packets_used;
     out->value[P2P_METRIC_arena_bytes] = node->arena_size;
     out->value[P2P_METRIC_arena_used_bytes] = p2p__arena_used(node);
@@ -10884,7 +11248,8 @@ P2P_DEF int p2p_metrics_text(const p2p_node *node, char *out, size_t size) {
         const char *parts[11];
         uint32_t j;
         parts[0] = "# HELP p2p_", parts[1] = rows[i].name, parts[2] = " ", parts[3] = rows[i].help;
-        parts[4] = "\n# TYPE p2p_", parts[5] = rows[i].name, parts[6] = " ", parts[7] = rows[i].kind;
+        parts[4] = "\n# TYPE p2p_", parts[5] = rows[i].name, parts[6] = " ",
+        parts[7] = rows[i].kind;
         parts[8] = "\np2p_", parts[9] = rows[i].name, parts[10] = " ";
         for (j = 0; j < 11; j++)
             p2p__put_text(&w, parts[j]);
@@ -10908,7 +11273,8 @@ static const char *p2p__check_stream(const p2p_node *node, const p2p__stream *s)
     uint32_t i;
     for (chunk = s->send.chunk_first; chunk != P2P__NIL; chunk = node->flight.chunks[chunk].next) {
         const p2p__chunk *c = &node->flight.chunks[chunk];
-        if (c->offset != at || c->what != P2P__CHUNK_DATA || c->state == P2P__CHUNK_FREE || c->stream != p2p__stream_index(node, s))
+        if (c->offset != at || c->what != P2P__CHUNK_DATA || c->state == P2P__CHUNK_FREE ||
+            c->stream != p2p__stream_index(node, s))
             return "stream: its chunks do not cover what was sent";
         at += c->size;
         lost = (uint16_t)(lost + (c->state == P2P__CHUNK_LOST));
@@ -10921,10 +11287,12 @@ static const char *p2p__check_stream(const p2p_node *node, const p2p__stream *s)
         return "stream: acked, sent and end out of order";
     if (p2p__send_used(&s->send) > s->send.room)
         return "stream: more in the send ring than it holds";
-    if (r->read > r->here || r->here > r->high || (p2p__recv_counts(r) && r->high > r->limit) || r->high > r->read + r->room)
+    if (r->read > r->here || r->here > r->high || (p2p__recv_counts(r) && r->high > r->limit) ||
+        r->high > r->read + r->room)
         return "stream: read, here, high and limit out of order";
     for (i = 0; i < r->runs; i++)
-        if (p2p__run_at(r, r->run[i].first) <= (i ? p2p__run_at(r, r->run[i - 1].end) : r->here) || p2p__run_at(r, r->run[i].end) <= p2p__run_at(r, r->run[i].first))
+        if (p2p__run_at(r, r->run[i].first) <= (i ? p2p__run_at(r, r->run[i - 1].end) : r->here) ||
+            p2p__run_at(r, r->run[i].end) <= p2p__run_at(r, r->run[i].first))
             return "stream: runs overlap or touch";
     return NULL;
 }
@@ -10948,7 +11316,8 @@ static const char *p2p__check_session(const p2p_node *node, const p2p__session *
 static const char *p2p__check_conn(const p2p_node *node, const p2p__conn *conn) {
     uint64_t high = 0;
     uint16_t at;
-    if (conn->session != P2P__NIL && p2p__session_at(node, conn->session)->conn != p2p__conn_index(node, conn))
+    if (conn->session != P2P__NIL &&
+        p2p__session_at(node, conn->session)->conn != p2p__conn_index(node, conn))
         return "connection: its session does not know it";
     for (at = conn->stream_first; at != P2P__NIL; at = node->streams[at].conn_next) {
         const char *wrong = p2p__check_stream(node, &node->streams[at]);
@@ -10958,7 +11327,8 @@ static const char *p2p__check_conn(const p2p_node *node, const p2p__conn *conn) 
             return "connection: a stream in its list is another's";
         high += node->streams[at].recv.high;
     }
-    if (conn->attached && (conn->recv_taken > conn->recv_total || conn->recv_total > conn->recv_limit || high > conn->recv_total))
+    if (conn->attached && (conn->recv_taken > conn->recv_total ||
+                           conn->recv_total > conn->recv_limit || high > conn->recv_total))
         return "connection: received bytes do not add up";
     if (conn->attached && conn->send_total > conn->send_limit)
         return "connection: more was sent than the peer allowed";

@@ -106,6 +106,8 @@
  *
  * MACROS
  *     P2P_SIM_IMPLEMENTATION   implementation file only: makes the implementation
+ *     P2P_SIM_ASSERT(x)        implementation file only: what checks of the simulator's own state
+ *                              do; default: nothing, or with P2P_DEBUG a trap
  *     P2P_STATIC               globally: all functions are static, as in p2p.h
  *
  * CONTENTS
@@ -155,26 +157,38 @@ typedef struct p2p_sim_nat_desc {
     uint64_t lone_us, assured_us;
 } p2p_sim_nat_desc;
 typedef struct p2p_sim_desc {
-    uint64_t seed;     /* any; 0 is a seed like the others */
-    uint32_t nodes;    /* vertices, routers included: default 16, at most 16,000,000 */
-    uint32_t links;    /* edges: default all pairs up to 64 nodes, else 4 a node */
-    uint32_t packets;  /* datagrams of 1232 bytes under way at a time, or 5 small ones each: default
-                               1024 + 16 a node. More are dropped, and counted as full */
-    p2p_crypto crypto; /* default: the insecure stand-in */
-    p2p_secure secure; /* default: the null channel */
-    p2p_sim_link link; /* of edges made with a NULL link */
-    uint64_t discovery_us;    /* until a name is answered: default 100 ms, P2P_NEVER: no time */
-    uint64_t ttl_us;          /* of names: default 300 s, P2P_NEVER: they stay */
-    uint64_t step_us;         /* 0: p2p_sim_step goes to the next event; else so far */
-    uint64_t connect_us;      /* time.connect_us of nodes that leave it 0 */
-    uint32_t message_max;     /* bytes.message_max of nodes that leave it 0 */
-    uint32_t time_multiplier; /* step_us is taken so many times a step: default 1 */
-    /* chance, each virtual second, that the vertices are split in two at random for 1 to 5 s */
+    /* Any; 0 is a seed like the others. */
+    uint64_t seed;
+    /* Vertices, routers included: default 16, at most 16,000,000. Edges: default as many as there
+     * are pairs up to 64 nodes, else 4 a node. */
+    uint32_t nodes, links;
+    /* Datagrams of 1232 bytes under way at a time, or 5 small ones each: default 1024 + 16 a node.
+     * More are dropped, and counted as full. */
+    uint32_t packets;
+    /* Default: the insecure stand-in and the null channel. */
+    p2p_crypto crypto;
+    p2p_secure secure;
+    /* Of edges made with a NULL link. */
+    p2p_sim_link link;
+    /* Until a name is answered: default 100 ms, P2P_NEVER: no time. How long a name lives: default
+     * 300 s, P2P_NEVER: for ever. */
+    uint64_t discovery_us, ttl_us;
+    /* 0: p2p_sim_step goes to the next event; else on by so much, time_multiplier times. */
+    uint64_t step_us;
+    /* time.connect_us and bytes.message_max of nodes that leave them 0. */
+    uint64_t connect_us;
+    uint32_t message_max;
+    /* Default 1. */
+    uint32_t time_multiplier;
+    /* Chance, each virtual second, that the vertices are split in two at random for 1 to 5 s. */
     uint32_t partition_ppm;
-    uint32_t failure_ppm; /* chance that a dial is sent to an address where nobody is */
+    /* Chance that a peer is found at an address where nobody is, so that the dial fails. */
+    uint32_t failure_ppm;
+    /* NULL: events stay with their nodes. */
     void (*on_event)(void *ctx, p2p_sim *sim, p2p_node *node, const p2p_event *event);
-    void *ctx;             /* of on_event */
-    p2p_error_detail *why; /* filled by every call of this header that fails; outlives the sim */
+    void *ctx;
+    /* Filled by every call of this header that fails; must outlive the sim. */
+    p2p_error_detail *why;
 } p2p_sim_desc;
 
 /* What becomes of datagrams: each is sent, and ends as one of the others; forwarded counts hops on
@@ -200,9 +214,9 @@ typedef struct p2p_sim_stats {
 } p2p_sim_stats;
 typedef struct p2p_sim_trace_item {
     uint64_t time_us;
-    uint32_t fate; /* enum p2p_sim_fate */
-    const p2p_id *from, *to,
-        *at; /* to is NULL when the address is nobody's; at: where it happened */
+    uint32_t fate;           /* enum p2p_sim_fate */
+    const p2p_id *from, *to; /* to is NULL when the address is nobody's */
+    const p2p_id *at;        /* the vertex where it happened */
     p2p_addr source, target;
     p2p_span data; /* until the function returns */
 } p2p_sim_trace_item;
@@ -306,6 +320,21 @@ extern "C" {
 #define P2P_SIM__CUTS             64u
 #define P2P_SIM__END_US           ((uint64_t)1 << 53) /* 285 years: nanoseconds still fit 64 bits */
 #define P2P_SIM__ASSURED_AFTER_US 2000000u
+
+#define P2P_SIM__BACKLOG_NS ((uint64_t)1 << 62) /* a longer queue is an endless one */
+
+#if !defined(P2P_SIM_ASSERT) && defined(P2P_DEBUG)
+static void p2p_sim__trap(void) {
+#if defined(__GNUC__)
+    __builtin_trap();
+#else
+    *(volatile int *)NULL = 0;
+#endif
+}
+#define P2P_SIM_ASSERT(x) ((x) ? (void)0 : p2p_sim__trap())
+#elif !defined(P2P_SIM_ASSERT)
+#define P2P_SIM_ASSERT(x) ((void)(0 && (x))) /* compiled, so that it cannot rot, and never run */
+#endif
 
 typedef struct p2p_sim__edge {
     p2p_sim_link link;
@@ -1016,6 +1045,8 @@ static uint32_t *p2p_sim__edge_slot(const p2p_sim *s, uint32_t from, uint32_t to
 static void p2p_sim__changed(p2p_sim *s) { s->epoch++; }
 
 static void p2p_sim__edge_set(p2p_sim *s, p2p_sim__edge *e, const p2p_sim_link *link) {
+    P2P_SIM_ASSERT(!p2p_sim__link_wrong(link));
+    P2P_SIM_ASSERT(e->from < s->vertex_count && e->to < s->vertex_count && e->from != e->to);
     if (e->link.down != link->down)
         p2p_sim__changed(s);
     e->link = *link;
@@ -1134,6 +1165,7 @@ static bool p2p_sim__cut(const p2p_sim *s, const p2p_sim__vertex *x, const p2p_s
     both = (x->cut_a & y->cut_b) | (x->cut_b & y->cut_a);
     if (both == 0)
         return false;
+    P2P_SIM_ASSERT(both >> (s->cut_count - 1) <= 1);
     for (bit = s->cut_count - 1; !(both >> bit & 1); bit--) {}
     return (s->cut_kind >> bit & 1) != 0;
 }
@@ -1285,6 +1317,7 @@ static uint32_t p2p_sim__next_edge(const p2p_sim *s, uint32_t from, uint32_t to)
     e = P2P_SIM__NOTHING;
     while (at != to) {
         uint32_t edge = p2p_sim__nearer(s, at, to);
+        P2P_SIM_ASSERT(edge != P2P_SIM__NOTHING);
         hop = &s->hops[p2p_sim__hash_pair(at, to) & s->hop_mask];
         hop->from = at;
         hop->to = to;
@@ -1342,6 +1375,7 @@ static p2p_sim__flow *p2p_sim__flow_make(p2p_sim *s, p2p_sim__vertex *v, uint32_
                                          uint16_t port) {
     uint32_t at = s->flow_free;
     p2p_sim__flow *f;
+    P2P_SIM_ASSERT(at == P2P_SIM__NOTHING || at < s->flow_max);
     if (at == P2P_SIM__NOTHING || (v->nat.table_max && v->flow_count >= v->nat.table_max))
         return NULL;
     f = &s->flows[at];
@@ -1450,6 +1484,8 @@ static bool p2p_sim__event_less(const p2p_sim__event *a, const p2p_sim__event *b
 static void p2p_sim__event_push(p2p_sim *s, uint64_t at_us, uint32_t kind, uint32_t chunk) {
     uint32_t at = s->event_count++;
     p2p_sim__event e;
+    P2P_SIM_ASSERT(at < s->chunk_max && chunk < s->chunk_max);
+    P2P_SIM_ASSERT(at_us >= s->now_us);
     e.at_us = at_us;
     e.order = s->order++;
     e.chunk = chunk;
@@ -1473,6 +1509,7 @@ static uint32_t p2p_sim__event_least(const p2p_sim *s, uint32_t first) {
 static p2p_sim__event p2p_sim__event_pop(p2p_sim *s) {
     p2p_sim__event top = s->events[0], last = s->events[--s->event_count];
     uint32_t at = 0;
+    P2P_SIM_ASSERT(top.at_us >= s->now_us);
     while (at * 4 + 1 < s->event_count) {
         uint32_t down = p2p_sim__event_least(s, at * 4 + 1);
         if (!p2p_sim__event_less(&s->events[down], &last))
@@ -1487,6 +1524,7 @@ static bool p2p_sim__wake_less(const p2p_sim__wake *a, const p2p_sim__wake *b) {
     return a->key_us != b->key_us ? a->key_us < b->key_us : a->vertex < b->vertex;
 }
 static void p2p_sim__wake_put(p2p_sim *s, uint32_t at, p2p_sim__wake w) {
+    P2P_SIM_ASSERT(at < s->wake_count && w.vertex < s->vertex_count);
     s->wakes[at] = w;
     s->vertices[w.vertex].heap_at = at;
 }
@@ -1521,6 +1559,7 @@ static void p2p_sim__wake_add(p2p_sim *s, p2p_sim__vertex *v) {
 /* Earlier is noted at once; later only when the old time has come: timers mostly move back. */
 static void p2p_sim__wake_at(p2p_sim *s, p2p_sim__vertex *v, uint64_t time_us) {
     p2p_sim__wake w = s->wakes[v->heap_at];
+    P2P_SIM_ASSERT(w.vertex == v->index);
     v->wake_us = time_us < s->now_us ? s->now_us : time_us;
     if (v->wake_us >= w.key_us)
         return;
@@ -1532,6 +1571,7 @@ static p2p_sim__vertex *p2p_sim__wake_first(p2p_sim *s) {
     while (s->wake_count != 0) {
         p2p_sim__wake w = s->wakes[0];
         p2p_sim__vertex *v = &s->vertices[w.vertex];
+        P2P_SIM_ASSERT(v->wake_us >= w.key_us && v->heap_at == 0);
         if (v->wake_us == w.key_us)
             return w.key_us == P2P_NEVER ? NULL : v;
         w.key_us = v->wake_us;
@@ -1554,6 +1594,7 @@ static uint32_t p2p_sim__chunk_take(p2p_sim *s) {
 static void p2p_sim__chunks_give(p2p_sim *s, uint32_t at) {
     while (at != P2P_SIM__NOTHING) {
         uint32_t next = s->chunks[at].tail.next;
+        P2P_SIM_ASSERT(at < s->chunk_max && next != at);
         s->chunks[at].tail.next = s->chunk_free;
         s->chunk_free = at;
         at = next;
@@ -1592,6 +1633,7 @@ static void p2p_sim__chain_copy(p2p_sim *s, uint32_t first, uint8_t *to, const u
     size_t n;
     for (at = first; left != 0; at = s->chunks[at].tail.next, left -= n) {
         uint8_t *piece = p2p_sim__piece(s, at, at == first, left, &n);
+        P2P_SIM_ASSERT(at < s->chunk_max && n != 0);
         if (from) {
             memcpy(piece, from, n);
             from += n;
@@ -1622,6 +1664,7 @@ static void p2p_sim__chain_corrupt(p2p_sim *s, uint32_t chain, uint64_t *random)
         at -= n;
         left -= n;
         c = s->chunks[c].tail.next;
+        P2P_SIM_ASSERT(c < s->chunk_max);
         piece = p2p_sim__piece(s, c, false, left, &n);
     }
     piece[at] = (uint8_t)(piece[at] ^ (1 + p2p_sim__below(random, 255)));
@@ -1713,6 +1756,8 @@ static uint32_t p2p_sim__link_take(const p2p_sim *s, p2p_sim__edge *e, uint32_t 
     uint64_t line_ns = p2p_sim__line_ns(size, l->rate_bps);
     if (l->mtu != 0 && size > l->mtu)
         return P2P_SIM_MTU;
+    if (start_ns - now_ns > P2P_SIM__BACKLOG_NS)
+        return P2P_SIM_QUEUE;
     if (l->queue_bytes != 0 && start_ns > now_ns &&
         start_ns - now_ns + line_ns > p2p_sim__line_ns(l->queue_bytes, l->rate_bps))
         return P2P_SIM_QUEUE;
@@ -1859,8 +1904,10 @@ static void p2p_sim__disown(p2p_sim *s, p2p_sim__record *r) {
     if (r->owner == P2P_SIM__NOTHING)
         return;
     link = &s->vertices[r->owner].first_record;
-    while (&s->records[*link] != r)
+    while (&s->records[*link] != r) {
+        P2P_SIM_ASSERT(*link < s->record_max);
         link = &s->records[*link].next_of_owner;
+    }
     *link = r->next_of_owner;
     r->owner = P2P_SIM__NOTHING;
 }
@@ -2015,8 +2062,10 @@ static p2p_sim__vertex *p2p_sim__answer(p2p_sim *s, uint32_t at) {
     p2p_sim__vertex *v = &s->vertices[q.vertex];
     uint32_t *link = &v->first_query, record;
     p2p_ticket ticket;
-    while (*link != at)
+    while (*link != at) {
+        P2P_SIM_ASSERT(*link < s->chunk_max);
         link = &s->chunks[*link].query.next;
+    }
     *link = q.next;
     s->chunks[at].tail.next = P2P_SIM__NOTHING;
     p2p_sim__chunks_give(s, at);
@@ -2158,6 +2207,7 @@ static int p2p_sim__vertex_prepare(p2p_sim *s, const char *name, const p2p_id *i
     return P2P_OK;
 }
 static void p2p_sim__vertex_add(p2p_sim *s, p2p_sim__vertex *v, uint8_t state) {
+    P2P_SIM_ASSERT(v->index == s->vertex_count && v->index < s->desc.nodes);
     *p2p_sim__vertex_slot(s, &v->id) = v->index;
     v->state = state;
     s->vertex_count++;
@@ -2275,16 +2325,15 @@ static int p2p_sim__host_place(p2p_sim *s, p2p_sim__host *host, size_t node_size
     c.size = s->used;
     p2p_sim__keep(&c, &copy);
     (void)p2p_sim__take(&c, node_size, 1);
-    if (c.size > s->size) {
-        /* What is in the spare of nodes yet to come need not be there twice. */
+    if (c.size > s->size)
         return p2p_sim__fail_size(s, P2P_ERR_ARENA,
                                   "p2p_sim_node: sim's arena too small, max is the size it wants",
                                   s->size, c.size);
-    }
     c.base = s->base;
     c.size = s->used;
     p2p_sim__keep(&c, &host->desc);
     host->arena = p2p_sim__take(&c, node_size, 1);
+    P2P_SIM_ASSERT(c.size <= s->size);
     host->arena_size = node_size;
     s->used = c.size;
     return P2P_OK;
@@ -2492,6 +2541,7 @@ static void p2p_sim__pull(p2p_sim *s, p2p_sim__vertex *v) {
 static void p2p_sim__serve(p2p_sim *s, p2p_sim__vertex *v) {
     uint64_t wake_us = s->now_us;
     uint32_t round;
+    P2P_SIM_ASSERT(v->state == P2P_SIM__RUNNING && v->node && !s->serving);
     s->serving = v;
     for (round = 0; round < P2P_SIM__ROUNDS && wake_us <= s->now_us; round++) {
         (void)p2p_poll(v->node, s->now_us);

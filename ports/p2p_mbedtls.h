@@ -145,6 +145,13 @@ P2P_DEF int p2p_mbedtls_secure(p2p_secure *out);
 #endif
 #endif
 
+/* Own state only; p2p.h's P2P_ASSERT where the same file has it. */
+#ifdef P2P_ASSERT
+#define P2P_MBEDTLS__ASSERT(condition) P2P_ASSERT(condition)
+#else
+#define P2P_MBEDTLS__ASSERT(condition) ((void)0)
+#endif
+
 /* ==== >>session ================================================================================
  * What a slab holds: this struct, and behind it the heap that mbedTLS draws on.
  * Always: mbedTLS runs only between p2p_mbedtls__enter and p2p_mbedtls__leave. */
@@ -183,14 +190,13 @@ typedef struct p2p_mbedtls__session {
     uint32_t high_water; /* highest offset that a block has reached */
     int dead;            /* 0, or the P2P_ERR_* that every call returns from now on */
     uint8_t server, started, complete;
-    uint8_t told;       /* feed() has returned 1 */
-    uint8_t keyed;      /* .binding is computed */
-    uint8_t exhausted;  /* an allocation found no room */
-    uint8_t blocked;    /* a datagram waits inside mbedTLS */
-    uint8_t shown;      /* ... and has been given out with keep */
-    uint8_t due;        /* the timer ran out, or resend() was called */
-    uint8_t small_room; /* the datagram did not fit the caller's room */
-    uint8_t data_only;  /* records that may pass: application data and alerts, else handshake */
+    uint8_t told;      /* feed() has returned 1 */
+    uint8_t keyed;     /* .binding is computed */
+    uint8_t exhausted; /* an allocation found no room */
+    uint8_t blocked;   /* a datagram waits inside mbedTLS */
+    uint8_t shown;     /* ... and has been given out with keep */
+    uint8_t due;       /* the timer ran out, or resend() was called */
+    uint8_t data_only; /* records that may pass: application data and alerts, else handshake */
     p2p_mbedtls__sending sending;
     uint64_t now_us, timer_at_us; /* the client's; P2P_NEVER when off */
     uint32_t timer_us, interval_us;
@@ -212,9 +218,14 @@ static P2P_MBEDTLS_THREAD_LOCAL p2p_mbedtls__session *p2p_mbedtls__serving;
 /* Set while p2p_mbedtls_secure looks whether mbedTLS calls our allocator. */
 static P2P_MBEDTLS_THREAD_LOCAL uint8_t p2p_mbedtls__probing;
 
-static void p2p_mbedtls__enter(p2p_mbedtls__session *s) { p2p_mbedtls__serving = s; }
+static void p2p_mbedtls__enter(p2p_mbedtls__session *s) {
+    P2P_MBEDTLS__ASSERT(s->magic == P2P_MBEDTLS__MAGIC);
+    P2P_MBEDTLS__ASSERT(!p2p_mbedtls__serving);
+    p2p_mbedtls__serving = s;
+}
 
 static void p2p_mbedtls__leave(p2p_mbedtls__session *s) {
+    P2P_MBEDTLS__ASSERT(p2p_mbedtls__serving == s);
     p2p_mbedtls__serving = NULL;
     s->in = NULL;
     s->in_size = 0;
@@ -258,6 +269,7 @@ static void p2p_mbedtls__join(p2p_mbedtls__session *s, p2p_mbedtls__block *b) {
 /* Takes size bytes of a free block and makes a block of the rest when one fits there. */
 static void *p2p_mbedtls__take(p2p_mbedtls__session *s, p2p_mbedtls__block *b, uint32_t size) {
     uint32_t end;
+    P2P_MBEDTLS__ASSERT(!(b->size & 1u) && b->size >= size && size % 8 == 0);
     if (b->size - size > sizeof *b) {
         uint32_t rest = b->back + (uint32_t)sizeof *b + size;
         p2p_mbedtls__block_at(s, rest)->back = rest;
@@ -265,6 +277,7 @@ static void *p2p_mbedtls__take(p2p_mbedtls__session *s, p2p_mbedtls__block *b, u
         b->size = size;
     }
     end = b->back + (uint32_t)sizeof *b + b->size;
+    P2P_MBEDTLS__ASSERT(end <= s->size);
     if (end > s->high_water)
         s->high_water = end;
     b->size |= 1u;
@@ -323,6 +336,9 @@ static void p2p_mbedtls__free(void *memory) {
         return;
     b--;
     if (b->back != P2P_MBEDTLS__FOREIGN) {
+        P2P_MBEDTLS__ASSERT(b->size & 1u);
+        P2P_MBEDTLS__ASSERT(((p2p_mbedtls__session *)(void *)((uint8_t *)b - b->back))->magic ==
+                            P2P_MBEDTLS__MAGIC);
         b->size &= ~1u;
         return;
     }
@@ -353,12 +369,9 @@ static int p2p_mbedtls__wait(p2p_mbedtls__session *s, const unsigned char *data,
 }
 
 static int p2p_mbedtls__give(p2p_mbedtls__session *s, const unsigned char *data, size_t size) {
-    if (s->out_size != 0)
+    P2P_MBEDTLS__ASSERT(s->out && s->out_size <= s->out_room);
+    if (s->out_size != 0 || size > s->out_room)
         return MBEDTLS_ERR_SSL_WANT_WRITE;
-    if (size > s->out_room) {
-        s->small_room = 1;
-        return MBEDTLS_ERR_SSL_WANT_WRITE;
-    }
     memcpy(s->out, data, size);
     s->out_size = size;
     s->shown = s->sending == P2P_MBEDTLS__SHOW;
@@ -539,6 +552,7 @@ static int p2p_mbedtls__drive(p2p_mbedtls__session *s) {
         return p2p_mbedtls__die(s, p2p_mbedtls__error(code));
     if (!s->keyed)
         return p2p_mbedtls__die(s, P2P_ERR_PROTOCOL);
+    P2P_MBEDTLS__ASSERT(mbedtls_ssl_is_handshake_over(&s->ssl) == 1);
     s->complete = 1;
     s->timer_at_us = P2P_NEVER;
     return 0;
@@ -586,7 +600,7 @@ static uint64_t p2p_mbedtls__deadline(void *ctx, const void *slab) {
 static int p2p_mbedtls__flight_held(p2p_mbedtls__session *s, uint8_t *out, size_t room, int keep) {
     size_t size = s->held_size;
     if (size > room)
-        return P2P_ERR_ARG;
+        return 0;
     memcpy(out, s->held, size);
     if (!keep)
         s->held_size = 0;
@@ -614,12 +628,10 @@ static int p2p_mbedtls__flight(void *ctx, void *slab, uint64_t now_us, uint8_t *
     s->out = out;
     s->out_room = room;
     s->out_size = 0;
-    s->small_room = 0;
     (void)p2p_mbedtls__drive(s);
     p2p_mbedtls__leave(s);
-    if (s->dead)
-        return s->dead;
-    return s->small_room && s->out_size == 0 ? P2P_ERR_ARG : (int)s->out_size;
+    /* A room that is too small leaves the datagram inside. */
+    return s->dead ? s->dead : (int)s->out_size;
 }
 
 static int p2p_mbedtls__resend(void *ctx, void *slab, uint64_t now_us) {

@@ -149,7 +149,7 @@ P2P_DEF int p2p_posix_key_save(const char *path, const p2p_key *key, p2p_error_d
 #include <sys/syscall.h>
 #endif
 #ifndef CLOCK_MONOTONIC
-#error "p2p_posix.h needs the POSIX declarations: compile this file with -D_GNU_SOURCE or -std=gnu99"
+#error "p2p_posix.h lacks the POSIX declarations: compile this file with -D_GNU_SOURCE"
 #endif
 #ifndef P2P_POSIX_NO_DEFAULTS
 #include "p2p_mbedtls.h"
@@ -171,15 +171,11 @@ extern "C" {
 #else
 #define P2P_POSIX__ALIAS
 #endif
-/* glibc declares mmsghdr, recvmmsg, sendmmsg and ppoll together, and MSG_WAITFORONE with them. */
-#if defined(__linux__) && defined(_GNU_SOURCE) && defined(MSG_WAITFORONE)
+/* Linux has system calls for many datagrams at once, and the C library declares them with ppoll. */
+#if defined(__linux__) && (defined(__GLIBC__) ? defined(__USE_GNU) : defined(_GNU_SOURCE))
 #define P2P_POSIX__BATCHES 1
 #else
 #define P2P_POSIX__BATCHES 0
-struct mmsghdr {
-    struct msghdr msg_hdr;
-    unsigned int msg_len;
-};
 #endif
 #ifndef MSG_NOSIGNAL
 #define MSG_NOSIGNAL 0
@@ -204,8 +200,19 @@ typedef struct P2P_POSIX__ALIAS p2p_posix__state {
     uint64_t dropped;                         /* datagrams that the system did not take */
     uint32_t credit[P2P_POSIX_SOCKETS], credit_max[P2P_POSIX_SOCKETS];
     uint8_t family[P2P_POSIX_SOCKETS], loopback[P2P_POSIX_SOCKETS];
+    uint16_t port[P2P_POSIX_SOCKETS];
+    uint16_t any_port[2]; /* of the sockets on every address, IPv4 and IPv6; 0: there is none */
     p2p_addr local[8];
 } p2p_posix__state;
+
+#if P2P_POSIX__BATCHES
+typedef struct mmsghdr p2p_posix__mmsg;
+#else
+typedef struct p2p_posix__mmsg {
+    struct msghdr msg_hdr;
+    unsigned int msg_len;
+} p2p_posix__mmsg;
+#endif
 
 typedef char p2p_posix__state_fits[sizeof(p2p_posix__state) <= 60 * sizeof(uint64_t) ? 1 : -1];
 
@@ -221,6 +228,14 @@ static p2p_posix__state *p2p_posix__of(p2p_posix *io) {
 
 static const p2p_posix__state *p2p_posix__peek(const p2p_posix *io) {
     return (const p2p_posix__state *)(const void *)io->private_state;
+}
+
+static void p2p_posix__reset(p2p_posix *io) {
+    int i;
+    memset(io, 0, sizeof *io);
+    for (i = 0; i < P2P_POSIX_SOCKETS; i++)
+        io->fds[i] = -1;
+    io->wake[0] = io->wake[1] = -1;
 }
 
 static bool p2p_posix__is_open(const p2p_posix *io) {
@@ -253,7 +268,7 @@ static int p2p_posix__fail(p2p_error_detail *why, int err, const char *a, const 
 /* A long path loses its beginning, so that what is wrong with it is never cut off. */
 static int p2p_posix__fail_path(p2p_error_detail *why, int err, const char *path,
                                 const char *text) {
-    enum { SHOWN = 32 };
+    enum { SHOWN = 28 };
     size_t size = strlen(path);
     char name[SHOWN + 4];
     size_t at = p2p_posix__join(name, 0, sizeof name, size > SHOWN ? "..." : "");
@@ -278,21 +293,25 @@ static socklen_t p2p_posix__name_of(const p2p_addr *addr, p2p_posix__name *out) 
     return (socklen_t)sizeof out->v6;
 }
 
-static bool p2p_posix__addr_of(const p2p_posix__name *name, p2p_addr *out) {
+/* The copy is for the alignment, which a struct sockaddr does not promise. */
+static bool p2p_posix__addr_of(const struct sockaddr *from, p2p_addr *out) {
+    p2p_posix__name name;
     memset(out, 0, sizeof *out);
-    if (name->any.sa_family == AF_INET) {
+    if (from->sa_family == AF_INET) {
+        memcpy(&name.v4, from, sizeof name.v4);
         out->family = 4;
-        out->port = ntohs(name->v4.sin_port);
-        memcpy(out->ip, &name->v4.sin_addr, 4);
+        out->port = ntohs(name.v4.sin_port);
+        memcpy(out->ip, &name.v4.sin_addr, 4);
         return true;
     }
-    if (name->any.sa_family != AF_INET6)
+    if (from->sa_family != AF_INET6)
         return false;
+    memcpy(&name.v6, from, sizeof name.v6);
     out->family = 6;
-    out->port = ntohs(name->v6.sin6_port);
-    memcpy(out->ip, &name->v6.sin6_addr, 16);
+    out->port = ntohs(name.v6.sin6_port);
+    memcpy(out->ip, &name.v6.sin6_addr, 16);
     if (out->ip[0] == 0xfe && (out->ip[1] & 0xc0) == 0x80)
-        out->scope = name->v6.sin6_scope_id;
+        out->scope = name.v6.sin6_scope_id;
     return true;
 }
 
@@ -354,12 +373,14 @@ static void p2p_posix__tune(int fd, int family) {
 #endif
 }
 
+#if !defined(SOCK_CLOEXEC) || !defined(__linux__)
 static int p2p_posix__set_flags(int fd) {
     int flags = fcntl(fd, F_GETFL);
     if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0)
         return -1;
     return fcntl(fd, F_SETFD, FD_CLOEXEC);
 }
+#endif
 
 static int p2p_posix__udp(int family) {
     int fd;
@@ -407,6 +428,7 @@ static int p2p_posix__add(p2p_posix *io, p2p_addr *addr) {
     addr->port = ntohs(addr->family == 4 ? name.v4.sin_port : name.v6.sin6_port);
     s->family[io->count] = addr->family;
     s->loopback[io->count] = p2p_posix__loopback(addr);
+    s->port[io->count] = addr->port;
     s->credit[io->count] = 0;
     s->credit_max[io->count] = (uint32_t)room / 2;
     io->fds[io->count++] = fd;
@@ -438,9 +460,10 @@ static bool p2p_posix__wanted(const p2p_addr *addr, int pass) {
     }
 }
 
-/* The host's addresses, for a socket that is bound to all of them. A host whose interfaces cannot be
- * listed is still a good caller, so that is no error. */
-static void p2p_posix__list_interfaces(p2p_posix__state *s, uint8_t family, uint16_t port) {
+/* The host's addresses, for sockets that are bound to all of them: ports[0] for IPv4 and ports[1] for
+ * IPv6, 0 where there is no such socket. A host whose interfaces cannot be listed is still a good
+ * caller, so that is no error. */
+static void p2p_posix__list_interfaces(p2p_posix__state *s, const uint16_t ports[2]) {
     static const uint8_t limits[5] = {4, 6, 7, 8, 8};
     struct ifaddrs *list = NULL, *at;
     int pass;
@@ -448,19 +471,883 @@ static void p2p_posix__list_interfaces(p2p_posix__state *s, uint8_t family, uint
         return;
     for (pass = 0; pass < 5; pass++) {
         for (at = list; at != NULL; at = at->ifa_next) {
-            p2p_posix__name name;
             p2p_addr addr;
-            if (at->ifa_addr == NULL || (at->ifa_flags & IFF_UP) == 0)
+            if (at->ifa_addr == NULL || (at->ifa_flags & IFF_UP) == 0 ||
+                !p2p_posix__addr_of(at->ifa_addr, &addr))
                 continue;
-            memset(&name, 0, sizeof name);
-            memcpy(&name, at->ifa_addr,
-                   at->ifa_addr->sa_family == AF_INET6 ? sizeof name.v6 : sizeof name.v4);
-            if (!p2p_posix__addr_of(&name, &addr) || addr.family != family)
-                continue;
-            addr.port = port;
-            if (p2p_posix__wanted(&addr, pass) && (pass < 4 || s->local_count == 0))
+            addr.port = ports[addr.family == 6];
+            if (addr.port != 0 && p2p_posix__wanted(&addr, pass) &&
+                (pass < 4 || s->local_count == 0))
                 p2p_posix__remember(s, &addr, limits[pass]);
         }
     }
     freeifaddrs(list);
 }
+
+/* Every address, both families, one port. A family that the system lacks is left out. Port 0 takes
+ * what the first socket gets, and tries again where the second finds that in use. */
+static int p2p_posix__bind_all(p2p_posix *io, uint16_t port, p2p_error_detail *why) {
+    p2p_addr addr;
+    char text[P2P_ADDR_TEXT_SIZE];
+    int tries, failed = 0;
+    for (tries = 0; tries < P2P_POSIX__PORT_TRIES; tries++) {
+        memset(&addr, 0, sizeof addr);
+        addr.family = 6;
+        addr.port = port;
+        failed = p2p_posix__add(io, &addr) < 0 ? errno : 0;
+        if (failed == EADDRINUSE)
+            break;
+        if (failed != 0)
+            addr.port = port;
+        addr.family = 4;
+        if (p2p_posix__add(io, &addr) == 0 || (io->count == 1 && errno != EADDRINUSE))
+            return P2P_OK;
+        failed = errno;
+        if (io->count == 0 || port != 0)
+            break;
+        (void)close(io->fds[--io->count]);
+    }
+    (void)p2p_addr_text(&addr, text);
+    return p2p_posix__fail(why, P2P_ERR_IO, text, ": ", strerror(failed));
+}
+
+static int p2p_posix__bind_listed(p2p_posix *io, const p2p_posix_desc *d, p2p_error_detail *why) {
+    p2p_posix__state *s = p2p_posix__of(io);
+    uint32_t i;
+    for (i = 0; i < d->bind_count; i++) {
+        p2p_addr addr;
+        if (d->bind[i] == NULL || p2p_posix__parse(d->bind[i], d->port, &addr) < 0)
+            return p2p_posix__fail(why, P2P_ERR_CONFIG, "bind: no address like 127.0.0.1:8800: ",
+                                   d->bind[i] != NULL ? d->bind[i] : "NULL", "");
+        if (p2p_posix__add(io, &addr) < 0)
+            return p2p_posix__fail(why, P2P_ERR_IO, d->bind[i], ": ", strerror(errno));
+        if (p2p_posix__any(&addr))
+            s->any_port[addr.family == 6] = addr.port;
+        else
+            p2p_posix__remember(s, &addr, 8);
+    }
+    return P2P_OK;
+}
+
+static int p2p_posix__bind(p2p_posix *io, const p2p_posix_desc *d, p2p_error_detail *why) {
+    p2p_posix__state *s = p2p_posix__of(io);
+    int err;
+    uint32_t i;
+    if (d->bind != NULL && d->bind_count > 0)
+        return p2p_posix__bind_listed(io, d, why);
+    err = p2p_posix__bind_all(io, d->port, why);
+    for (i = 0; i < io->count; i++)
+        s->any_port[s->family[i] == 6] = s->port[i];
+    return err;
+}
+
+static int p2p_posix__open_wake(p2p_posix *io) {
+#ifdef __linux__
+    io->wake[0] = io->wake[1] = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    return io->wake[0] < 0 ? -1 : 0;
+#else
+    if (pipe(io->wake) < 0) {
+        io->wake[0] = io->wake[1] = -1;
+        return -1;
+    }
+    return p2p_posix__set_flags(io->wake[0]) | p2p_posix__set_flags(io->wake[1]);
+#endif
+}
+
+static void p2p_posix__shut(p2p_posix *io) {
+    uint32_t i;
+    for (i = 0; i < io->count; i++)
+        (void)close(io->fds[i]);
+    if (io->wake[1] >= 0 && io->wake[1] != io->wake[0])
+        (void)close(io->wake[1]);
+    if (io->wake[0] >= 0)
+        (void)close(io->wake[0]);
+    p2p_posix__reset(io);
+}
+
+static int p2p_posix__check_desc(const p2p_posix_desc *d, p2p_error_detail *why) {
+    if (d->bind_count > P2P_POSIX_SOCKETS)
+        return p2p_posix__fail(why, P2P_ERR_CONFIG, "bind_count: at most 8 addresses", "", "");
+    if (d->bind == NULL && d->bind_count > 0)
+        return p2p_posix__fail(why, P2P_ERR_ARG, "bind: NULL, but bind_count is not 0", "", "");
+    return P2P_OK;
+}
+
+/* Fills in one node's desc. Nothing of it changes when this fails. */
+static int p2p_posix__fill(p2p_posix *io, p2p_desc *desc, p2p_error_detail *why) {
+    p2p_posix__state *s = p2p_posix__of(io);
+    p2p_secure secure = desc->secure;
+    p2p_crypto crypto = desc->crypto;
+    int err = P2P_OK;
+    if (desc->link.mtu > P2P_POSIX__BATCH_BYTES)
+        return p2p_posix__fail(why, P2P_ERR_CONFIG, "link.mtu: more than 32768", "", "");
+#ifndef P2P_POSIX_NO_DEFAULTS
+    if (crypto.api == NULL)
+        err = p2p_sodium_crypto(&crypto);
+    if (err >= 0 && secure.api == NULL)
+        err = p2p_mbedtls_secure(&secure);
+    if (err < 0)
+        return p2p_posix__fail(why, err, "crypto or secure: its library does not start", "", "");
+#endif
+    desc->secure = secure;
+    desc->crypto = crypto;
+    s->mtu = desc->link.mtu > s->mtu ? desc->link.mtu : s->mtu;
+    desc->link.segments = 1;
+    desc->link.local_count = s->local_count;
+    memcpy(desc->link.local, s->local, sizeof desc->link.local);
+    (void)err;
+    return p2p_posix_random(&desc->random);
+}
+
+P2P_DEF int p2p_posix_open(p2p_posix *io, const p2p_posix_desc *io_desc, p2p_desc *desc) {
+    p2p_posix_desc none;
+    p2p_error_detail why;
+    int err;
+    if (io == NULL || desc == NULL)
+        return P2P_ERR_ARG;
+    memset(&none, 0, sizeof none);
+    memset(&why, 0, sizeof why);
+    p2p_posix__reset(io);
+    io_desc = io_desc != NULL ? io_desc : &none;
+    err = p2p_posix__check_desc(io_desc, &why);
+    if (err >= 0 && p2p_posix__open_wake(io) < 0)
+        err = p2p_posix__fail(&why, P2P_ERR_IO, "wake: ", strerror(errno), "");
+    if (err >= 0)
+        err = p2p_posix__bind(io, io_desc, &why);
+    if (err >= 0) {
+        p2p_posix__list_interfaces(p2p_posix__of(io), p2p_posix__of(io)->any_port);
+        err = p2p_posix__fill(io, desc, &why);
+    }
+    if (err >= 0) {
+        p2p_posix__of(io)->open = P2P_POSIX__OPEN;
+        return P2P_OK;
+    }
+    p2p_posix__shut(io);
+    if (io_desc->why != NULL)
+        *io_desc->why = why;
+    if (desc->why != NULL)
+        *desc->why = why;
+    return err;
+}
+
+P2P_DEF int p2p_posix_share(p2p_posix *io, p2p_desc *desc) {
+    if (io == NULL || desc == NULL)
+        return P2P_ERR_ARG;
+    if (!p2p_posix__is_open(io))
+        return p2p_posix__fail(desc->why, P2P_ERR_STATE, "p2p_posix_share: io is not open", "", "");
+    return p2p_posix__fill(io, desc, desc->why);
+}
+
+P2P_DEF void p2p_posix_close(p2p_posix *io) {
+    if (p2p_posix__is_open(io))
+        p2p_posix__shut(io);
+}
+
+P2P_DEF uint64_t p2p_posix_now_us(void) {
+    struct timespec now;
+    if (clock_gettime(CLOCK_MONOTONIC, &now) < 0)
+        return 0;
+    return (uint64_t)now.tv_sec * 1000000u + (uint64_t)now.tv_nsec / 1000u;
+}
+
+P2P_DEF int p2p_posix_local_addr(const p2p_posix *io, size_t index, p2p_addr *out) {
+    if (!p2p_posix__is_open(io))
+        return P2P_ERR_STATE;
+    if (out == NULL || index >= p2p_posix__peek(io)->local_count)
+        return P2P_ERR_ARG;
+    *out = p2p_posix__peek(io)->local[index];
+    return P2P_OK;
+}
+
+/* ==== >>random ==== */
+
+static int p2p_posix__entropy(void *ctx, void *out, size_t size) {
+    uint8_t *at = (uint8_t *)out;
+    (void)ctx;
+    if (out == NULL && size > 0)
+        return P2P_ERR_ARG;
+    while (size > 0) {
+        size_t part = size < 256 ? size : 256; /* What both calls give whole, without a signal. */
+#ifdef __linux__
+        ssize_t got = getrandom(at, part, 0);
+        if (got < 0 && errno == EINTR)
+            continue;
+        if (got <= 0)
+            return P2P_ERR_IO;
+        part = (size_t)got;
+#else
+        if (getentropy(at, part) < 0)
+            return P2P_ERR_IO;
+#endif
+        at += part;
+        size -= part;
+    }
+    return P2P_OK;
+}
+
+P2P_DEF int p2p_posix_random(p2p_random *out) {
+    if (out == NULL)
+        return P2P_ERR_ARG;
+    out->ctx = NULL;
+    out->fill = p2p_posix__entropy;
+    return P2P_OK;
+}
+
+/* ==== >>wake ==== */
+
+/* Async-signal-safe: one write, errno kept. A full eventfd or pipe is a wake that waits already. */
+P2P_DEF void p2p_posix_wake(p2p_posix *io) {
+    static const uint64_t one = 1;
+    int saved = errno;
+    if (p2p_posix__is_open(io) && write(io->wake[1], &one, sizeof one) < 0)
+        errno = saved;
+}
+
+static void p2p_posix__drain_wake(const p2p_posix *io) {
+    uint64_t words[8];
+    while (read(io->wake[0], words, sizeof words) == (ssize_t)sizeof words) {}
+}
+
+/* ==== >>receive ==== */
+
+typedef struct p2p_posix__nodes {
+    p2p_node *const *all;
+    size_t count;
+} p2p_posix__nodes;
+
+typedef struct p2p_posix__batch {
+    p2p_posix__mmsg messages[P2P_POSIX__BATCH];
+    struct iovec parts[P2P_POSIX__BATCH];
+    p2p_posix__name names[P2P_POSIX__BATCH];
+    uint64_t bytes[P2P_POSIX__BATCH_BYTES / 8]; /* aligned for whoever parses in place */
+} p2p_posix__batch;
+
+static size_t p2p_posix__room(const p2p_posix__state *s) {
+    size_t mtu = ((size_t)s->mtu + 7) & ~(size_t)7;
+    return mtu > P2P_POSIX__ROOM_MIN ? mtu : (size_t)P2P_POSIX__ROOM_MIN;
+}
+
+/* As recvmmsg: fills messages and returns how many, or -1 with errno. */
+static int p2p_posix__recv(int fd, p2p_posix__mmsg *messages, unsigned count) {
+#if P2P_POSIX__BATCHES
+    return recvmmsg(fd, messages, count, MSG_DONTWAIT, NULL);
+#else
+    unsigned i;
+    for (i = 0; i < count; i++) {
+        ssize_t size = recvmsg(fd, &messages[i].msg_hdr, MSG_DONTWAIT);
+        if (size < 0)
+            return i > 0 ? (int)i : -1;
+        messages[i].msg_len = (unsigned)size;
+    }
+    return (int)count;
+#endif
+}
+
+static void p2p_posix__offer(const p2p_posix__nodes *nodes, p2p_packet *packet) {
+    uint64_t now = p2p_posix_now_us();
+    size_t i;
+    for (i = 0; i < nodes->count; i++)
+        if (p2p_input(nodes->all[i], now, packet) != 0)
+            return;
+}
+
+/* Of a datagram that was cut off, no tag can be right: it is dropped here. */
+static void p2p_posix__take(const p2p_posix__nodes *nodes, const p2p_posix__batch *b, int i,
+                            uint32_t socket) {
+    const p2p_posix__mmsg *m = &b->messages[i];
+    p2p_packet packet;
+    memset(&packet, 0, sizeof packet);
+    if ((m->msg_hdr.msg_flags & MSG_TRUNC) != 0 || m->msg_len == 0 ||
+        !p2p_posix__addr_of(&b->names[i].any, &packet.remote))
+        return;
+    packet.data = b->parts[i].iov_base;
+    packet.size = m->msg_len;
+    packet.socket = (uint8_t)socket;
+    p2p_posix__offer(nodes, &packet);
+}
+
+static void p2p_posix__prepare(p2p_posix__batch *b, size_t room, unsigned count) {
+    unsigned i;
+    for (i = 0; i < count; i++) {
+        memset(&b->messages[i], 0, sizeof b->messages[i]);
+        b->parts[i].iov_base = (uint8_t *)b->bytes + i * room;
+        b->parts[i].iov_len = room;
+        b->messages[i].msg_hdr.msg_iov = &b->parts[i];
+        b->messages[i].msg_hdr.msg_iovlen = 1;
+        b->messages[i].msg_hdr.msg_name = &b->names[i];
+        b->messages[i].msg_hdr.msg_namelen = (socklen_t)sizeof b->names[i];
+    }
+}
+
+/* A socket that is gone is the caller's mistake; every other error is one datagram's fate. */
+static bool p2p_posix__is_broken(int error) {
+    return error == EBADF || error == ENOTSOCK || error == EFAULT;
+}
+
+/* One socket until it is empty, at most P2P_POSIX__ROUNDS batches. Datagrams, or < 0. */
+static int p2p_posix__receive(p2p_posix *io, const p2p_posix__nodes *nodes, uint32_t socket) {
+    p2p_posix__batch b;
+    size_t room = p2p_posix__room(p2p_posix__of(io));
+    unsigned fit = (unsigned)(sizeof b.bytes / room);
+    unsigned most = fit < P2P_POSIX__BATCH ? fit : (unsigned)P2P_POSIX__BATCH;
+    int round, i, got, total = 0;
+    for (round = 0; round < P2P_POSIX__ROUNDS; round++) {
+        p2p_posix__prepare(&b, room, most);
+        got = p2p_posix__recv(io->fds[socket], b.messages, most);
+        if (got < 0 && p2p_posix__is_broken(errno))
+            return P2P_ERR_IO;
+        if (got < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
+            break;
+        for (i = 0; i < got; i++)
+            p2p_posix__take(nodes, &b, i, socket);
+        total += got > 0 ? got : 0;
+        if (got >= 0 && (unsigned)got < most)
+            break;
+    }
+    return total;
+}
+
+/* ==== >>send ====
+ * A node is asked for a packet only while every socket has credit for one of the largest size, so the
+ * system has room for whatever comes out and nothing that was pulled has to wait or is thrown away. */
+
+/* More than Linux charges for a datagram: its buffer is rounded up to a power of two, and described. */
+static uint32_t p2p_posix__cost(size_t size) { return (uint32_t)(2 * size + 1024); }
+
+static bool p2p_posix__has_credit(const p2p_posix__state *s, uint32_t socket) {
+    uint32_t need = p2p_posix__cost(p2p_posix__room(s));
+    return s->credit[socket] >= (need < s->credit_max[socket] ? need : s->credit_max[socket]);
+}
+
+/* Asks the system about the sockets whose credit is used up, and notes which are full. */
+static bool p2p_posix__may_send(p2p_posix *io) {
+    p2p_posix__state *s = p2p_posix__of(io);
+    uint32_t i;
+    s->blocked = 0;
+    for (i = 0; i < io->count; i++) {
+        struct pollfd at;
+        if (p2p_posix__has_credit(s, i))
+            continue;
+        at.fd = io->fds[i];
+        at.events = POLLOUT;
+        at.revents = 0;
+        if (poll(&at, 1, 0) > 0)
+            s->credit[i] = s->credit_max[i];
+        else
+            s->blocked |= 1u << i;
+    }
+    return s->blocked == 0;
+}
+
+/* As sendmmsg: how many of the messages were sent, or -1 with errno when not even the first was. */
+static int p2p_posix__emit(int fd, p2p_posix__mmsg *messages, unsigned count) {
+#if P2P_POSIX__BATCHES
+    return sendmmsg(fd, messages, count, MSG_DONTWAIT | MSG_NOSIGNAL);
+#else
+    unsigned i;
+    for (i = 0; i < count; i++)
+        if (sendmsg(fd, &messages[i].msg_hdr, MSG_DONTWAIT | MSG_NOSIGNAL) < 0)
+            return i > 0 ? (int)i : -1;
+    return (int)count;
+#endif
+}
+
+typedef struct p2p_posix__sender {
+    p2p_posix *io;
+    p2p_posix__batch batch;
+    unsigned count;  /* messages in the batch */
+    uint32_t socket; /* that all of them leave by */
+    size_t used;     /* bytes of the batch that they lie in */
+    int err;
+} p2p_posix__sender;
+
+/* Only where the credit was wrong, which is on systems that count otherwise: waits a moment. */
+static bool p2p_posix__wait_writable(int fd) {
+    struct pollfd at;
+    at.fd = fd;
+    at.events = POLLOUT;
+    at.revents = 0;
+    return poll(&at, 1, P2P_POSIX__BLOCKED_MS) > 0;
+}
+
+static void p2p_posix__flush(p2p_posix__sender *out) {
+    p2p_posix__state *s = p2p_posix__of(out->io);
+    int fd = out->io->fds[out->socket];
+    unsigned at = 0, again = 0;
+    while (at < out->count) {
+        int sent = p2p_posix__emit(fd, out->batch.messages + at, out->count - at);
+        if (sent > 0) {
+            at += (unsigned)sent;
+            continue;
+        }
+        if (p2p_posix__is_broken(errno)) {
+            out->err = P2P_ERR_IO;
+            break;
+        }
+        if (errno == EINTR && again++ < P2P_POSIX__BATCH)
+            continue;
+        if ((errno == EAGAIN || errno == EWOULDBLOCK) && again++ < P2P_POSIX__BATCH &&
+            p2p_posix__wait_writable(fd))
+            continue;
+        at++; /* This one is lost; the next may go to somebody who can be reached. */
+        s->dropped++;
+    }
+    out->count = 0;
+    out->used = 0;
+}
+
+/* A socket of the right family; that the packet's session came by, if it can reach the remote from
+ * there. -1: there is none. */
+static int p2p_posix__socket_for(const p2p_posix *io, const p2p_packet *packet) {
+    const p2p_posix__state *s = p2p_posix__peek(io);
+    bool near = p2p_posix__loopback(&packet->remote);
+    int best = -1, best_rank = 0;
+    uint32_t i;
+    for (i = 0; i < io->count; i++) {
+        int rank = 1 + (s->loopback[i] == near ? 1 : 0) + (i == packet->socket ? 2 : 0);
+        if (s->loopback[i] && !near)
+            rank = 1; /* What is bound to loopback reaches nothing else. */
+        if (s->family[i] == packet->remote.family && rank > best_rank) {
+            best = (int)i;
+            best_rank = rank;
+        }
+    }
+    return best;
+}
+
+static void p2p_posix__add_message(p2p_posix__sender *out, uint32_t socket, uint8_t *data,
+                                   size_t size, const p2p_addr *remote) {
+    p2p_posix__state *s = p2p_posix__of(out->io);
+    uint32_t cost = p2p_posix__cost(size);
+    struct msghdr *head;
+    if (out->count > 0 && (out->count == P2P_POSIX__BATCH || out->socket != socket))
+        p2p_posix__flush(out);
+    out->socket = socket;
+    s->credit[socket] -= cost < s->credit[socket] ? cost : s->credit[socket];
+    out->batch.parts[out->count].iov_base = data;
+    out->batch.parts[out->count].iov_len = size;
+    memset(&out->batch.messages[out->count], 0, sizeof out->batch.messages[out->count]);
+    head = &out->batch.messages[out->count].msg_hdr;
+    head->msg_name = &out->batch.names[out->count];
+    head->msg_namelen = p2p_posix__name_of(remote, &out->batch.names[out->count]);
+    head->msg_iov = &out->batch.parts[out->count];
+    head->msg_iovlen = 1;
+    out->count++;
+}
+
+/* Each segment of a packet is a datagram. */
+static void p2p_posix__add_packet(p2p_posix__sender *out, const p2p_packet *packet) {
+    int socket = p2p_posix__socket_for(out->io, packet);
+    uint8_t *data = (uint8_t *)packet->data;
+    size_t at = 0, step = packet->segment != 0 ? packet->segment : packet->size;
+    if (socket < 0) {
+        p2p_posix__of(out->io)->dropped++;
+        return;
+    }
+    while (at < packet->size) {
+        size_t size = packet->size - at < step ? packet->size - at : step;
+        p2p_posix__add_message(out, (uint32_t)socket, data + at, size, &packet->remote);
+        at += size;
+    }
+}
+
+/* Pulls one packet. False: the node has none now. */
+static bool p2p_posix__pull(p2p_posix__sender *out, p2p_node *node) {
+    size_t room = p2p_posix__room(p2p_posix__of(out->io));
+    p2p_packet packet;
+    memset(&packet, 0, sizeof packet);
+    if (sizeof out->batch.bytes - out->used < room)
+        p2p_posix__flush(out);
+    packet.data = (uint8_t *)out->batch.bytes + out->used;
+    packet.size = room;
+    if (p2p_output(node, p2p_posix_now_us(), &packet) <= 0)
+        return false;
+    out->used += (packet.size + 7) & ~(size_t)7;
+    p2p_posix__add_packet(out, &packet);
+    return true;
+}
+
+static int p2p_posix__send(p2p_posix *io, p2p_node *node) {
+    p2p_posix__sender out;
+    int left = P2P_POSIX__ROUNDS * P2P_POSIX__BATCH;
+    out.io = io;
+    out.count = 0;
+    out.socket = 0;
+    out.used = 0;
+    out.err = P2P_OK;
+    while (left-- > 0 && out.err >= 0 && p2p_posix__may_send(io) && p2p_posix__pull(&out, node)) {}
+    p2p_posix__flush(&out);
+    return out.err;
+}
+
+/* ==== >>step ==== */
+
+/* How long to wait, in microseconds, or P2P_NEVER. A full socket wants no packet, so what the node
+ * has to send is no reason to hurry then. */
+static uint64_t p2p_posix__wait_us(const p2p_posix *io, uint64_t deadline, int timeout_ms) {
+    uint64_t now = p2p_posix_now_us();
+    uint64_t limit = timeout_ms < 0 ? P2P_NEVER : (uint64_t)timeout_ms * 1000u;
+    uint64_t wait = deadline == P2P_NEVER ? P2P_NEVER : deadline > now ? deadline - now : 0;
+    if (p2p_posix__peek(io)->blocked != 0 && wait < P2P_POSIX__BLOCKED_MS * 1000u)
+        wait = P2P_POSIX__BLOCKED_MS * 1000u;
+    return wait < limit ? wait : limit;
+}
+
+static int p2p_posix__as_ms(uint64_t wait_us) {
+    if (wait_us == P2P_NEVER)
+        return -1;
+    if (wait_us >= (uint64_t)INT_MAX * 1000u)
+        return INT_MAX;
+    return (int)((wait_us + 999u) / 1000u);
+}
+
+/* As poll. A wait that a signal cut short is over, as if its time had come. */
+static int p2p_posix__wait(struct pollfd *fds, nfds_t count, uint64_t wait_us) {
+    int ready;
+#if P2P_POSIX__BATCHES
+    struct timespec time;
+    uint64_t seconds = wait_us / 1000000u;
+    time.tv_sec = (time_t)(seconds < INT_MAX ? seconds : INT_MAX);
+    time.tv_nsec = (long)(wait_us % 1000000u) * 1000;
+    ready = ppoll(fds, count, wait_us == P2P_NEVER ? NULL : &time, NULL);
+#else
+    ready = poll(fds, count, p2p_posix__as_ms(wait_us));
+#endif
+    if (ready < 0 && errno == EINTR)
+        return 0;
+    return ready < 0 ? P2P_ERR_IO : ready;
+}
+
+static int p2p_posix__receive_all(p2p_posix *io, const p2p_posix__nodes *nodes,
+                                  const struct pollfd *fds) {
+    int total = 0;
+    uint32_t i;
+    for (i = 0; i < io->count; i++) {
+        int got;
+        if ((fds[i].revents & POLLNVAL) != 0)
+            return P2P_ERR_IO;
+        if ((fds[i].revents & (POLLIN | POLLERR)) == 0)
+            continue;
+        got = p2p_posix__receive(io, nodes, i);
+        if (got < 0)
+            return got;
+        total += got;
+    }
+    return total;
+}
+
+static int p2p_posix__drive(p2p_posix *io, const p2p_posix__nodes *nodes) {
+    size_t i;
+    for (i = 0; i < nodes->count; i++) {
+        int err;
+        (void)p2p_poll(nodes->all[i], p2p_posix_now_us());
+        err = p2p_posix__send(io, nodes->all[i]);
+        if (err < 0)
+            return err;
+    }
+    return P2P_OK;
+}
+
+P2P_DEF int p2p_posix_step_all(p2p_posix *io, p2p_node *const *nodes, size_t count,
+                               int timeout_ms) {
+    struct pollfd fds[P2P_POSIX_SOCKETS + 1];
+    p2p_posix__nodes all;
+    uint64_t deadline = P2P_NEVER;
+    int ready, got = 0, err;
+    size_t i;
+    if (!p2p_posix__is_open(io))
+        return P2P_ERR_STATE;
+    for (i = 0; i < count; i++) {
+        uint64_t at;
+        if (nodes == NULL || nodes[i] == NULL)
+            return P2P_ERR_ARG;
+        at = p2p_deadline(nodes[i]);
+        deadline = at < deadline ? at : deadline;
+    }
+    all.all = nodes;
+    all.count = count;
+    ready = p2p_posix_fds(io, fds, P2P_POSIX_SOCKETS + 1);
+    ready = p2p_posix__wait(fds, (nfds_t)ready, p2p_posix__wait_us(io, deadline, timeout_ms));
+    if (ready > 0) {
+        if (fds[io->count].revents != 0)
+            p2p_posix__drain_wake(io);
+        got = p2p_posix__receive_all(io, &all, fds);
+    }
+    if (ready < 0 || got < 0)
+        return ready < 0 ? ready : got;
+    err = p2p_posix__drive(io, &all);
+    return err < 0 ? err : got;
+}
+
+P2P_DEF int p2p_posix_step(p2p_posix *io, p2p_node *node, int timeout_ms) {
+    return p2p_posix_step_all(io, &node, 1, timeout_ms);
+}
+
+P2P_DEF int p2p_posix_fds(const p2p_posix *io, struct pollfd *out, size_t capacity) {
+    uint32_t i;
+    if (!p2p_posix__is_open(io))
+        return P2P_ERR_STATE;
+    if (out == NULL || capacity < io->count + 1)
+        return P2P_ERR_ARG;
+    for (i = 0; i < io->count; i++) {
+        bool full = (p2p_posix__peek(io)->blocked >> i & 1u) != 0;
+        out[i].fd = io->fds[i];
+        out[i].events = full ? POLLIN | POLLOUT : POLLIN;
+        out[i].revents = 0;
+    }
+    out[i].fd = io->wake[0];
+    out[i].events = POLLIN;
+    out[i].revents = 0;
+    return (int)i + 1;
+}
+
+P2P_DEF int p2p_posix_wait_ms(const p2p_posix *io, const p2p_node *node) {
+    if (!p2p_posix__is_open(io) || node == NULL)
+        return 0;
+    return p2p_posix__as_ms(p2p_posix__wait_us(io, p2p_deadline(node), -1));
+}
+
+/* ==== >>keyfile ==== */
+
+enum {
+    P2P_POSIX__KEY_HEAD = 11, /* "p2p-key-v1 " */
+    P2P_POSIX__KEY_SIZE = P2P_POSIX__KEY_HEAD + 64 + 1,
+    P2P_POSIX__PATH_MAX = 4096
+};
+
+static const char p2p_posix__key_head[P2P_POSIX__KEY_HEAD + 1] = "p2p-key-v1 ";
+
+static void p2p_posix__key_text(const uint8_t seed[32], char out[P2P_POSIX__KEY_SIZE]) {
+    static const char digits[] = "0123456789abcdef";
+    int i;
+    memcpy(out, p2p_posix__key_head, P2P_POSIX__KEY_HEAD);
+    for (i = 0; i < 32; i++) {
+        out[P2P_POSIX__KEY_HEAD + 2 * i] = digits[seed[i] >> 4];
+        out[P2P_POSIX__KEY_HEAD + 2 * i + 1] = digits[seed[i] & 15];
+    }
+    out[P2P_POSIX__KEY_SIZE - 1] = '\n';
+}
+
+static int p2p_posix__digit(char c) {
+    if (c >= '0' && c <= '9')
+        return c - '0';
+    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
+/* All of the text and nothing else, or false. */
+static bool p2p_posix__key_parse(const char *text, size_t size, uint8_t seed[32]) {
+    int i;
+    if (size != P2P_POSIX__KEY_SIZE || text[P2P_POSIX__KEY_SIZE - 1] != '\n' ||
+        memcmp(text, p2p_posix__key_head, P2P_POSIX__KEY_HEAD) != 0)
+        return false;
+    for (i = 0; i < 32; i++) {
+        int high = p2p_posix__digit(text[P2P_POSIX__KEY_HEAD + 2 * i]);
+        int low = p2p_posix__digit(text[P2P_POSIX__KEY_HEAD + 2 * i + 1]);
+        if (high < 0 || low < 0)
+            return false;
+        seed[i] = (uint8_t)(high << 4 | low);
+    }
+    return true;
+}
+
+/* NULL, or why a seed must be neither saved nor used. */
+static const char *p2p_posix__key_refusal(const uint8_t seed[32]) {
+    static const uint8_t zeros[32] = {0};
+    if (memcmp(seed, zeros, 32) == 0)
+        return "the seed is all zeros, which is no key";
+    if (memcmp(seed, "p2p.h SIM ONLY!!", 16) == 0)
+        return "a simulator's key; make a real one";
+    return NULL;
+}
+
+/* NULL, or why the file that was opened must not be trusted with a secret. */
+static const char *p2p_posix__key_distrust(int fd) {
+    struct stat st;
+    if (fstat(fd, &st) < 0)
+        return strerror(errno);
+    if (!S_ISREG(st.st_mode))
+        return "not a regular file";
+    if (st.st_uid != geteuid())
+        return "another user owns it; chown it or make a new key";
+    if ((st.st_mode & (S_IRWXG | S_IRWXO)) != 0)
+        return "other users may use it; chmod 600 this file";
+    return NULL;
+}
+
+/* Reads at most room bytes; -1 with errno. */
+static ssize_t p2p_posix__read(int fd, char *out, size_t room) {
+    size_t have = 0;
+    while (have < room) {
+        ssize_t got = read(fd, out + have, room - have);
+        if (got < 0 && errno == EINTR)
+            continue;
+        if (got < 0)
+            return -1;
+        if (got == 0)
+            break;
+        have += (size_t)got;
+    }
+    return (ssize_t)have;
+}
+
+static int p2p_posix__key_read(int fd, const char *path, uint8_t seed[32], p2p_error_detail *why) {
+    char text[P2P_POSIX__KEY_SIZE + 1];
+    const char *refusal = p2p_posix__key_distrust(fd);
+    ssize_t size;
+    bool parsed;
+    if (refusal != NULL)
+        return p2p_posix__fail_path(why, P2P_ERR_AUTH, path, refusal);
+    size = p2p_posix__read(fd, text, sizeof text);
+    if (size < 0)
+        return p2p_posix__fail_path(why, P2P_ERR_IO, path, strerror(errno));
+    parsed = p2p_posix__key_parse(text, (size_t)size, seed);
+    p2p_wipe(text, sizeof text);
+    if (!parsed)
+        return p2p_posix__fail_path(why, P2P_ERR_CONFIG, path,
+                                    "no key file: it wants 'p2p-key-v1', 64 hex digits, line end");
+    refusal = p2p_posix__key_refusal(seed);
+    if (refusal != NULL)
+        return p2p_posix__fail_path(why, P2P_ERR_CONFIG, path, refusal);
+    return P2P_OK;
+}
+
+P2P_DEF int p2p_posix_key_load(const char *path, const p2p_crypto *crypto, p2p_key *out,
+                               p2p_error_detail *why) {
+    uint8_t seed[32];
+    int fd, err;
+    if (path == NULL || crypto == NULL || out == NULL)
+        return p2p_posix__fail(why, P2P_ERR_ARG, "p2p_posix_key_load: an argument is NULL", "", "");
+    memset(out, 0, sizeof *out);
+    fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY); /* A pipe must not hold us up. */
+    if (fd < 0) {
+        err = errno == ENOENT || errno == ENOTDIR ? P2P_ERR_NOT_FOUND : P2P_ERR_IO;
+        return p2p_posix__fail_path(why, err, path, strerror(errno));
+    }
+    err = p2p_posix__key_read(fd, path, seed, why);
+    (void)close(fd);
+    if (err >= 0) {
+        err = p2p_key_from_seed(crypto, seed, out);
+        if (err < 0)
+            (void)p2p_posix__fail_path(why, err, path, "the crypto table takes no such seed");
+    }
+    p2p_wipe(seed, sizeof seed);
+    if (err < 0)
+        p2p_wipe(out, sizeof *out);
+    return err < 0 ? err : P2P_OK;
+}
+
+/* Writes all, makes it the owner's alone whatever the umask says, and sees it to the disk. */
+static int p2p_posix__write_file(int fd, const char *text, size_t size) {
+    size_t done = 0;
+    if (fchmod(fd, S_IRUSR | S_IWUSR) < 0)
+        return -1;
+    while (done < size) {
+        ssize_t sent = write(fd, text + done, size - done);
+        if (sent < 0 && errno == EINTR)
+            continue;
+        if (sent < 0)
+            return -1;
+        done += (size_t)sent;
+    }
+    return fsync(fd);
+}
+
+/* Gives the finished file its name, unless something has that name. Where the file system knows no
+ * links, Linux can rename without replacing. */
+static int p2p_posix__publish(const char *temp, const char *path) {
+    if (link(temp, path) == 0)
+        return unlink(temp);
+#if defined(__linux__) && defined(SYS_renameat2) && defined(AT_FDCWD)
+    if (errno == EPERM || errno == EOPNOTSUPP || errno == ENOSYS)
+        return (int)syscall(SYS_renameat2, AT_FDCWD, temp, AT_FDCWD, path, 1u /* NOREPLACE */);
+#endif
+    return -1;
+}
+
+/* The new name lies in the directory, which is a file of its own to the disk. */
+static void p2p_posix__sync_directory(const char *path) {
+    char name[P2P_POSIX__PATH_MAX];
+    const char *slash = strrchr(path, '/');
+    size_t size = slash == NULL ? 0 : (size_t)(slash - path) + 1;
+    int fd;
+    memcpy(name, path, size);
+    (void)p2p_posix__join(name, size, sizeof name, size == 0 ? "." : "");
+    fd = open(name, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return;
+    (void)fsync(fd);
+    (void)close(fd);
+}
+
+/* A name beside the path that nobody else has: 64 random bits. */
+static int p2p_posix__temp_name(const char *path, char out[P2P_POSIX__PATH_MAX]) {
+    uint8_t random[8];
+    size_t at, i;
+    if (strlen(path) + 24 > P2P_POSIX__PATH_MAX) {
+        errno = ENAMETOOLONG;
+        return -1;
+    }
+    if (p2p_posix__entropy(NULL, random, sizeof random) < 0)
+        return -1;
+    at = p2p_posix__join(out, 0, P2P_POSIX__PATH_MAX, path);
+    at = p2p_posix__join(out, at, P2P_POSIX__PATH_MAX, ".new");
+    for (i = 0; i < sizeof random; i++) {
+        out[at++] = (char)('a' + (random[i] & 15));
+        out[at++] = (char)('a' + (random[i] >> 4));
+    }
+    out[at] = '\0';
+    return 0;
+}
+
+/* 0, or -1 with errno and nothing left behind. */
+static int p2p_posix__save(const char *path, const char *text, size_t size) {
+    char temp[P2P_POSIX__PATH_MAX];
+    int fd, err;
+    if (p2p_posix__temp_name(path, temp) < 0)
+        return -1;
+    fd = open(temp, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, S_IRUSR | S_IWUSR);
+    if (fd < 0)
+        return -1;
+    err = p2p_posix__write_file(fd, text, size);
+    p2p_posix__close_keeping_errno(fd);
+    if (err == 0)
+        err = p2p_posix__publish(temp, path);
+    if (err == 0) {
+        p2p_posix__sync_directory(path);
+        return 0;
+    }
+    err = errno;
+    (void)unlink(temp);
+    errno = err;
+    return -1;
+}
+
+P2P_DEF int p2p_posix_key_save(const char *path, const p2p_key *key, p2p_error_detail *why) {
+    char text[P2P_POSIX__KEY_SIZE];
+    const char *refusal;
+    struct stat st;
+    int err;
+    if (path == NULL || key == NULL)
+        return p2p_posix__fail(why, P2P_ERR_ARG, "p2p_posix_key_save: an argument is NULL", "", "");
+    refusal = p2p_posix__key_refusal(key->seed);
+    if (refusal != NULL)
+        return p2p_posix__fail_path(why, P2P_ERR_CONFIG, path, refusal);
+    if (lstat(path, &st) == 0)
+        errno = EEXIST;
+    else {
+        p2p_posix__key_text(key->seed, text);
+        err = p2p_posix__save(path, text, sizeof text);
+        p2p_wipe(text, sizeof text);
+        if (err == 0)
+            return P2P_OK;
+    }
+    if (errno == EEXIST)
+        return p2p_posix__fail_path(why, P2P_ERR_STATE, path,
+                                    "exists already; a key is never overwritten");
+    return p2p_posix__fail_path(why, P2P_ERR_IO, path, strerror(errno));
+}
+
+#ifdef __cplusplus
+}
+#endif
+#endif /* P2P_POSIX_IMPLEMENTATION */

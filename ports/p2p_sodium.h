@@ -77,7 +77,8 @@ static int p2p_sodium__public_key(void *ctx, const uint8_t seed[32], p2p_id *out
 static int p2p_sodium__sign(void *ctx, const uint8_t seed[32], const void *message, size_t size,
                             uint8_t out[64]) {
     uint8_t secret[crypto_sign_ed25519_SECRETKEYBYTES], id[crypto_sign_ed25519_PUBLICKEYBYTES];
-    const unsigned char *text = size > 0 ? (const unsigned char *)message : (const unsigned char *)"";
+    const unsigned char *text =
+        size > 0 ? (const unsigned char *)message : (const unsigned char *)"";
     int err;
     (void)ctx;
     if (seed == NULL || text == NULL || out == NULL)
@@ -93,7 +94,8 @@ static int p2p_sodium__sign(void *ctx, const uint8_t seed[32], const void *messa
  * an id is, so that is refused here by the check of the point. */
 static int p2p_sodium__verify(void *ctx, const p2p_id *id, const void *message, size_t size,
                               const uint8_t signature[64]) {
-    const unsigned char *text = size > 0 ? (const unsigned char *)message : (const unsigned char *)"";
+    const unsigned char *text =
+        size > 0 ? (const unsigned char *)message : (const unsigned char *)"";
     (void)ctx;
     if (id == NULL || text == NULL || signature == NULL)
         return P2P_ERR_ARG;

@@ -21,11 +21,12 @@ deps=$root/build/deps
 suite=${MBEDTLS_SUITE:-trixie}
 # 3.6 is the long-term branch; before 3.6.6 it has known defects in the parts used here.
 mbedtls_patch_min=6
+mbedtls_wanted="mbedtls 3.6.$mbedtls_patch_min or a later 3.6"
 
 packages_build='gcc libc6-dev make libsodium-dev ca-certificates bzip2 xz-utils'
-packages_test="$packages_build openssl python3 valgrind"
-packages_lint="$packages_build g++ clang clang-format clang-tidy cppcheck python3 gcc-12-multilib
-    gcc-arm-none-eabi libnewlib-arm-none-eabi"
+packages_test="$packages_build g++ openssl python3 valgrind"
+packages_lint="$packages_build g++ clang libclang-rt-dev clang-format clang-tidy cppcheck python3
+    gcc-12-multilib gcc-arm-none-eabi libnewlib-arm-none-eabi"
 
 die() {
     echo "deps.sh: $*" >&2
@@ -91,12 +92,12 @@ mbedtls_usable() {
     esac
 }
 
-# The mirror that the machine itself uses for its own release.
+# The mirror that the machine itself uses for its own release; among several the one called debian.
 debian_mirror() {
     codename=$(sed -n 's/^VERSION_CODENAME=//p' /etc/os-release 2>/dev/null | tr -d '"')
-    apt-get indextargets --format '$(RELEASE) $(REPO_URI)' 'Created-By: Packages' \
-        'Component: main' 2>/dev/null |
-        awk -v codename="$codename" '$1 == codename { print $2; exit }'
+    mirrors=$(apt-get --print-uris update 2>/dev/null |
+        sed -n "s|^'\(.*\)/dists/$codename/main/.*|\1|p" | sort -u)
+    echo "$mirrors" | grep 'debian/*$' || echo "$mirrors"
 }
 
 # apt-get with lists, cache and sources of its own below $state.
@@ -110,8 +111,8 @@ private_apt() {
 
 fetch_mbedtls() {
     command -v apt-get >/dev/null 2>&1 || die "no apt-get here to fetch mbedTLS with.
-Unpack the upstream release mbedtls-3.6.$mbedtls_patch_min or a later 3.6 and pass MBEDTLS_DIR=its directory."
-    mirror=$(debian_mirror)
+Unpack an upstream release, $mbedtls_wanted, and pass MBEDTLS_DIR=its directory."
+    mirror=$(debian_mirror | head -n 1)
     [ -n "$mirror" ] || die "found no Debian mirror in this machine's apt configuration.
 Unpack mbedtls-3.6.x yourself and pass MBEDTLS_DIR=its directory."
     keyring=/usr/share/keyrings/debian-archive-keyring.gpg
@@ -141,10 +142,10 @@ unpack_mbedtls() {
     tar -C "$state/unpacked" --no-same-owner --strip-components=1 -xf "$tarball" ||
         die "could not unpack $(basename "$tarball")"
     mbedtls_usable "$state/unpacked" ||
-        die "Debian $suite has mbedTLS ${version:-of unknown version}; 3.6.$mbedtls_patch_min or a later 3.6 is needed"
-    rm -rf "$deps/mbedtls"
-    # The rename fails when another run was faster; then its tree serves as well.
-    mv -T "$state/unpacked" "$deps/mbedtls" 2>/dev/null
+        die "Debian $suite has mbedtls ${version:-of unknown version}; needed is $mbedtls_wanted"
+    # Another run may have been faster; then its tree serves as well.
+    mbedtls_usable "$deps/mbedtls" ||
+        { rm -rf "$deps/mbedtls" && mv -T "$state/unpacked" "$deps/mbedtls"; }
     mbedtls_usable "$deps/mbedtls" || die "could not put the source into $deps/mbedtls"
     cd "$root" || exit 1
     rm -rf "$state"
@@ -153,7 +154,8 @@ unpack_mbedtls() {
 
 get_mbedtls() {
     if [ -n "${MBEDTLS_DIR:-}" ]; then
-        mbedtls_usable "$MBEDTLS_DIR" || die "MBEDTLS_DIR=$MBEDTLS_DIR is no source tree of mbedTLS 3.6.$mbedtls_patch_min or a later 3.6${version:+ (it is $version)}"
+        mbedtls_usable "$MBEDTLS_DIR" || die "MBEDTLS_DIR=$MBEDTLS_DIR is not the source of \
+$mbedtls_wanted${version:+ (it is $version)}"
         return
     fi
     mbedtls_usable "$deps/mbedtls" || fetch_mbedtls
@@ -162,8 +164,12 @@ get_mbedtls() {
 version=
 case ${1:-} in
 build | test | lint)
-    eval "wanted=\$packages_$1"
-    # shellcheck disable=SC2086,SC2154
+    case $1 in
+    build) wanted=$packages_build ;;
+    test) wanted=$packages_test ;;
+    lint) wanted=$packages_lint ;;
+    esac
+    # shellcheck disable=SC2086
     install_packages $wanted
     get_mbedtls
     ;;

@@ -443,11 +443,12 @@ static void on_event(exchange *x, const p2p_event *e) {
         return;
     if (e->type == P2P_EVENT_RESPONSE)
         answer(x, e);
-    if (e->type == P2P_EVENT_CLOSED && !x->finished) {
-        (void)body_pump(x);
-        if (!x->finished)
-            body_broken(x, e->err < 0 ? e->err : P2P_ERR_CLOSED);
-    }
+    if (e->type != P2P_EVENT_CLOSED || x->finished)
+        return;
+    if (e->err < 0 || !x->answered)
+        body_broken(x, e->err < 0 ? e->err : P2P_ERR_CLOSED);
+    else
+        body_end(x); /* an empty body ends with its head: there is nothing to read */
 }
 
 int exchange_run(exchange *x) {

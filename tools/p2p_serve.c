@@ -9,7 +9,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { SERVE_CONNS = 64, SERVE_STREAMS = 64, SERVE_BUFFER = 256 * 1024, SERVE_PIECE = 64 * 1024 };
+enum { SERVE_CONNS = 64, SERVE_STREAMS = 128, SERVE_BUFFER = 256 * 1024, SERVE_PIECE = 64 * 1024 };
 
 /* A body on its way: from a file, or from memory when fd is -1. */
 typedef struct body {

@@ -361,9 +361,12 @@ TEST(close_delivers_what_was_sent) {
     CHECK(e != NULL);
     s = e->event.stream;
     for (int i = 0, n = -1; i < 20; i++) {
-        for (int tries = 0; tries < 2000 && p2p_recv_size(B->node, BA) < 0; tries++)
+        int size = p2p_recv(B->node, BA, &n, sizeof n);
+        for (int tries = 0; tries < 2000 && size == P2P_ERR_AGAIN; tries++) {
             world_step();
-        CHECK_INT(p2p_recv(B->node, BA, &n, sizeof n), (int)sizeof n);
+            size = p2p_recv(B->node, BA, &n, sizeof n);
+        }
+        CHECK_INT(size, (int)sizeof n);
         CHECK_INT(n, i);
     }
     for (size_t have = 0; have < sizeof got;) {

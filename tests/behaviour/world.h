@@ -5,8 +5,9 @@
  *     WORLD_sim_dtls   the simulator, DTLS by mbedTLS and Ed25519 by libsodium
  *     WORLD_udp_dtls   UDP sockets on loopback, DTLS by mbedTLS and Ed25519 by libsodium
  *
- * drive() lets time pass, virtual or real, keeps every event in the log of its node, and walks the
- * invariants of every node by p2p_check after each step. await() drives until a node logs an event. */
+ * drive() lets time pass, virtual or real, and keeps every event in the log of its node. After each
+ * step it walks the invariants of every node by p2p_check, and looks whether anything was allocated
+ * since world_open: nothing may be, in any world. await() drives until a node logs an event. */
 #ifndef WORLD_H
 #define WORLD_H
 #define P2P_IMPLEMENTATION
@@ -17,6 +18,7 @@
 #include "p2p_sodium.h"
 #include "p2p_sim.h"
 #include "p2p_test.h"
+#include "heap_watch.h"
 
 #if defined(WORLD_sim_null)
 #define WORLD_NAME "sim_null"
@@ -118,6 +120,7 @@ static inline p2p_stream stream_none(void) {
 static uint64_t world_now(void) { return world.sim ? p2p_sim_now(world.sim) : 0; }
 
 static void world_close(void) {
+    heap_watch.armed = 0;
     if (world.sim)
         p2p_sim_close(world.sim);
     free(world.memory);
@@ -177,6 +180,7 @@ static p2p_id stranger_id(void) {
 static uint64_t world_now(void) { return p2p_posix_now_us(); }
 
 static void world_close(void) {
+    heap_watch.armed = 0;
     for (int i = 0; i < world.count; i++) {
         if (actors[i].node)
             p2p_node_close(actors[i].node);
@@ -265,6 +269,9 @@ static void world_open(int count, world_tweak tweak) {
         CHECK_SO_FAR();
         actors[i].id = *p2p_node_id(actors[i].node);
     }
+    heap_watch_install();
+    heap_watch.calls = 0;
+    heap_watch.armed = 1;
 }
 
 static int is_noise(uint32_t type) {
@@ -335,6 +342,10 @@ static void check_invariants(actor *self) {
 
 static void world_step(void) {
     pass_time();
+    if (heap_watch.calls && !world.broken++) {
+        test_fail(__FILE__, __LINE__);
+        printf("    %lu allocations since world_open\n", heap_watch.calls);
+    }
     for (int i = 0; i < world.count; i++) {
         take_events(&actors[i]);
         check_invariants(&actors[i]);

@@ -84,6 +84,25 @@ def check_limits(header, check):
             check(f"docs/SPEC.md has P2P__{name}", words.format(f"{int(value[1]):,}") in limits)
 
 
+def check_status(header, check):
+    """Each "yes" of README.md names tests that are there; a quoted error of a "no" is one of p2p.h."""
+    page = read("README.md")
+    page = page[page.index("## What works today"):page.index("## Files")]
+    rows = re.findall(r"^\| ([^|]+) \| (yes|no) \| (.*) \|$", page, re.M)
+    check("the status table was found", len(rows) > 10)
+    for what, state, shown in rows:
+        names = re.findall(r"`([a-z_/0-9]+\.[a-z]+)(?::([a-z_0-9]+))?`", shown)
+        check(f"README.md: {what}: names a test", state == "no" or names)
+        for path, case in names:
+            there = os.path.exists(os.path.join(ROOT, "tests", path))
+            check(f"README.md: tests/{path} is there", there)
+            if there and case:
+                check(f"README.md: {path} has {case}",
+                      re.search(rf"\b{case}\b", read("tests/" + path)))
+        for words in re.findall(r'`("[^`]*")`', shown):
+            check(f"README.md: p2p.h says {words}", words in header)
+
+
 def main():
     header = read("p2p.h")
     if "--write" in sys.argv:
@@ -103,6 +122,7 @@ def main():
     check_states(header, check)
     check_counters(header, check)
     check_limits(header, check)
+    check_status(header, check)
     print(f"{passed} passed, {failed} failed")
     return 1 if failed else 0
 

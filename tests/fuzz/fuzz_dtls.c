@@ -2,6 +2,8 @@
  * either side. The first byte says when and to whom, the rest is the datagram. In the handshake it
  * may end the attempt; never may both sides complete with different keys, and after the handshake
  * nothing may end the session. */
+#include <stdlib.h>
+#define P2P_ASSERT(condition) ((condition) ? (void)0 : abort())
 #define P2P_MBEDTLS_IMPLEMENTATION
 #include "p2p_mbedtls.h"
 #include "replay.h"

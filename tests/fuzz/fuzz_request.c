@@ -5,11 +5,6 @@
 #include "p2p.h"
 #include "replay.h"
 
-static void must(bool holds) {
-    if (!holds)
-        __builtin_trap();
-}
-
 static bool inside(p2p_str s, const uint8_t *data, size_t size) {
     const uint8_t *at = (const uint8_t *)s.data;
     return s.size == 0 || (at >= data && at + s.size <= data + size);
@@ -23,8 +18,8 @@ static void same_bytes(const p2p__head_in *in, const uint8_t *data, size_t size)
     memset(&o, 0, sizeof o);
     o.writer = &w;
     p2p__out_inner(&o, in);
-    must(!w.bad && (size_t)(w.at - out) == size && memcmp(out, data, size) == 0);
-    must(p2p__head_size(in) == size + p2p__varint_size(size));
+    FUZZ_CHECK(!w.bad && (size_t)(w.at - out) == size && memcmp(out, data, size) == 0);
+    FUZZ_CHECK(p2p__head_size(in) == size + p2p__varint_size(size));
 }
 
 static void request(const uint8_t *data, size_t size) {
@@ -39,12 +34,12 @@ static void request(const uint8_t *data, size_t size) {
     span.size = size;
     again = p2p__request_get(span, NULL, &q);
     status = p2p__request_get(span, headers, &q);
-    must(status == again && (status == 0 || status == 400 || status == 413));
+    FUZZ_CHECK(status == again && (status == 0 || status == 400 || status == 413));
     if (status != 0)
         return;
-    must(inside(q.path, data, size) && inside(q.query, data, size));
+    FUZZ_CHECK(inside(q.path, data, size) && inside(q.query, data, size));
     for (size_t i = 0; i < q.header_count; i++)
-        must(inside(q.headers[i].value, data, size));
+        FUZZ_CHECK(inside(q.headers[i].value, data, size));
     in.method = q.method;
     in.path = q.path;
     in.query = q.query;
@@ -64,7 +59,8 @@ static void response(const uint8_t *data, size_t size) {
     span.size = size;
     again = p2p__response_get(span, NULL, &a);
     err = p2p__response_get(span, headers, &a);
-    must(err == again && (err == P2P_OK || err == P2P_ERR_PROTOCOL || err == P2P_ERR_TOO_LARGE));
+    FUZZ_CHECK(err == again &&
+               (err == P2P_OK || err == P2P_ERR_PROTOCOL || err == P2P_ERR_TOO_LARGE));
     if (err != P2P_OK)
         return;
     in.status = a.status;
@@ -102,15 +98,15 @@ static void pattern(const uint8_t *data, size_t size) {
         return;
     matches_b = p2p__pattern_match(b, path, NULL, &count);
     matches_a = p2p__pattern_match(a, path, params, &count);
-    must(count <= P2P__PARAMS_MAX);
+    FUZZ_CHECK(count <= P2P__PARAMS_MAX);
     for (size_t i = 0; matches_a && i < count; i++)
-        must(params[i].name.size > 0 && inside(params[i].value, start, whole));
-    must(p2p__pattern_compare(a, a) == 0);
-    must((p2p__pattern_compare(a, b) == 0) == (p2p__pattern_compare(b, a) == 0));
+        FUZZ_CHECK(params[i].name.size > 0 && inside(params[i].value, start, whole));
+    FUZZ_CHECK(p2p__pattern_compare(a, a) == 0);
+    FUZZ_CHECK((p2p__pattern_compare(a, b) == 0) == (p2p__pattern_compare(b, a) == 0));
     if (p2p__pattern_compare(a, b) == 0)
-        must(matches_a == matches_b);
+        FUZZ_CHECK(matches_a == matches_b);
     else if (matches_a && matches_b) /* of two that match, one is the more exact, said both ways */
-        must((p2p__pattern_compare(a, b) < 0) != (p2p__pattern_compare(b, a) < 0));
+        FUZZ_CHECK((p2p__pattern_compare(a, b) < 0) != (p2p__pattern_compare(b, a) < 0));
 }
 
 static void asked(const uint8_t *data, size_t size) {
@@ -132,9 +128,9 @@ static void asked(const uint8_t *data, size_t size) {
     q.headers = &range;
     q.header_count = 1;
     part = p2p_request_range(&q, total, &first, &count);
-    must(part == 0 || part == 1 || part == P2P_ERR_ARG);
-    must(part != 0 || (first == 0 && count == total));
-    must(part != 1 || (count > 0 && first < total && count <= total - first));
+    FUZZ_CHECK(part == 0 || part == 1 || part == P2P_ERR_ARG);
+    FUZZ_CHECK(part != 0 || (first == 0 && count == total));
+    FUZZ_CHECK(part != 1 || (count > 0 && first < total && count <= total - first));
     found = cut(&data, &size);
     if (found.size >= sizeof name)
         return;
@@ -143,7 +139,7 @@ static void asked(const uint8_t *data, size_t size) {
     q.query.data = (const char *)data;
     q.query.size = size;
     found = p2p_query(&q, name);
-    must(inside(found, data, size));
+    FUZZ_CHECK(inside(found, data, size));
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {

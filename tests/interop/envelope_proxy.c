@@ -1,6 +1,6 @@
 /* Stands between our DTLS and an openssl command, for tests/interop/test_openssl.sh.
  *
- *     envelope_proxy psk                     the PSK of the test's callee, in hex
+ *     envelope_proxy psk                     PSK and NodeId of the tests' callee, in hex
  *     envelope_proxy channel server          our channel alone answers; prints "port N"
  *     envelope_proxy channel client PORT     our channel alone dials openssl s_server at PORT
  *     envelope_proxy node server             the same with a whole node behind the envelope
@@ -400,6 +400,7 @@ int main(int argc, char **argv) {
     derive(&x, callee_seed);
     if (argc == 2 && strcmp(argv[1], "psk") == 0) {
         print_hex("psk", x.psk, sizeof x.psk);
+        print_hex("id", x.callee.bytes, sizeof x.callee.bytes);
         return 0;
     }
     if (argc < 3 || (strcmp(argv[2], "client") == 0 && argc < 4)) {

@@ -16,6 +16,7 @@ passed=0 failed=0 pids=
 trap 'stop; rm -rf "$dir"' EXIT
 trap 'exit 130' INT TERM
 psk=$("$proxy" psk | sed -n 's/^psk //p')
+id=$("$proxy" psk | sed -n 's/^id //p')
 common=(-dtls1_2 -cipher ECDHE-PSK-CHACHA20-POLY1305 -groups X25519 -psk_identity p2p
     -keymatexport "$label" -keymatexportlen 32)
 # A configuration that takes the extended master secret out of openssl.
@@ -69,6 +70,7 @@ weak() { ! ours_has '^note extended master secret'; }
 refused() { ours_has '^heard' && [ -z "$(binding)" ]; }
 ours_has() { grep -aqE "$1" "$dir/ours"; }
 openssl_has() { grep -aqE "$1" "$dir/openssl"; }
+openssl_has_bytes() { od -An -v -tx1 "$dir/openssl" | tr -d ' \n' | grep -q "$1"; }
 
 # $1 channel or node, $2 the PSK; the rest are further options. openssl's stdin says ping after a
 # while, and stays open so that openssl does not end too early.
@@ -80,6 +82,7 @@ run_client() {
     pids=$!
     await 30 '^port ' "$dir/ours" || return
     port=$(sed -n 's/^port //p' "$dir/ours")
+    # shellcheck disable=SC2094
     { await 25 '^binding ' "$dir/ours" && sleep 0.3 && echo ping && await 20 PING "$dir/openssl"; } |
         timeout 8 openssl s_client -connect "127.0.0.1:$port" -psk "$key" "${common[@]}" "$@" \
             >"$dir/openssl" 2>&1
@@ -135,6 +138,8 @@ check "s_server: refused without extended master secret" refused
 
 run_client node "$psk"
 check "s_client and a node: same exporter" same_exporter
+# What a node that was called says first, inside the channel, is who it is.
+check "s_client and a node: its proof arrives" openssl_has_bytes "$id"
 run_server node "$psk"
 check "s_server and a node: same exporter" same_exporter
 

@@ -156,9 +156,9 @@ TEST(pattern_matching) {
 }
 
 TEST(pattern_faults) {
-    static const char *const bad[] = {"",        "a",     "/:",     "/*",
-                                      "/*a/b",   "/*a/",  "/:x/:x", "/:x/*x",
-                                      "/a/../b", "/\xff", "/a\n",   "/:a/:b/:c/:d/:e/:f/:g/:h/:i"};
+    static const char *const bad[] = {
+        "",       "a",       "/:",    "/*",   "/*a/b", "/*a/", "/:x/:x",
+        "/:x/*x", "/a/../b", "/\xff", "/a\n", "/a//b", "//",   "/:a/:b/:c/:d/:e/:f/:g/:h/:i"};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
         CHECK(p2p__pattern_fault(pattern_of("", bad[i])) != NULL);
     CHECK(p2p__pattern_fault(pattern_of("", "/:a/:b/:c/:d/:e/:f/:g/:h")) == NULL);
@@ -169,6 +169,10 @@ TEST(pattern_faults) {
     CHECK(p2p__pattern_fault(pattern_of("/*x", "/b")) != NULL);
     CHECK(p2p__pattern_fault(pattern_of("/:x", "/:x")) != NULL);
     CHECK(p2p__pattern_fault(pattern_of("/*x", "")) == NULL);
+    CHECK(p2p__pattern_fault(pattern_of("/a//b", "/c")) != NULL);
+    CHECK(p2p__pattern_fault(pattern_of("/a//b", "")) != NULL);
+    CHECK(p2p__pattern_fault(pattern_of("/a", "/")) == NULL);
+    CHECK(p2p__pattern_fault(pattern_of("/a", "//")) != NULL);
 }
 
 static void nothing(p2p_node *node, const p2p_request *q, void *ctx) {
@@ -599,7 +603,7 @@ TEST(peers_newest_wins) {
     CHECK_INT(p2p_peer_remove(&box.node, &a.id), P2P_ERR_NOT_FOUND);
     own = a;
     own.id = box.node.key.id;
-    CHECK_INT(p2p_peer_add(&box.node, &own), P2P_ERR_ARG);
+    CHECK_INT(p2p_peer_add(&box.node, &own), P2P_ERR_INVALID_ID);
     a.addr_count = P2P_TICKET_ADDRS + 1;
     CHECK_INT(p2p_peer_add(&box.node, &a), P2P_ERR_ARG);
     CHECK(strstr(bare_why(), "addr_count") != NULL);

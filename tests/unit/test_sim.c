@@ -202,6 +202,20 @@ TEST(stand_in_signs) {
         signature[i] ^= 1;
     }
 }
+TEST(stand_in_ids_are_valid_ids) {
+    char text[P2P_ID_TEXT_SIZE];
+    uint64_t state = 1;
+    for (int i = 0; i < 2000; i++) {
+        uint8_t seed[32];
+        p2p_id id, back;
+        for (size_t k = 0; k < sizeof seed; k += 8)
+            p2p_sim__store(seed + k, p2p_sim__draw(&state));
+        CHECK_INT(p2p_sim__insecure_crypto.public_key(NULL, seed, &id), 0);
+        CHECK(p2p_id_text(&id, text) > 0);
+        CHECK_INT(p2p_id_parse(text, &back), 0);
+        CHECK_BYTES(&id, &back, sizeof id);
+    }
+}
 TEST(keys_follow_from_names) {
     p2p_sim *sim;
     p2p_key alice, again, bob;
@@ -1286,9 +1300,9 @@ TEST_MAIN(
     P2P_TEST_ENTRY(generator_is_splitmix64), P2P_TEST_ENTRY(draws_stay_below_and_spread),
     P2P_TEST_ENTRY(hash_sees_every_byte), P2P_TEST_ENTRY(hash_is_the_same_everywhere),
     P2P_TEST_ENTRY(mixer_does_not_see_where_parts_end), P2P_TEST_ENTRY(stand_in_signs),
-    P2P_TEST_ENTRY(keys_follow_from_names), P2P_TEST_ENTRY(null_channel_shakes_hands),
-    P2P_TEST_ENTRY(null_client_repeats_and_doubles), P2P_TEST_ENTRY(null_survives_lost_flights),
-    P2P_TEST_ENTRY(null_refuses_strangers_and_junk),
+    P2P_TEST_ENTRY(stand_in_ids_are_valid_ids), P2P_TEST_ENTRY(keys_follow_from_names),
+    P2P_TEST_ENTRY(null_channel_shakes_hands), P2P_TEST_ENTRY(null_client_repeats_and_doubles),
+    P2P_TEST_ENTRY(null_survives_lost_flights), P2P_TEST_ENTRY(null_refuses_strangers_and_junk),
     P2P_TEST_ENTRY(null_records_catch_every_changed_byte), P2P_TEST_ENTRY(arena_size_is_exact),
     P2P_TEST_ENTRY(node_arena_is_exact), P2P_TEST_ENTRY(wrong_probabilities_are_named),
     P2P_TEST_ENTRY(wrong_calls_say_which), P2P_TEST_ENTRY(queue_gives_in_order_of_time_then_making),

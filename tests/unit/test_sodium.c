@@ -1,7 +1,7 @@
 /* The crypto table of p2p_sodium.h: the vectors of RFC 8032, FIPS 180-4 and the identities that the
  * library publishes, refused points and signatures, and that it keeps nothing between calls. */
-#include "p2p_sodium.h"
-#include "../p2p_test.h"
+#define UNIT_SODIUM
+#include "unit.h"
 #include "../vectors/rfc8032.h"
 #include <sodium.h>
 
@@ -115,8 +115,8 @@ TEST(mixed_order_id) {
     p2p_id id, mixed;
     CHECK_INT(p2p_sodium_crypto(&crypto), 0);
     memset(seed, 7, sizeof seed);
-    CHECK_INT(unhex("26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05", torsion, 32),
-              32);
+    CHECK_INT(
+        unhex("26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05", torsion, 32), 32);
     CHECK_INT(crypto.api->public_key(crypto.ctx, seed, &id), 0);
     CHECK_INT(crypto_core_ed25519_add(mixed.bytes, id.bytes, torsion), 0);
     CHECK_INT(crypto.api->sign(crypto.ctx, seed, "x", 1, signature), 0);
@@ -131,12 +131,14 @@ TEST(sha256) {
     const void *parts[5];
     size_t sizes[5];
     CHECK_INT(p2p_sodium_crypto(&crypto), 0);
-    CHECK_INT(unhex("e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855", expected, 32),
-              32);
+    CHECK_INT(
+        unhex("e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855", expected, 32),
+        32);
     CHECK_INT(crypto.api->sha256(crypto.ctx, NULL, NULL, 0, out), 0);
     CHECK_BYTES(out, expected, 32);
-    CHECK_INT(unhex("248d6a61d20638b8e5c026930c3e6039a33ce45964ff2167f6ecedd419db06c1", expected, 32),
-              32);
+    CHECK_INT(
+        unhex("248d6a61d20638b8e5c026930c3e6039a33ce45964ff2167f6ecedd419db06c1", expected, 32),
+        32);
     for (size_t a = 0; a <= 56; a++) {
         for (size_t b = a; b <= 56; b++) {
             parts[0] = text, sizes[0] = a;

@@ -1,0 +1,197 @@
+/* >>conn, >>loss, >>stream: what a peer may put into a packet once it is let in, and what ends it. */
+#include "bare.h"
+
+static uint64_t counter(uint32_t metric) { return node->metrics.value[metric]; }
+
+/* A packet from hexadecimal, with its number in front. */
+static void give_hex(const p2p__session *s, uint64_t number, const char *frames) {
+    uint8_t packet[512], bytes[480];
+    p2p__writer w = p2p__writer_of(packet, sizeof packet);
+    size_t size = unit_hex(frames, bytes, sizeof bytes);
+    p2p__put_varint(&w, number);
+    p2p__put_bytes(&w, bytes, size);
+    give(s, packet, (size_t)(w.at - packet));
+}
+
+/* The CLOSE that leaves next: its code, or -1 when none does. Data of the stand-in channel is in clear. */
+static int close_leaves(void) {
+    uint8_t out[1500];
+    size_t size;
+    while ((size = leaves(out, NULL)) > P2P__DATA_HEAD) {
+        p2p__reader r = p2p__reader_of(out + P2P__DATA_HEAD, size - P2P__DATA_HEAD);
+        p2p__frame f;
+        (void)p2p__get_varint(&r);
+        while (p2p__frame_get(&r, &f) == 1)
+            if (f.type == P2P__FRAME_CLOSE)
+                return f.origin == 0 ? (int)f.code : -2;
+    }
+    return -1;
+}
+
+/* What DISCONNECTED tells, or 1 when it does not come. */
+static int disconnected(void) {
+    p2p_event e;
+    while (p2p_next_event(node, &e) > 0)
+        if (e.type == P2P_EVENT_DISCONNECTED)
+            return e.err;
+    return 1;
+}
+
+/* The peer is the server, so its streams have odd ids: 1 bidirectional, 3 one way, 5 request, 7 messages. Our limits
+ * are those of bare_desc: 4096 bytes a stream, 2048 a message. */
+static const struct {
+    const char *name, *frames;
+    int code;
+    uint32_t metric;
+} violations[] = {
+    {"an unknown type", "17", P2P__CODE_FRAME_ENCODING, P2P_METRIC_frames_bad},
+    {"a long varint", "4001", P2P__CODE_FRAME_ENCODING, P2P_METRIC_frames_bad},
+    {"a good frame before a bad one", "0117", P2P__CODE_FRAME_ENCODING, P2P_METRIC_frames_bad},
+    {"a stream that is longer than the packet", "0a010561", P2P__CODE_FRAME_ENCODING,
+     P2P_METRIC_frames_bad},
+    {"an offset beyond 2^62 - 1", "0c01ffffffffffffffff61", P2P__CODE_FRAME_ENCODING,
+     P2P_METRIC_frames_bad},
+    {"an ACK below 0", "0205000006", P2P__CODE_FRAME_ENCODING, P2P_METRIC_frames_bad},
+    {"33 ranges",
+     "0241000020000000000000000000000000000000000000000000000000000000000000000000000000"
+     "00000000000000000000000000000000000000000000000000",
+     P2P__CODE_FRAME_ENCODING, P2P_METRIC_frames_bad},
+    {"a reason that is no UTF-8", "1c000002c328", P2P__CODE_FRAME_ENCODING, P2P_METRIC_frames_bad},
+    {"an ACK of what was not sent", "0253e8000000", P2P__CODE_PROTOCOL, P2P_METRIC_ack_of_unsent},
+    {"a changed HELLO", "2005010101610000", P2P__CODE_PROTOCOL, P2P_METRIC_frames_bad},
+    {"a stream beyond the limit", "087f2161", P2P__CODE_STREAM_LIMIT, P2P_METRIC_flow_violations},
+    {"a stream of ours that we did not open", "080061", P2P__CODE_STREAM_LIMIT, 0},
+    {"bytes on a stream that only we may send on", "080261", P2P__CODE_STREAM_LIMIT, 0},
+    {"more room for a stream that only the peer sends on", "11033f", P2P__CODE_STREAM_LIMIT, 0},
+    {"a byte beyond the window", "0c01500061", P2P__CODE_FLOW_CONTROL, P2P_METRIC_flow_violations},
+    {"bytes behind the end", "0b0101610e01050161", P2P__CODE_FLOW_CONTROL,
+     P2P_METRIC_flow_violations},
+    {"another end", "0f010501610f01060161", P2P__CODE_FLOW_CONTROL, P2P_METRIC_flow_violations},
+    {"a reset before what was sent", "0e0105016104010002", P2P__CODE_FLOW_CONTROL, 0},
+    {"a reset beyond the window", "0401005001", P2P__CODE_FLOW_CONTROL, 0},
+    {"a message over message_max", "08075000", P2P__CODE_PROTOCOL, P2P_METRIC_message_too_large},
+    {"a message length in a long form", "08074001", P2P__CODE_PROTOCOL,
+     P2P_METRIC_message_too_large},
+    {"a reset of the messages stream", "04070000", P2P__CODE_PROTOCOL, 0},
+    {"a stop of the messages stream", "050600", P2P__CODE_PROTOCOL, 0},
+};
+
+TEST(violations_close_with_their_code) {
+    for (size_t i = 0; i < sizeof violations / sizeof *violations; i++) {
+        p2p__session *s = dial_open();
+        int code;
+        CHECK(s);
+        give_hex(s, 2, violations[i].frames);
+        code = close_leaves();
+        if (code != violations[i].code)
+            printf("    %s\n", violations[i].name);
+        CHECK_INT(code, violations[i].code);
+        if (violations[i].metric)
+            CHECK_INT(counter(violations[i].metric), 1);
+        CHECK_INT(disconnected(), P2P_ERR_PROTOCOL);
+        p2p_node_close(node);
+    }
+}
+
+/* A DATAGRAM over datagram_max, which is 1152 unless the desc says less. */
+TEST(a_datagram_that_is_too_large) {
+    static uint8_t packet[400];
+    p2p__session *s = dial_open();
+    CHECK(s);
+    node->desc.bytes.datagram_max = 100;
+    packet[0] = 2;
+    packet[1] = P2P__FRAME_DATAGRAM;
+    give(s, packet, 102);
+    CHECK_INT(counter(P2P_METRIC_app_datagrams_received), 1);
+    packet[0] = 3;
+    give(s, packet, 103);
+    CHECK_INT(close_leaves(), P2P__CODE_PROTOCOL);
+    p2p_node_close(node);
+}
+
+/* Numbers that were left out are watched: who acknowledges one has not seen what it says. */
+TEST(an_ack_of_a_number_left_out) {
+    p2p__session *s = dial_open();
+    char ack[] = "0200000000";
+    CHECK(s);
+    s->next_number = 40;
+    s->skipped[0] = 33;
+    ack[2] = '2';
+    ack[3] = '1';
+    give_hex(s, 2, ack);
+    CHECK_INT(close_leaves(), P2P__CODE_PROTOCOL);
+    CHECK_INT(counter(P2P_METRIC_ack_of_unsent), 1);
+    p2p_node_close(node);
+}
+
+TEST(a_packet_counts_once) {
+    p2p__session *s = dial_open();
+    uint64_t was;
+    CHECK(s);
+    give_hex(s, 2000, "01");
+    was = counter(P2P_METRIC_packets_received);
+    give_hex(s, 2000, "01");
+    CHECK_INT(counter(P2P_METRIC_packets_duplicate), 1);
+    give_hex(s, 900, "01");
+    CHECK_INT(counter(P2P_METRIC_packets_old), 1);
+    CHECK_INT(counter(P2P_METRIC_packets_received), was);
+    give_hex(s, 2000 - 1023, "01");
+    CHECK_INT(counter(P2P_METRIC_packets_received), was + 1);
+    p2p_node_close(node);
+}
+
+/* Every second byte of a stream: the 33rd hole is not remembered and its packet not acknowledged. */
+TEST(thirty_two_holes_a_stream) {
+    p2p__session *s = dial_open();
+    CHECK(s);
+    for (uint32_t i = 0; i < 34; i++) {
+        char frames[32];
+        (void)snprintf(frames, sizeof frames, "0e01%04x0161", 0x4000u + 64 + 2 * i);
+        give_hex(s, 2 + i, frames);
+        CHECK_INT(p2p__seen_before(s, 2 + i), i < 32);
+    }
+    CHECK_INT(counter(P2P_METRIC_holes_full), 2);
+    CHECK(p2p_is_connected(node, conn));
+    p2p_node_close(node);
+}
+
+/* A malformed frame anywhere in a packet, and nothing in the packet takes effect. */
+TEST(a_malformed_packet_does_nothing) {
+    p2p__session *s = dial_open();
+    CHECK(s);
+    give_hex(s, 2,
+             "0a010161"
+             "17");
+    CHECK_INT(counter(P2P_METRIC_streams_accepted), 0);
+    p2p_node_close(node);
+}
+
+TEST(the_newest_challenge_is_answered) {
+    p2p__session *s = dial_open();
+    uint8_t out[1500];
+    size_t size;
+    int responses = 0;
+    CHECK(s);
+    give_hex(s, 2,
+             "1a0000000000000001"
+             "1a0000000000000002");
+    while ((size = leaves(out, NULL)) > P2P__DATA_HEAD) {
+        p2p__reader r = p2p__reader_of(out + P2P__DATA_HEAD, size - P2P__DATA_HEAD);
+        p2p__frame f;
+        (void)p2p__get_varint(&r);
+        while (p2p__frame_get(&r, &f) == 1)
+            if (f.type == P2P__FRAME_PATH_RESPONSE) {
+                CHECK_INT(f.bytes[7], 2);
+                CHECK_INT(f.addr.port, 9);
+                responses++;
+            }
+    }
+    CHECK_INT(responses, 1);
+    p2p_node_close(node);
+}
+
+TEST_MAIN(P2P_TEST_ENTRY(violations_close_with_their_code),
+          P2P_TEST_ENTRY(a_datagram_that_is_too_large), P2P_TEST_ENTRY(an_ack_of_a_number_left_out),
+          P2P_TEST_ENTRY(a_packet_counts_once), P2P_TEST_ENTRY(thirty_two_holes_a_stream),
+          P2P_TEST_ENTRY(a_malformed_packet_does_nothing),
+          P2P_TEST_ENTRY(the_newest_challenge_is_answered))
