@@ -5560,20 +5560,18 @@ static void p2p__session_free(p2p_node *node, p2p__session *session) {
     p2p__heap_set(node, P2P__REF_SESSION | p2p__session_index(node, session), P2P_NEVER);
     p2p__pool_give(&node->sessions, session);
 }
-/* The session that gives way to a new one: over, then draining, then (to a proven source) the oldest unproven caller. */
-static bool p2p__session_evict(p2p_node *node, bool unproven_too) {
+/* The session that gives way to a new one: over, or draining, or one that has said its CLOSE. */
+static bool p2p__session_evict(p2p_node *node) {
     p2p__session *best = NULL;
     uint32_t i, rank, best_rank = 0;
     for (i = 0; i < node->sessions.count; i++) {
         p2p__session *s = p2p__session_at(node, i);
         if (!p2p__slot_live(s) || s->conn != P2P__NIL)
             continue;
-        rank = s->state == P2P__SESSION_DOWN                        ? 4
-               : s->state == P2P__SESSION_DRAINING                  ? 3
-               : s->state == P2P__SESSION_CLOSING && s->close_count ? 2
-                                                                    : 0;
-        if (rank == 0 && unproven_too && s->server && s->state == P2P__SESSION_HANDSHAKE)
-            rank = 1;
+        rank = s->state == P2P__SESSION_DOWN                           ? 3
+               : s->state == P2P__SESSION_DRAINING                     ? 2
+               : s->state == P2P__SESSION_CLOSING && s->close_count > 0 ? 1
+                                                                       : 0;
         if (rank > best_rank || (rank && rank == best_rank && s->born_us < best->born_us)) {
             best = s;
             best_rank = rank;
@@ -5581,8 +5579,28 @@ static bool p2p__session_evict(p2p_node *node, bool unproven_too) {
     }
     if (!best)
         return false;
-    if (best_rank == 1)
-        p2p__count(node, P2P_METRIC_half_open_evicted, 1);
+    p2p__session_down(node, best);
+    p2p__session_free(node, best);
+    return true;
+}
+static bool p2p__addr_same_source(const p2p_addr *a, const p2p_addr *b) {
+    return a->family == b->family && memcmp(a->ip, b->ip, a->family == 4 ? 4 : 8) == 0;
+}
+/* The oldest caller that has shown neither a cookie nor a second flight gives way; from: only one of that source. */
+static bool p2p__unproven_evict(p2p_node *node, const p2p_addr *from) {
+    p2p__session *best = NULL;
+    uint32_t i;
+    for (i = 0; i < node->sessions.count; i++) {
+        p2p__session *s = p2p__session_at(node, i);
+        if (!p2p__slot_live(s) || !s->server || s->state != P2P__SESSION_HANDSHAKE || s->proven ||
+            (from && !p2p__addr_same_source(&s->remote, from)))
+            continue;
+        if (!best || s->born_us < best->born_us)
+            best = s;
+    }
+    if (!best)
+        return false;
+    p2p__count(node, P2P_METRIC_half_open_evicted, 1);
     p2p__session_down(node, best);
     p2p__session_free(node, best);
     return true;
@@ -5617,7 +5635,8 @@ static p2p__session *p2p__session_take(p2p_node *node, bool server, const uint8_
                                        bool evict_unproven) {
     p2p__session *session;
     uint16_t *hash;
-    if (node->sessions.used == node->sessions.count && !p2p__session_evict(node, evict_unproven))
+    if (node->sessions.used == node->sessions.count && !p2p__session_evict(node) &&
+        !(evict_unproven && p2p__unproven_evict(node, NULL)))
         return NULL;
     session = (p2p__session *)p2p__pool_take(&node->sessions);
     session->slab = node->slabs + node->slab_bytes * p2p__session_index(node, session);
@@ -5673,9 +5692,6 @@ static size_t p2p__addr_bytes(const p2p_addr *addr, uint8_t out[19]) {
 static bool p2p__addr_equal(const p2p_addr *a, const p2p_addr *b) {
     return a->family == b->family && a->port == b->port && a->scope == b->scope &&
            memcmp(a->ip, b->ip, a->family == 4 ? 4 : 16) == 0;
-}
-static bool p2p__addr_same_source(const p2p_addr *a, const p2p_addr *b) {
-    return a->family == b->family && memcmp(a->ip, b->ip, a->family == 4 ? 4 : 8) == 0;
 }
 static int p2p__cookie(p2p_node *node, uint32_t secret, const p2p_addr *from, const uint8_t id[8],
                        uint8_t out[P2P__COOKIE]) {
@@ -5765,16 +5781,17 @@ static p2p__session *p2p__admit(p2p_node *node, const p2p_addr *from, const uint
         return (void)p2p__drop(node, P2P_METRIC_drop_no_listener), (p2p__session *)NULL;
     if (!p2p__gate_silent(node, from))
         return (void)p2p__drop(node, P2P_METRIC_drop_gate), (p2p__session *)NULL;
-    if (p2p__source_count(node, from) >= P2P__PER_SOURCE)
-        return (void)p2p__drop(node, P2P_METRIC_drop_source_limit), (p2p__session *)NULL;
-    if (proven) {
-        p2p__count(node, P2P_METRIC_retry_accepted, 1);
-    } else if (node->unproven >= P2P__MAX(1u, node->sessions.count / 4) || !p2p__token_take(node)) {
-        p2p__retry_queue(node, from, id);
+    if (!proven && (p2p__source_count(node, from) >= P2P__PER_SOURCE ||
+                    node->unproven >= P2P__MAX(1u, node->sessions.count / 4) ||
+                    !p2p__token_take(node))) {
+        p2p__retry_queue(node, from, id); /* whoever spoofs an address does not get the cookie */
         return NULL;
     }
-    if (node->half_open >= node->desc.max.half_open &&
-        !(proven && node->unproven && p2p__session_evict(node, true)))
+    if (proven)
+        p2p__count(node, P2P_METRIC_retry_accepted, 1);
+    if (p2p__source_count(node, from) >= P2P__PER_SOURCE && !p2p__unproven_evict(node, from))
+        return (void)p2p__drop(node, P2P_METRIC_drop_source_limit), (p2p__session *)NULL;
+    if (node->half_open >= node->desc.max.half_open && !(proven && p2p__unproven_evict(node, NULL)))
         return (void)p2p__drop(node, P2P_METRIC_drop_half_open_limit), (p2p__session *)NULL;
     session = p2p__session_take(node, true, id, proven);
     if (!session)
@@ -6452,6 +6469,17 @@ static void p2p__session_failed(p2p_node *node, p2p__session *session) {
     else if (session->state == P2P__SESSION_HANDSHAKE)
         p2p__session_down(node, session);
 }
+/* The peer's own dial has proved itself and waits only for our DONE to be acknowledged: this dial will be that one. */
+static bool p2p__dial_waits(const p2p_node *node, const p2p__conn *conn) {
+    uint32_t i;
+    for (i = 0; i < node->sessions.count; i++) {
+        const p2p__session *s = p2p__session_at(node, i);
+        if (p2p__slot_live(s) && s->state == P2P__SESSION_WAITING && s->waits == P2P__WAIT_DONE_ACKED &&
+            p2p_id_equal(&s->peer, &conn->peer))
+            return true;
+    }
+    return false;
+}
 /* Begins an attempt, if there is an address and a place for it. */
 static void p2p__dial(p2p_node *node, p2p__conn *conn) {
     p2p__session *session;
@@ -6461,8 +6489,9 @@ static void p2p__dial(p2p_node *node, p2p__conn *conn) {
     if (conn->addr_count == 0)
         return;
     conn->retry_us = node->now_us + 20000;
-    if (node->half_open >= node->desc.max.half_open &&
-        !(node->unproven && p2p__session_evict(node, true)))
+    if (p2p__dial_waits(node, conn))
+        return;
+    if (node->half_open >= node->desc.max.half_open && !p2p__unproven_evict(node, NULL))
         return;
     if (p2p__drbg_fill(&node->drbg, id, sizeof id) < 0 || p2p__session_find(node, id, false))
         return;
@@ -6666,7 +6695,7 @@ static void p2p__admitted(p2p_node *node, p2p__session *session, bool last_try) 
     p2p__listener *l = session->refusal ? NULL : p2p__listener_for(node, session->alpn);
     p2p__conn *dial;
     if (session->refusal || !l || node->stopping) {
-        p2p__refuse(node, session, session->refusal ? session->refusal : P2P__CODE_NO_ALPN);
+        p2p__refuse(node, session, session->refusal ? session->refusal : (uint32_t)P2P__CODE_NO_ALPN);
         return;
     }
     if (!p2p__gate_proved(node, session)) {
@@ -6732,8 +6761,13 @@ static void p2p__collapse(p2p_node *node, const p2p__session *winner) {
 /* ---- frames that arrive */
 static void p2p__auth_input(p2p_node *node, p2p__session *session, const p2p__frame *f) {
     p2p__conn *conn = p2p__conn_at(node, session->conn);
-    if (session->peer_proved)
+    if (session->peer_proved) {
+        if (session->done_sent && !session->done_acked) { /* it repeats itself: DONE was lost, perhaps */
+            session->control |= P2P__CONTROL_DONE;
+            p2p__out_add(node, session);
+        }
         return;
+    }
     if (!p2p__auth_good(node, session, f->bytes)) {
         p2p__count(node, P2P_METRIC_auth_failed, 1);
         p2p__log(&node->log, P2P__LOG_AUTH_FAILED);
@@ -6892,6 +6926,10 @@ static int p2p__stream_input(p2p_node *node, p2p__conn *conn, const p2p__frame *
         p2p__stream_announce(node, conn, s);
     switch (f->type) {
     case P2P__FRAME_STREAM:
+        if (s->kind == P2P__KIND_MESSAGES && f->fin) {
+            p2p__conn_fault(node, conn, P2P__CODE_PROTOCOL, "the messages stream was ended");
+            return -1;
+        }
         rc = p2p__recv_input(node, conn, s, f);
         if (rc == 1 && s->kind == P2P__KIND_MESSAGES)
             p2p__message_news(node, conn);
@@ -7013,6 +7051,13 @@ static int p2p__packet_check(p2p_node *node, p2p__session *session, p2p__reader 
     }
     return rc < 0 ? rc : 1;
 }
+/* Only what a packet acknowledges, of one that is dropped for its other frames. */
+static void p2p__packet_acks(p2p_node *node, p2p__session *session, p2p__reader r) {
+    p2p__frame f;
+    while (session->state < P2P__SESSION_CLOSING && p2p__frame_get(&r, &f) == 1)
+        if (f.type == P2P__FRAME_ACK || f.type == P2P__FRAME_AUTH)
+            (void)p2p__frame_input(node, session, &f);
+}
 static void p2p__packet_input(p2p_node *node, p2p__session *session, const uint8_t *data,
                               size_t size) {
     p2p__reader r = p2p__reader_of(data, size);
@@ -7030,6 +7075,11 @@ static void p2p__packet_input(p2p_node *node, p2p__session *session, const uint8
     }
     if (rc > 0)
         rc = p2p__packet_check(node, session, r, &eliciting);
+    if (rc == 0 && session->waits == P2P__WAIT_DONE_ACKED) {
+        p2p__packet_acks(node, session, r);
+        if (session->state < P2P__SESSION_CLOSING) /* DONE has arrived, perhaps: then the rest counts */
+            rc = p2p__packet_check(node, session, r, &eliciting);
+    }
     if (rc < 0) {
         p2p__session_fault(node, session, P2P__CODE_FRAME_ENCODING, "malformed packet");
         return;

@@ -549,7 +549,7 @@ static void p2p_sim__mixer_start(p2p_sim__mixer *m) {
 }
 static void p2p_sim__mixer_block(p2p_sim__mixer *m, const uint8_t block[32]) {
     uint64_t *s = m->s;
-    int i;
+    size_t i;
     for (i = 0; i < 4; i++)
         s[i] = p2p_sim__mix(s[i], p2p_sim__load(block + 8 * i));
     s[0] += s[3];
@@ -581,7 +581,7 @@ static void p2p_sim__mixer_add(p2p_sim__mixer *m, const void *data, size_t size)
 }
 static void p2p_sim__mixer_end(p2p_sim__mixer *m, uint8_t out[32]) {
     size_t have = (size_t)(m->total % 32);
-    int i;
+    size_t i;
     memset(m->block + have, 0, 32 - have);
     p2p_sim__mixer_block(m, m->block);
     memset(m->block, 0, 32);
@@ -697,8 +697,8 @@ static void p2p_sim__null_derive(const p2p_sim__null *n, const char *use, uint8_
 static void p2p_sim__null_keys(p2p_sim__null *n) {
     uint8_t secret[32];
     p2p_sim__null_derive(n, "null keys", secret);
-    n->key[0] = p2p_sim__load(secret + 8 * n->server);
-    n->key[1] = p2p_sim__load(secret + 8 * (1 - n->server));
+    n->key[0] = p2p_sim__load(secret + (n->server ? 8 : 0));
+    n->key[1] = p2p_sim__load(secret + (n->server ? 0 : 8));
 }
 static uint64_t p2p_sim__null_finished(uint64_t key) {
     return p2p_sim__hash(key, (const uint8_t *)"finished", 8);

@@ -30,8 +30,8 @@ enum {
     MESSAGES = 200000,
     BULK_MIB = 256,
     SIM_MIB = 16,
-    BATCH = 32,      /* datagrams a system call, as in p2p_posix.h */
-    RAW_WINDOW = 64, /* datagrams under way without an answer */
+    BATCH = 32,       /* datagrams a system call, as in p2p_posix.h */
+    RAW_WINDOW = 128, /* datagrams under way without an answer */
     RAW_PACKETS = 150000,
     RAW_DATAGRAM = 1232, /* the default mtu */
     RAW_ENVELOPE =
@@ -168,7 +168,7 @@ static p2p_event end_await(end *e, uint32_t type, void (*other)(end *, const p2p
         while (p2p_next_event(e->node, &event) > 0) {
             if (event.type == type)
                 return event;
-            if (event.type == P2P_EVENT_DISCONNECTED)
+            if (event.type == P2P_EVENT_DISCONNECTED && type != P2P_EVENT_STOPPED)
                 die(p2p_err_text(event.err));
             if (other)
                 other(e, &event);
@@ -477,7 +477,7 @@ static void sim_event(void *ctx, p2p_sim *sim, p2p_node *node, const p2p_event *
 
 static void measure_sim(void) {
     static sim_bulk b;
-    const size_t size = (size_t)64 << 20;
+    size_t size;
     p2p_sim_desc net;
     p2p_desc desc;
     p2p_error_detail why;
@@ -486,7 +486,7 @@ static void measure_sim(void) {
     p2p_sim *sim = NULL;
     p2p_sim_stats stats;
     uint64_t start_us, spent_us;
-    void *arena = malloc(size);
+    void *arena;
     memset(&net, 0, sizeof net);
     memset(&desc, 0, sizeof desc);
     memset(&why, 0, sizeof why);
@@ -499,6 +499,8 @@ static void measure_sim(void) {
     net.why = desc.why = &why;
     limits(&desc);
     b.left = (uint64_t)SIM_MIB << 20;
+    size = p2p_sim_arena_size(&net) + 2 * p2p_sim_node_size(&net, &desc);
+    arena = malloc(size);
     if (!arena || p2p_sim_open(&sim, &net, arena, size) < 0 ||
         p2p_sim_node(sim, "from", &desc, &b.from) < 0 ||
         p2p_sim_node(sim, "to", &desc, &b.to) < 0 ||
@@ -646,17 +648,20 @@ static uint64_t raw_take(raw *r, int i) {
 }
 
 static uint64_t raw_receive_all(raw *r) {
-    uint64_t count = 0, bytes = 0;
+    uint64_t count = 0, bytes = 0, told = 0;
     int i, n;
     raw_prepare(r);
     while (count < RAW_PACKETS) {
         raw_wait(r->fd);
         n = recvmmsg(r->fd, r->list, BATCH, MSG_DONTWAIT, NULL);
-        for (i = 0; i < n; i++)
-            bytes += raw_take(r, i);
         if (n <= 0)
             continue;
+        for (i = 0; i < n; i++)
+            bytes += raw_take(r, i);
         count += (uint64_t)n;
+        if (count - told < BATCH / 2 && count < RAW_PACKETS)
+            continue;
+        told = count;
         if (send(r->fd, &count, sizeof count, 0) < 0)
             die("send");
     }

@@ -18,7 +18,6 @@
 #include <string.h>
 
 enum { ALICE, BOB, NODES };
-static uint64_t arena[NODES][1 << 18];
 static p2p_node *nodes[NODES];
 
 /* ---- what differs ---------------------------------------------------------------------------- */
@@ -33,7 +32,6 @@ static int open_nodes(p2p_desc *desc) {
     net.link.latency_us = 20000;
     net.link.loss_ppm = 100000;
     net.why = desc->why;
-    (void)arena;
     if (p2p_sim_open(&sim, &net, network, sizeof network) < 0 ||
         p2p_sim_node(sim, "alice", desc, &nodes[ALICE]) < 0 ||
         p2p_sim_node(sim, "bob", desc, &nodes[BOB]) < 0)
@@ -43,6 +41,7 @@ static int open_nodes(p2p_desc *desc) {
 static int turn(void) { return p2p_sim_step(sim) == P2P_NEVER ? -1 : 0; }
 static void close_nodes(void) { p2p_sim_close(sim); }
 #else
+static uint64_t arena[NODES][(P2P_ARENA_SIZE(8, 16, 16384) + P2P_MBEDTLS_ARENA_SIZE(8, 4)) / 8];
 static p2p_posix io;
 
 static int open_nodes(p2p_desc *desc) {

@@ -49,6 +49,7 @@
  *   P2P_POSIX_IMPLEMENTATION   in the one file that is to hold the code
  *   P2P_POSIX_NO_DEFAULTS      in that file: open leaves desc.secure and desc.crypto alone. Without it
  *                              they are filled in from p2p_mbedtls.h and p2p_sodium.h where empty
+ *   P2P_POSIX_NO_BATCHES       in that file: one system call a datagram, on Linux too
  *   P2P_DEF                    before each public function, as in p2p.h; P2P_STATIC makes it static
  * Linux's recvmmsg, sendmmsg and ppoll are used where the C library declares them (_GNU_SOURCE). Else
  * it is one system call a datagram, and waits are rounded up to milliseconds.
@@ -172,7 +173,8 @@ extern "C" {
 #define P2P_POSIX__ALIAS
 #endif
 /* Linux has system calls for many datagrams at once, and the C library declares them with ppoll. */
-#if defined(__linux__) && (defined(__GLIBC__) ? defined(__USE_GNU) : defined(_GNU_SOURCE))
+#if defined(__linux__) && !defined(P2P_POSIX_NO_BATCHES) && \
+    (defined(__GLIBC__) ? defined(__USE_GNU) : defined(_GNU_SOURCE))
 #define P2P_POSIX__BATCHES 1
 #else
 #define P2P_POSIX__BATCHES 0
@@ -790,8 +792,9 @@ static int p2p_posix__receive(p2p_posix *io, const p2p_posix__nodes *nodes, uint
     size_t room = p2p_posix__room(p2p_posix__of(io));
     unsigned fit = (unsigned)(sizeof b.bytes / room);
     unsigned most = fit < P2P_POSIX__BATCH ? fit : (unsigned)P2P_POSIX__BATCH;
-    int round, i, got, total = 0;
+    int round, i, total = 0;
     for (round = 0; round < P2P_POSIX__ROUNDS; round++) {
+        int got;
         p2p_posix__prepare(&b, room, most);
         got = p2p_posix__recv(io->fds[socket], b.messages, most);
         if (got < 0 && p2p_posix__is_broken(errno))
@@ -844,11 +847,8 @@ static int p2p_posix__emit(int fd, p2p_posix__mmsg *messages, unsigned count) {
 #if P2P_POSIX__BATCHES
     return sendmmsg(fd, messages, count, MSG_DONTWAIT | MSG_NOSIGNAL);
 #else
-    unsigned i;
-    for (i = 0; i < count; i++)
-        if (sendmsg(fd, &messages[i].msg_hdr, MSG_DONTWAIT | MSG_NOSIGNAL) < 0)
-            return i > 0 ? (int)i : -1;
-    return (int)count;
+    (void)count;
+    return sendmsg(fd, &messages->msg_hdr, MSG_DONTWAIT | MSG_NOSIGNAL) < 0 ? -1 : 1;
 #endif
 }
 
@@ -896,17 +896,15 @@ static void p2p_posix__flush(p2p_posix__sender *out) {
     out->used = 0;
 }
 
-/* A socket of the right family; that the packet's session came by, if it can reach the remote from
- * there. -1: there is none. */
+/* A socket of the right family: one on loopback for what is on loopback and for nothing else, and
+ * among several the one that the packet names. -1: there is none. */
 static int p2p_posix__socket_for(const p2p_posix *io, const p2p_packet *packet) {
     const p2p_posix__state *s = p2p_posix__peek(io);
     bool near = p2p_posix__loopback(&packet->remote);
     int best = -1, best_rank = 0;
     uint32_t i;
     for (i = 0; i < io->count; i++) {
-        int rank = 1 + (s->loopback[i] == near ? 1 : 0) + (i == packet->socket ? 2 : 0);
-        if (s->loopback[i] && !near)
-            rank = 1; /* What is bound to loopback reaches nothing else. */
+        int rank = 1 + (s->loopback[i] == near ? 2 : 0) + (i == packet->socket ? 1 : 0);
         if (s->family[i] == packet->remote.family && rank > best_rank) {
             best = (int)i;
             best_rank = rank;
@@ -988,8 +986,8 @@ static uint64_t p2p_posix__wait_us(const p2p_posix *io, uint64_t deadline, int t
     uint64_t now = p2p_posix_now_us();
     uint64_t limit = timeout_ms < 0 ? P2P_NEVER : (uint64_t)timeout_ms * 1000u;
     uint64_t wait = deadline == P2P_NEVER ? P2P_NEVER : deadline > now ? deadline - now : 0;
-    if (p2p_posix__peek(io)->blocked != 0 && wait < P2P_POSIX__BLOCKED_MS * 1000u)
-        wait = P2P_POSIX__BLOCKED_MS * 1000u;
+    if (p2p_posix__peek(io)->blocked != 0 && wait < (uint64_t)P2P_POSIX__BLOCKED_MS * 1000u)
+        wait = (uint64_t)P2P_POSIX__BLOCKED_MS * 1000u;
     return wait < limit ? wait : limit;
 }
 
@@ -1322,25 +1320,30 @@ static int p2p_posix__save(const char *path, const char *text, size_t size) {
     return -1;
 }
 
-P2P_DEF int p2p_posix_key_save(const char *path, const p2p_key *key, p2p_error_detail *why) {
+/* Refuses early what is there already: nothing is written for it. */
+static int p2p_posix__save_new(const char *path, const uint8_t seed[32]) {
     char text[P2P_POSIX__KEY_SIZE];
-    const char *refusal;
     struct stat st;
     int err;
+    if (lstat(path, &st) == 0) {
+        errno = EEXIST;
+        return -1;
+    }
+    p2p_posix__key_text(seed, text);
+    err = p2p_posix__save(path, text, sizeof text);
+    p2p_wipe(text, sizeof text);
+    return err;
+}
+
+P2P_DEF int p2p_posix_key_save(const char *path, const p2p_key *key, p2p_error_detail *why) {
+    const char *refusal;
     if (path == NULL || key == NULL)
         return p2p_posix__fail(why, P2P_ERR_ARG, "p2p_posix_key_save: an argument is NULL", "", "");
     refusal = p2p_posix__key_refusal(key->seed);
     if (refusal != NULL)
         return p2p_posix__fail_path(why, P2P_ERR_CONFIG, path, refusal);
-    if (lstat(path, &st) == 0)
-        errno = EEXIST;
-    else {
-        p2p_posix__key_text(key->seed, text);
-        err = p2p_posix__save(path, text, sizeof text);
-        p2p_wipe(text, sizeof text);
-        if (err == 0)
-            return P2P_OK;
-    }
+    if (p2p_posix__save_new(path, key->seed) == 0)
+        return P2P_OK;
     if (errno == EEXIST)
         return p2p_posix__fail_path(why, P2P_ERR_STATE, path,
                                     "exists already; a key is never overwritten");

@@ -480,18 +480,25 @@ static int run(server *s) {
     return TOOL_OK;
 }
 
-/* As tool_node_stop, but bodies on their way are finished or freed. */
+static bool sessions_left(const p2p_node *node) {
+    static p2p_metrics metrics;
+    p2p_metrics_get(node, &metrics);
+    return metrics.value[P2P_METRIC_sessions_open] > 0;
+}
+
+/* As tool_node_stop, but bodies on their way are finished or freed, and what closed connections still hold while
+ * late packets may come is waited for, so that the last figures show what stays. */
 static void stop(server *s) {
     uint64_t end_us = p2p_posix_now_us() + s->t.desc.time.stop_us + 250000;
     bool stopped = p2p_node_stop(s->t.node, 0) < 0;
     p2p_event e;
-    while (!stopped && p2p_posix_now_us() < end_us) {
+    while ((!stopped || sessions_left(s->t.node)) && p2p_posix_now_us() < end_us) {
+        if (p2p_posix_step(&s->t.io, s->t.node, 50) < 0)
+            return;
         while (p2p_next_event(s->t.node, &e) > 0) {
             stopped = stopped || e.type == P2P_EVENT_STOPPED;
             on_event(s, &e);
         }
-        if (p2p_posix_step(&s->t.io, s->t.node, stopped ? 0 : 100) < 0)
-            return;
     }
 }
 

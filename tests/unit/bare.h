@@ -1,5 +1,6 @@
-/* bare.h: a node for tests of the channel, the proof and the frames. Its secure channel is a stand-in that shows every
- * packet and takes every handshake datagram for the whole handshake, so a test can be the other end, and a lying one. */
+/* bare.h: a node for tests of the channel, the proof and the frames. Its secure channel is a
+ * stand-in that shows every packet and takes every handshake datagram for the whole handshake, so a
+ * test can be the other end, and a lying one. */
 #ifndef P2P_BARE_H
 #define P2P_BARE_H
 #define UNIT_SODIUM

@@ -1,4 +1,4 @@
-/* >>conn, >>loss, >>stream: what a peer may put into a packet once it is let in, and what ends it. */
+/* >>conn, >>loss, >>stream: what a peer that was let in may put into a packet, and what ends it. */
 #include "bare.h"
 
 static uint64_t counter(uint32_t metric) { return node->metrics.value[metric]; }
@@ -13,7 +13,7 @@ static void give_hex(const p2p__session *s, uint64_t number, const char *frames)
     give(s, packet, (size_t)(w.at - packet));
 }
 
-/* The CLOSE that leaves next: its code, or -1 when none does. Data of the stand-in channel is in clear. */
+/* The CLOSE that leaves next: its code, or -1 for none. The stand-in channel sends in clear. */
 static int close_leaves(void) {
     uint8_t out[1500];
     size_t size;
@@ -37,8 +37,8 @@ static int disconnected(void) {
     return 1;
 }
 
-/* The peer is the server, so its streams have odd ids: 1 bidirectional, 3 one way, 5 request, 7 messages. Our limits
- * are those of bare_desc: 4096 bytes a stream, 2048 a message. */
+/* The peer is the server, so its streams have odd ids: 1 bidirectional, 3 one way, 5 request, 7
+ * messages. Our limits are those of bare_desc: 4096 bytes a stream, 2048 a message. */
 static const struct {
     const char *name, *frames;
     int code;
@@ -73,6 +73,7 @@ static const struct {
     {"a message length in a long form", "08074001", P2P__CODE_PROTOCOL,
      P2P_METRIC_message_too_large},
     {"a reset of the messages stream", "04070000", P2P__CODE_PROTOCOL, 0},
+    {"an end of the messages stream", "0b0700", P2P__CODE_PROTOCOL, 0},
     {"a stop of the messages stream", "050600", P2P__CODE_PROTOCOL, 0},
 };
 
@@ -140,7 +141,7 @@ TEST(a_packet_counts_once) {
     p2p_node_close(node);
 }
 
-/* Every second byte of a stream: the 33rd hole is not remembered and its packet not acknowledged. */
+/* Every second byte of a stream: the 33rd hole is not kept and its packet not acknowledged. */
 TEST(thirty_two_holes_a_stream) {
     p2p__session *s = dial_open();
     CHECK(s);

@@ -74,16 +74,23 @@ static uint64_t fake_deadline(const p2p_node *node) {
 /* ---- system calls that fail when told to */
 
 static int fail_send[4]; /* errno of the next sends; 0: it goes out */
-static int fail_at;      /* which of them is next */
+static int fail_at = 4;  /* which of them is next */
 static bool all_full;    /* no socket is writable */
 
+#ifndef P2P_POSIX_NO_BATCHES
+/* One of the list a call, so that it says which datagram fails; whole batches after that. */
 static int test_sendmmsg(int fd, struct mmsghdr *messages, unsigned count, int flags) {
-    int error = fail_at < 4 ? fail_send[fail_at++] : 0;
-    if (error == 0)
-        return sendmmsg(fd, messages, error == 0 && fail_at < 4 ? 1 : count, flags);
-    errno = error;
-    return -1;
+    if (fail_at >= 4)
+        return sendmmsg(fd, messages, count, flags);
+    errno = fail_send[fail_at++];
+    return errno != 0 ? -1 : sendmmsg(fd, messages, 1, flags);
 }
+#else
+static ssize_t test_sendmsg(int fd, const struct msghdr *message, int flags) {
+    errno = fail_at < 4 ? fail_send[fail_at++] : 0;
+    return errno != 0 ? -1 : sendmsg(fd, message, flags);
+}
+#endif
 
 static int test_poll(struct pollfd *fds, nfds_t count, int timeout) {
     return all_full ? 0 : poll(fds, count, timeout);
@@ -94,11 +101,13 @@ static int test_poll(struct pollfd *fds, nfds_t count, int timeout) {
 #define p2p_output   fake_output
 #define p2p_deadline fake_deadline
 #define sendmmsg     test_sendmmsg
+#define sendmsg      test_sendmsg
 #define poll         test_poll
 #define P2P_POSIX_IMPLEMENTATION
 #define P2P_POSIX_NO_DEFAULTS
 #include "p2p_posix.h"
 #undef sendmmsg
+#undef sendmsg
 #undef poll
 
 /* ---- helpers */
@@ -574,6 +583,9 @@ TEST(chooses_the_socket_that_reaches) {
     CHECK(p2p_addr_parse("192.0.2.9:5", &packet.remote) >= 0);
     CHECK_INT(p2p_posix__socket_for(&io, &packet), 1);
     CHECK(p2p_addr_parse("127.0.0.1:5", &packet.remote) >= 0);
+    CHECK_INT(p2p_posix__socket_for(&io, &packet), 0);
+    s->loopback[0] = 0; /* Two of a kind: the packet says which. */
+    CHECK(p2p_addr_parse("192.0.2.9:5", &packet.remote) >= 0);
     CHECK_INT(p2p_posix__socket_for(&io, &packet), 0);
     packet.socket = 1;
     CHECK_INT(p2p_posix__socket_for(&io, &packet), 1);

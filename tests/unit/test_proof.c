@@ -1,4 +1,4 @@
-/* >>session: what a client takes before the server has proved itself, and what it takes for a proof. */
+/* >>session: what a client takes before the server's proof, and what it takes for a proof. */
 #include "bare.h"
 
 TEST(done_counts_only_behind_the_proof) {
@@ -37,7 +37,7 @@ TEST(changed_proof_is_no_proof) {
     }
 }
 
-/* Data before the proof: dropped whole, not acknowledged, and no fault; taken when it comes again behind it. */
+/* Data before the proof: dropped whole, not acknowledged, no fault; taken when it comes again. */
 TEST(data_before_the_proof_is_not_acknowledged) {
     static const uint8_t stream[] = {3, P2P__FRAME_STREAM | P2P__STREAM_FIN, 1, 'x'};
     p2p__session *s = dial();

@@ -1,5 +1,5 @@
-/* The vectors of docs/SPEC.md, section 17: p2p.h makes and reads the same bytes as the page says. They are
- * made a second time, from the page alone, by tests/vectors/test_spec.py. */
+/* The vectors of docs/SPEC.md, section 17: p2p.h makes and reads the bytes that the page says. They
+ * are made a second time, from the page alone, by tests/vectors/test_spec.py. */
 #define UNIT_SODIUM
 #include "unit.h"
 
@@ -266,7 +266,7 @@ TEST(proofs) {
     CHECK_VECTOR("signature_client", signature, sizeof signature);
 }
 
-/* The client's side, given the server's HELLO and AUTH: it accepts these bytes and no changed ones. */
+/* The client, given the server's HELLO and AUTH, accepts these bytes and no changed ones. */
 TEST(proof_is_verified) {
     bytes packet = vector("packet_proof");
     p2p__reader r = p2p__reader_of(packet.data, packet.size);

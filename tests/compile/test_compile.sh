@@ -1,0 +1,151 @@
+#!/usr/bin/env bash
+# The headers compile as they promise: C99 and C++11, one file or several, 32 bits and big-endian,
+# without heap, stdio, globals or floating point; and a program outside the tree can use them.
+# What a machine lacks (a C++ compiler, a cross compiler) is left out and said.
+set -u
+cd "$(dirname "$0")/../.." || exit 1
+root=$PWD
+work=$(mktemp -d) || exit 1
+trap 'rm -rf "$work"' EXIT
+passed=0 failed=0
+strict="-Wall -Wextra -Wpedantic -Wconversion -Wshadow -Wvla -Werror"
+dtls="-DMBEDTLS_CONFIG_FILE=<mbedtls_config.h> -isystem build/deps/mbedtls/include"
+dtls="$dtls -isystem build/deps/mbedtls/3rdparty/everest/include"
+own="-I. -Iports -D_GNU_SOURCE"
+
+check() { # name, command...
+    local name=$1
+    shift
+    if "$@" >"$work/log" 2>&1; then
+        passed=$((passed + 1))
+    else
+        failed=$((failed + 1))
+        echo "FAIL $name: $*"
+        head -n 20 "$work/log"
+    fi
+}
+
+# A source that implements the headers named, with these macros before.
+source_of() { # file, macros, headers
+    local file=$1 macro header
+    : >"$file"
+    for macro in $2; do echo "#define $macro" >>"$file"; done
+    for header in $3; do echo "#include \"$header\"" >>"$file"; done
+    echo "int main(void) { return p2p_version() == P2P_VERSION ? 0 : 1; }" >>"$file"
+}
+
+all="p2p.h p2p_sim.h p2p_mbedtls.h p2p_sodium.h p2p_posix.h"
+impl="P2P_IMPLEMENTATION P2P_SIM_IMPLEMENTATION P2P_MBEDTLS_IMPLEMENTATION
+      P2P_SODIUM_IMPLEMENTATION P2P_POSIX_IMPLEMENTATION"
+source_of "$work/all.c" "$impl" "$all"
+source_of "$work/core.c" "P2P_IMPLEMENTATION" "p2p.h"
+source_of "$work/sim.c" "P2P_IMPLEMENTATION P2P_SIM_IMPLEMENTATION" "p2p_sim.h"
+source_of "$work/static.c" "P2P_STATIC $impl" "$all"
+source_of "$work/debug.c" "P2P_DEBUG $impl" "$all"
+source_of "$work/use.c" "" "$all"
+sed 's/main/used/' "$work/use.c" >"$work/use2.c"
+
+# ---- C99, by each compiler that is here
+for cc in cc clang; do
+    command -v $cc >/dev/null || { echo "left out: no $cc"; continue; }
+    for file in all core sim debug use; do
+        # shellcheck disable=SC2086
+        check "$cc $file" $cc -std=c99 -O2 $strict $own $dtls -c -o "$work/$file.o" "$work/$file.c"
+    done
+    # shellcheck disable=SC2086
+    check "$cc static" $cc -std=c99 -O2 $strict -Wno-unused-function $own $dtls -c -o /dev/null \
+        "$work/static.c"
+    # shellcheck disable=SC2086
+    check "$cc without optimizing" $cc -std=c99 -O0 $strict $own $dtls -c -o /dev/null "$work/all.c"
+done
+
+# ---- C++11
+for cxx in g++ clang++; do
+    command -v $cxx >/dev/null || { echo "left out: no $cxx"; continue; }
+    for file in all core sim use; do
+        # shellcheck disable=SC2086
+        check "$cxx $file" $cxx -std=c++11 -O1 $strict $own $dtls -x c++ -c -o /dev/null \
+            "$work/$file.c"
+    done
+done
+
+# ---- several files of one program
+implementation_alone() {
+    sed '/main/d' "$work/all.c" >"$work/impl.c"
+    # shellcheck disable=SC2086
+    cc -std=c99 $own $dtls -o "$work/program" "$work/impl.c" "$work/use.c" "$work/use2.c" \
+        build/libmbedtls_p2p.a -lsodium && "$work/program"
+}
+check "three files" implementation_alone
+
+# ---- what the core may ask of its surroundings: memory functions of <string.h>, and no memory
+# of its own
+symbols_of() {
+    local rest
+    rest=$(nm -u "$work/$1.o" | awk '{ print $2 }' |
+        grep -vE '^(memcpy|memmove|memset|memcmp|strlen|strcmp|memchr|__stack_chk_fail|_GLOBAL_OFFSET_TABLE_)$')
+    [ -z "$rest" ] || { echo "asks for: $rest"; return 1; }
+}
+no_globals() {
+    nm "$work/$1.o" | awk '$2 ~ /[bBdDcC]/ { print "global: " $3; bad = 1 } END { exit bad }'
+}
+for file in core sim; do
+    # shellcheck disable=SC2086
+    cc -std=c99 -O2 $own -fno-pie -c -o "$work/$file.o" "$work/$file.c" 2>"$work/log"
+    check "$file asks for nothing else" symbols_of $file
+    check "$file keeps no globals" no_globals $file
+done
+includes_only() {
+    local rest
+    rest=$(grep -hE '^ *# *include' "$1" | grep -vE "$2")
+    [ -z "$rest" ] || { echo "$rest"; return 1; }
+}
+check "includes of p2p.h" includes_only p2p.h '<(stdbool|stddef|stdint|string)\.h>'
+check "includes of p2p_sim.h" includes_only p2p_sim.h '<(stdbool|stddef|stdint|string)\.h>|"p2p.h"'
+case $(uname -m) in
+x86_64 | aarch64)
+    for file in core sim; do
+        # shellcheck disable=SC2086
+        check "$file without floating point" cc -std=c99 $own -mgeneral-regs-only -c -o /dev/null \
+            "$work/$file.c"
+    done
+    ;;
+esac
+
+# ---- 32 bits, big-endian, microcontrollers
+if echo '#include <string.h>' | cc -m32 -E - >/dev/null 2>&1; then
+    for file in core sim all; do
+        # shellcheck disable=SC2086
+        check "32 bits $file" cc -m32 -std=c99 -O1 $strict $own $dtls -c -o /dev/null "$work/$file.c"
+    done
+else
+    echo "left out: no headers for -m32"
+fi
+for cross in arm-none-eabi-gcc s390x-linux-gnu-gcc mips-linux-gnu-gcc; do
+    command -v $cross >/dev/null || { echo "left out: no $cross"; continue; }
+    for file in core sim; do
+        # shellcheck disable=SC2086
+        check "$cross $file" $cross -std=c99 -Os $strict $own -c -o /dev/null "$work/$file.c"
+    done
+done
+
+# ---- from outside the tree
+outside() {
+    cd "$work" || return 1
+    # shellcheck disable=SC2046
+    cc -o outside all.c $(make -s -C "$root" flags) && ./outside
+}
+check "make flags" outside
+flags_alone() {
+    [ "$(make -s flags 2>/dev/null | wc -l)" = 1 ]
+}
+check "make flags prints one line" flags_alone
+installed() {
+    make -s install DESTDIR="$work/dest" PREFIX=/usr || return 1
+    grep -q '^Version: [0-9]*\.[0-9]*\.[0-9]*$' "$work/dest/usr/share/pkgconfig/p2p.pc" || return 1
+    cd "$work" && cc -std=c99 -I"$work/dest/usr/include/p2p" -o installed sim.c && ./installed
+}
+check "make install" installed
+
+echo "$passed passed, $failed failed"
+[ "$failed" = 0 ]
