@@ -679,7 +679,7 @@ typedef struct p2p_desc {
     } log;
     struct p2p_desc_max {        /* counts; p2p_arena_text says what each costs */
         uint32_t conns;          /* 8 */
-        uint32_t half_open;      /* 4: handshakes at a time, within conns */
+        uint32_t half_open;      /* 4: handshakes at a time, dials and callers each, within conns */
         uint32_t conns_per_peer; /* 2; beyond it P2P_ERR_LIMIT */
         uint32_t services;       /* 4 */
         uint32_t streams;        /* 16 opened here, all connections together */
@@ -3525,6 +3525,8 @@ typedef struct p2p__conn {
     uint8_t state, incoming, alpn, told;         /* told: CONNECTED was given */
     uint8_t addr_count, addr_next, share, given; /* given: DISCONNECTED was */
     uint8_t accepting, wrong_proof, message_asked, reason_size, attached;
+    uint8_t
+        confirmed; /* the peer acknowledged data: it has let this session in, whether its DONE came or not */
     uint16_t session, listener;
     uint16_t accept_next;
     uint16_t heap;
@@ -3618,7 +3620,8 @@ struct p2p_node {
     uint8_t *rings[3];    /* of messages, local and peers' streams */
     p2p__stream *streams; /* messages of each connection, then local, then the peers' */
     uint32_t stream_total, stream_local_at, stream_peer_at;
-    uint32_t half_open, unproven, waiting_dials,
+    uint32_t half_open[2]; /* sessions that are not open yet: dials, callers */
+    uint32_t unproven, waiting_dials,
         granted; /* granted: streams promised to peers or open by them */
     uint16_t *session_hash, *stream_hash;
     uint32_t session_hash_mask, stream_hash_mask;
@@ -4604,6 +4607,8 @@ static void p2p__send_advance(p2p_node *node, p2p__stream *s) {
 static void p2p__send_acked(p2p_node *node, p2p__stream *s) {
     p2p__conn *conn = p2p__stream_conn(node, s);
     p2p__send_advance(node, s);
+    if (conn)
+        conn->confirmed = 1;
     if (s->kind == P2P__KIND_MESSAGES && conn) {
         if (conn->sent_pending && s->send.acked >= conn->sent_at)
             p2p__raise_conn(node, conn, P2P__EV_SENT);
@@ -5541,7 +5546,7 @@ static void p2p__session_down(p2p_node *node, p2p__session *session) {
     if (session->state == P2P__SESSION_DOWN)
         return;
     if (session->state < P2P__SESSION_OPEN)
-        node->half_open--;
+        node->half_open[session->server]--;
     if (session->server && session->state == P2P__SESSION_HANDSHAKE)
         node->unproven--;
     session->state = P2P__SESSION_DOWN;
@@ -5568,10 +5573,10 @@ static bool p2p__session_evict(p2p_node *node) {
         p2p__session *s = p2p__session_at(node, i);
         if (!p2p__slot_live(s) || s->conn != P2P__NIL)
             continue;
-        rank = s->state == P2P__SESSION_DOWN                           ? 3
-               : s->state == P2P__SESSION_DRAINING                     ? 2
+        rank = s->state == P2P__SESSION_DOWN                            ? 3
+               : s->state == P2P__SESSION_DRAINING                      ? 2
                : s->state == P2P__SESSION_CLOSING && s->close_count > 0 ? 1
-                                                                       : 0;
+                                                                        : 0;
         if (rank > best_rank || (rank && rank == best_rank && s->born_us < best->born_us)) {
             best = s;
             best_rank = rank;
@@ -5655,7 +5660,7 @@ static p2p__session *p2p__session_take(p2p_node *node, bool server, const uint8_
     *hash = p2p__session_index(node, session);
     p2p__cc_open(&session->cc, P2P__MIN(P2P__START_DATAGRAM, node->desc.link.mtu));
     p2p__session_offer(node, session);
-    node->half_open++;
+    node->half_open[session->server]++;
     if (server)
         node->unproven++;
     return session;
@@ -5764,7 +5769,7 @@ static bool p2p__gate_silent(p2p_node *node, const p2p_addr *from) {
     memset(&who, 0, sizeof who);
     who.from = from;
     who.conns = node->conns.used;
-    who.half_open = node->half_open;
+    who.half_open = node->half_open[1];
     return node->desc.allow.fn(node->desc.allow.ctx, &who) != 0;
 }
 static uint32_t p2p__drop(p2p_node *node, uint32_t metric) {
@@ -5781,9 +5786,9 @@ static p2p__session *p2p__admit(p2p_node *node, const p2p_addr *from, const uint
         return (void)p2p__drop(node, P2P_METRIC_drop_no_listener), (p2p__session *)NULL;
     if (!p2p__gate_silent(node, from))
         return (void)p2p__drop(node, P2P_METRIC_drop_gate), (p2p__session *)NULL;
-    if (!proven && (p2p__source_count(node, from) >= P2P__PER_SOURCE ||
-                    node->unproven >= P2P__MAX(1u, node->sessions.count / 4) ||
-                    !p2p__token_take(node))) {
+    if (!proven &&
+        (p2p__source_count(node, from) >= P2P__PER_SOURCE ||
+         node->unproven >= P2P__MAX(1u, node->sessions.count / 4) || !p2p__token_take(node))) {
         p2p__retry_queue(node, from, id); /* whoever spoofs an address does not get the cookie */
         return NULL;
     }
@@ -5791,7 +5796,8 @@ static p2p__session *p2p__admit(p2p_node *node, const p2p_addr *from, const uint
         p2p__count(node, P2P_METRIC_retry_accepted, 1);
     if (p2p__source_count(node, from) >= P2P__PER_SOURCE && !p2p__unproven_evict(node, from))
         return (void)p2p__drop(node, P2P_METRIC_drop_source_limit), (p2p__session *)NULL;
-    if (node->half_open >= node->desc.max.half_open && !(proven && p2p__unproven_evict(node, NULL)))
+    if (node->half_open[1] >= node->desc.max.half_open &&
+        !(proven && p2p__unproven_evict(node, NULL)))
         return (void)p2p__drop(node, P2P_METRIC_drop_half_open_limit), (p2p__session *)NULL;
     session = p2p__session_take(node, true, id, proven);
     if (!session)
@@ -6401,7 +6407,7 @@ static void p2p__session_close(p2p_node *node, p2p__session *session, uint32_t o
         return;
     }
     if (session->state < P2P__SESSION_OPEN)
-        node->half_open--;
+        node->half_open[session->server]--;
     p2p__packets_clear(node, session);
     session->state = P2P__SESSION_CLOSING;
     session->close_origin = (uint8_t)origin;
@@ -6416,7 +6422,7 @@ static void p2p__session_close(p2p_node *node, p2p__session *session, uint32_t o
 }
 static void p2p__session_drain(p2p_node *node, p2p__session *session) {
     if (session->state < P2P__SESSION_OPEN)
-        node->half_open--;
+        node->half_open[session->server]--;
     p2p__packets_clear(node, session);
     session->state = P2P__SESSION_DRAINING;
     session->tick_us = node->now_us + 3 * p2p__pto_base_us(session);
@@ -6455,6 +6461,10 @@ static void p2p__session_fault(p2p_node *node, p2p__session *session, uint32_t c
 /* An attempt is over without a connection: the dial goes on with a new one, until its deadline. */
 static void p2p__session_failed(p2p_node *node, p2p__session *session) {
     p2p__conn *conn = p2p__conn_at(node, session->conn);
+    if (conn && conn->confirmed) {
+        p2p__conn_end(node, conn, 0, P2P__CODE_NONE, p2p__no_words(), P2P_ERR_TIMEOUT);
+        return;
+    }
     if (conn) {
         uint64_t wait_us = 25000u << P2P__MIN(conn->attempts, 5u);
         p2p__conn_detach(node, conn);
@@ -6474,8 +6484,8 @@ static bool p2p__dial_waits(const p2p_node *node, const p2p__conn *conn) {
     uint32_t i;
     for (i = 0; i < node->sessions.count; i++) {
         const p2p__session *s = p2p__session_at(node, i);
-        if (p2p__slot_live(s) && s->state == P2P__SESSION_WAITING && s->waits == P2P__WAIT_DONE_ACKED &&
-            p2p_id_equal(&s->peer, &conn->peer))
+        if (p2p__slot_live(s) && s->state == P2P__SESSION_WAITING &&
+            s->waits == P2P__WAIT_DONE_ACKED && p2p_id_equal(&s->peer, &conn->peer))
             return true;
     }
     return false;
@@ -6491,7 +6501,7 @@ static void p2p__dial(p2p_node *node, p2p__conn *conn) {
     conn->retry_us = node->now_us + 20000;
     if (p2p__dial_waits(node, conn))
         return;
-    if (node->half_open >= node->desc.max.half_open && !p2p__unproven_evict(node, NULL))
+    if (node->half_open[0] >= node->desc.max.half_open)
         return;
     if (p2p__drbg_fill(&node->drbg, id, sizeof id) < 0 || p2p__session_find(node, id, false))
         return;
@@ -6541,7 +6551,7 @@ static void p2p__conn_opened(p2p_node *node, p2p__conn *conn) {
 }
 static void p2p__session_opened(p2p_node *node, p2p__session *session) {
     P2P_ASSERT(session->state == P2P__SESSION_PROVING || session->state == P2P__SESSION_WAITING);
-    node->half_open--;
+    node->half_open[session->server]--;
     session->state = P2P__SESSION_OPEN;
     session->waits = P2P__WAIT_NONE;
     session->heard_us = session->spoke_us = node->now_us;
@@ -6614,15 +6624,16 @@ static bool p2p__gate_proved(p2p_node *node, const p2p__session *session) {
     who.id = &session->peer;
     who.alpn = p2p__alpn(node, session->alpn);
     who.conns = node->conns.used;
-    who.half_open = node->half_open;
+    who.half_open = node->half_open[1];
     return node->desc.allow.fn(node->desc.allow.ctx, &who) != 0;
 }
-/* A dial of ours to the same peer for the same ALPN: both ends dial at once. */
+/* A dial of ours to the same peer for the same ALPN: both ends dial at once. One the peer has confirmed it took for a
+ * connection of its own. */
 static p2p__conn *p2p__dial_to(const p2p_node *node, const p2p__session *session) {
     uint32_t i;
     for (i = 0; i < node->conns.count; i++) {
         p2p__conn *conn = p2p__conn_at(node, i);
-        if (p2p__slot_live(conn) && conn->state <= P2P__CONN_DIALLING &&
+        if (p2p__slot_live(conn) && conn->state <= P2P__CONN_DIALLING && !conn->confirmed &&
             p2p_id_equal(&conn->peer, &session->peer) &&
             (conn->alpn == session->alpn || conn->alpn == P2P__ANY_ALPN))
             return conn;
@@ -6695,7 +6706,8 @@ static void p2p__admitted(p2p_node *node, p2p__session *session, bool last_try) 
     p2p__listener *l = session->refusal ? NULL : p2p__listener_for(node, session->alpn);
     p2p__conn *dial;
     if (session->refusal || !l || node->stopping) {
-        p2p__refuse(node, session, session->refusal ? session->refusal : (uint32_t)P2P__CODE_NO_ALPN);
+        p2p__refuse(node, session,
+                    session->refusal ? session->refusal : (uint32_t)P2P__CODE_NO_ALPN);
         return;
     }
     if (!p2p__gate_proved(node, session)) {
@@ -6762,7 +6774,8 @@ static void p2p__collapse(p2p_node *node, const p2p__session *winner) {
 static void p2p__auth_input(p2p_node *node, p2p__session *session, const p2p__frame *f) {
     p2p__conn *conn = p2p__conn_at(node, session->conn);
     if (session->peer_proved) {
-        if (session->done_sent && !session->done_acked) { /* it repeats itself: DONE was lost, perhaps */
+        if (session->done_sent &&
+            !session->done_acked) { /* it repeats itself: DONE was lost, perhaps */
             session->control |= P2P__CONTROL_DONE;
             p2p__out_add(node, session);
         }
@@ -7077,7 +7090,8 @@ static void p2p__packet_input(p2p_node *node, p2p__session *session, const uint8
         rc = p2p__packet_check(node, session, r, &eliciting);
     if (rc == 0 && session->waits == P2P__WAIT_DONE_ACKED) {
         p2p__packet_acks(node, session, r);
-        if (session->state < P2P__SESSION_CLOSING) /* DONE has arrived, perhaps: then the rest counts */
+        if (session->state <
+            P2P__SESSION_CLOSING) /* DONE has arrived, perhaps: then the rest counts */
             rc = p2p__packet_check(node, session, r, &eliciting);
     }
     if (rc < 0) {
@@ -7391,6 +7405,11 @@ static void p2p__proof_missing(p2p_node *node, p2p__session *session) {
     p2p__conn *conn = p2p__conn_at(node, session->conn);
     if (conn && !session->peer_proved)
         p2p__path_lied(conn, &session->remote);
+    if (conn && conn->attached && conn->send_total > 0) {
+        session->proof_by_us =
+            P2P_NEVER; /* only DONE is late: data was sent, and may not be sent twice */
+        return;
+    }
     if (conn)
         p2p__session_failed(node, session);
     else
@@ -11273,7 +11292,7 @@ P2P_DEF void p2p_metrics_get(const p2p_node *node, p2p_metrics *out) {
     *out = node->metrics;
     out->value[P2P_METRIC_conns_open] = node->conns.used;
     out->value[P2P_METRIC_sessions_open] = node->sessions.used;
-    out->value[P2P_METRIC_half_open] = node->half_open;
+    out->value[P2P_METRIC_half_open] = (uint64_t)node->half_open[0] + node->half_open[1];
     out->value[P2P_METRIC_streams_open] =
         (uint64_t)node->local_streams.used + node->peer_streams.used;
     out->value[P2P_METRIC_in_flight] = node->flight.packets_used;
@@ -11401,12 +11420,12 @@ static const char *p2p__check_lists(const p2p_node *node) {
 }
 static const char *p2p__check_counts(const p2p_node *node) {
     uint64_t granted = 0, packets = 0, shared = 0;
-    uint32_t i, kind, half_open = 0, waiting = 0;
+    uint32_t i, kind, half_open[2] = {0, 0}, waiting = 0;
     for (i = 0; i < node->sessions.count; i++) {
         const p2p__session *s = p2p__session_at(node, i);
         if (!p2p__slot_live(s))
             continue;
-        half_open += s->state < P2P__SESSION_OPEN;
+        half_open[s->server] += s->state < P2P__SESSION_OPEN;
         packets += s->packet_used;
         shared += s->packet_used > node->flight.quota ? s->packet_used - node->flight.quota : 0;
         for (kind = 0; kind < P2P__KINDS && s->holds_grant; kind++)
@@ -11424,7 +11443,8 @@ static const char *p2p__check_counts(const p2p_node *node) {
         return "node: streams promised to peers do not add up";
     if (packets != node->flight.packets_used || shared != node->flight.shared_used)
         return "node: packets in use do not add up";
-    if (half_open != node->half_open || waiting != node->waiting_dials)
+    if (half_open[0] != node->half_open[0] || half_open[1] != node->half_open[1] ||
+        waiting != node->waiting_dials)
         return "node: half-open sessions or waiting dials do not add up";
     return NULL;
 }

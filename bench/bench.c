@@ -1,5 +1,5 @@
-/* bench MODE: one run of one measurement, two processes over loopback. Prints lines "name unit value".
- * bench.py runs each mode several times and takes medians. */
+/* bench MODE: one run of one measurement, two processes over loopback. Prints lines "name unit
+ * value". bench.py runs each mode several times and takes medians. */
 #define P2P_IMPLEMENTATION
 #define P2P_SIM_IMPLEMENTATION
 #define P2P_POSIX_IMPLEMENTATION
@@ -238,7 +238,8 @@ static void serve_event(serving *s, const p2p_event *e) {
     }
 }
 
-/* Until the parent closes its end of the pipe: then the process is told by SIGTERM and simply ends. */
+/* Until the parent closes its end of the pipe: then the process is told by SIGTERM and simply
+ * ends. */
 static void serve(const pair *p) {
     static serving s;
     p2p_route route = {P2P_POST, 0, "/echo", reply_small, NULL};
@@ -578,8 +579,9 @@ static void measure_raw_rtt(void) {
     row("raw_udp_rtt_us", "us", (double)percentile(times, PINGS, 50));
 }
 
-/* Datagrams of one size in batches, as p2p_posix.h sends and receives them, sealed when `secure` is given. A
- * window keeps the receiver's queue from overflowing: what is measured is work, not loss. */
+/* Datagrams of one size in batches, as p2p_posix.h sends and receives them, sealed when `secure` is
+ * given. A window keeps the receiver's queue from overflowing: what is measured is work, not
+ * loss. */
 typedef struct raw {
     int fd;
     const p2p_secure *secure; /* NULL: plain */

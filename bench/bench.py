@@ -71,10 +71,12 @@ def main():
     found = {}
     for turn in range(runs):  # in turns, so that a busy minute does not hit one figure alone
         for mode in modes:
-            print(f"\rrun {turn + 1} of {runs}: {mode:<10}", end="", file=sys.stderr, flush=True)
+            if sys.stderr.isatty():
+                print(f"\rrun {turn + 1} of {runs}: {mode:<10}", end="", file=sys.stderr, flush=True)
             for name, unit, value in run(os.path.join(build, "bench", "bench"), mode):
                 found.setdefault(name, (unit, []))[1].append(value)
-    print("\r" + " " * 40 + "\r", end="", file=sys.stderr)
+    if sys.stderr.isatty():
+        print("\r" + " " * 40 + "\r", end="", file=sys.stderr)
     rows = {name: row(unit, values) for name, (unit, values) in found.items()}
     for name, compiler, size, flags in [
             ("text_x64_bytes", "cc", "size", []),

@@ -1,7 +1,8 @@
 /* basic: two nodes in one process say hello.
  *
- * Compiled as it is, they talk over UDP and DTLS on this machine. With -DBASIC_SIM they talk in the simulator,
- * over a link of 20 ms that loses one datagram in ten. Only `open_nodes`, `turn` and `close_nodes` differ. */
+ * Compiled as it is, they talk over UDP and DTLS on this machine. With -DBASIC_SIM they talk in the
+ * simulator, over a link of 20 ms that loses one datagram in ten. Only `open_nodes`, `turn` and
+ * `close_nodes` differ. */
 #define P2P_IMPLEMENTATION
 #ifdef BASIC_SIM
 #define P2P_SIM_IMPLEMENTATION

@@ -1,9 +1,9 @@
 /* speaker_app.h: what a speaker does, apart from driving it: limits, routes, event handler.
  *
- * It dials a streamer, asks for one track, gives the bytes to a sink as fast as that takes them, reports the
- * hash, and is done. When the connection breaks it dials again, later each time, and asks for what is still
- * missing. It touches no socket, file or clock: the same code runs over UDP (speaker_posix.c) and in the
- * simulator.
+ * It dials a streamer, asks for one track, gives the bytes to a sink as fast as that takes them,
+ * reports the hash, and is done. When the connection breaks it dials again, later each time, and
+ * asks for what is still missing. It touches no socket, file or clock: the same code runs over UDP
+ * (speaker_posix.c) and in the simulator.
  *
  *   PUT /volume   "0" to "100"
  *   GET /status   volume and bytes played, as JSON */
@@ -14,8 +14,8 @@
 
 enum { SPEAKER_RETRY = 0, SPEAKER_TRIES = 6, SPEAKER_NAME = 64 };
 
-/* Where the bytes go. `take` returns how many of them it had room for; after 0, call speaker_pump when there
- * is room again. `end` writes the SHA-256 of all that was taken, in hex. */
+/* Where the bytes go. `take` returns how many of them it had room for; after 0, call speaker_pump
+ * when there is room again. `end` writes the SHA-256 of all that was taken, in hex. */
 typedef struct speaker_sink {
     size_t (*take)(void *ctx, const uint8_t *data, size_t size);
     void (*end)(void *ctx, char sha256[65]);

@@ -2,8 +2,9 @@
  *
  *     speaker_posix TICKET NAME OUTPUT
  *
- * Routes and event handler are in speaker_app.h; here is only what the world needs: a file in place of a
- * loudspeaker, sockets, a clock, Ctrl-C. The exit code is 0 when both ends have the same SHA-256. */
+ * Routes and event handler are in speaker_app.h; here is only what the world needs: a file in place
+ * of a loudspeaker, sockets, a clock, Ctrl-C. The exit code is 0 when both ends have the same
+ * SHA-256. */
 #define P2P_IMPLEMENTATION
 #define P2P_POSIX_IMPLEMENTATION
 #define P2P_MBEDTLS_IMPLEMENTATION

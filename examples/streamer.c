@@ -2,8 +2,8 @@
  *
  *     streamer FILE...
  *
- * Prints its ticket in the first line of stdout. Routes and event handler are in streamer_app.h; here is only
- * what the world needs: mapped files, sockets, a clock, Ctrl-C. */
+ * Prints its ticket in the first line of stdout. Routes and event handler are in streamer_app.h;
+ * here is only what the world needs: mapped files, sockets, a clock, Ctrl-C. */
 #define P2P_IMPLEMENTATION
 #define P2P_POSIX_IMPLEMENTATION
 #define P2P_MBEDTLS_IMPLEMENTATION

@@ -1,7 +1,7 @@
 /* streamer_app.h: what a streamer does, apart from driving it: limits, routes, event handler.
  *
- * It touches no socket, file or clock, so the same code runs over UDP (streamer.c) and in the simulator.
- * A track is bytes that lie somewhere, in a mapped file or in flash.
+ * It touches no socket, file or clock, so the same code runs over UDP (streamer.c) and in the
+ * simulator. A track is bytes that lie somewhere, in a mapped file or in flash.
  *
  *   GET  /tracks              the list, as JSON
  *   GET  /tracks/:name        the bytes, whole or by a range; header x-sha256 is the hash of the whole
@@ -82,7 +82,8 @@ static inline void streamer_list(p2p_node *node, const p2p_request *q, void *ctx
     (void)p2p_reply(node, q->stream, 200, &type, 1, text, at);
 }
 
-/* Gives the stream what it has room for. When it is full, WRITABLE comes: this is the backpressure. */
+/* Gives the stream what it has room for. When it is full, WRITABLE comes: this is the
+ * backpressure. */
 static inline void streamer_pump(p2p_node *node, p2p_stream stream, streamer_transfer *t) {
     int n;
     while (t->left > 0) {

@@ -1,5 +1,6 @@
-/* p2p_posix.h: p2p.h on a desktop, server or phone: UDP sockets, monotonic clock, entropy, key file,
- * and an event loop for people who want one.
+/* p2p_posix.h: p2p.h on a desktop, server or phone: UDP sockets, monotonic clock, entropy, key
+ * file, and an event loop for people who want one.
+ * SPDX-License-Identifier: MIT-0
  *
  * Do this in ONE source file:
  *
@@ -26,33 +27,38 @@
  * SEVERAL NODES on the same sockets: p2p_posix_open with the first desc, p2p_posix_share with each
  * further one, p2p_posix_step_all with all nodes. A datagram is offered to each until one takes it.
  *
- * SENDING NEVER LOSES A PACKET THAT WAS PULLED. The library builds a packet when it is asked for one,
- * so it is asked only while every socket has room for a datagram of the largest size. When one has
- * none, the step ends, and the next one waits for that socket instead of spinning. What the network
- * itself refuses (no route, message too long for the interface, port unreachable) is loss, as it
- * would be one hop further on, and is counted.
+ * SENDING NEVER LOSES A PACKET THAT WAS PULLED. The library builds a packet when it is asked for
+ * one, so it is asked only while every socket has room for a datagram of the largest size. When
+ * one has none, the step ends, and the next one waits for that socket instead of spinning. What
+ * the network itself refuses (no route, message too long for the interface, port unreachable) is
+ * loss, as it would be one hop further on, and is counted.
  *
  * KEY FILES hold one line: "p2p-key-v1 ", the secret seed in 64 hexadecimal digits, a line feed.
- * Loading refuses a file that is not the user's own, that others can read or write, or whose text is
- * anything else. Saving writes a file of its own beside the path, syncs it, and links it to its name:
- * a file that is there is never replaced, and a half-written one never has the name. A process that
- * ignores SIGXFSZ (as it should) finds nothing left behind by a full disk or a file size limit.
+ * Loading refuses a file that is not the user's own, that others can read or write, or whose text
+ * is anything else. Saving writes a file of its own beside the path, syncs it, and links it to its
+ * name: a file that is there is never replaced, and a half-written one never has the name. A
+ * process that ignores SIGXFSZ (as it should) finds nothing left behind by a full disk or a file
+ * size limit.
  *
  * THREADS AND SIGNALS: p2p_posix_wake may be called from any thread and any signal handler, between
  * open and close. Everything else belongs to the thread that drives the nodes.
  *
- * WHAT IT DOES NOT: allocate (but for what the C library does in getifaddrs, within open and share),
- * keep globals, start threads, look up host names, or follow changes of the interfaces by itself (tell
- * p2p_network_changed).
+ * WHAT IT DOES NOT: allocate (but for what the C library does in getifaddrs, within open and
+ * share), keep globals, start threads, look up host names, or follow changes of the interfaces by
+ * itself (tell p2p_network_changed).
  *
  * MACROS
  *   P2P_POSIX_IMPLEMENTATION   in the one file that is to hold the code
- *   P2P_POSIX_NO_DEFAULTS      in that file: open leaves desc.secure and desc.crypto alone. Without it
- *                              they are filled in from p2p_mbedtls.h and p2p_sodium.h where empty
+ *   P2P_POSIX_NO_DEFAULTS      in that file: open leaves desc.secure and desc.crypto alone.
+ *                              Without it they are filled in where empty, from p2p_mbedtls.h and
+ *                              p2p_sodium.h
  *   P2P_POSIX_NO_BATCHES       in that file: one system call a datagram, on Linux too
  *   P2P_DEF                    before each public function, as in p2p.h; P2P_STATIC makes it static
- * Linux's recvmmsg, sendmmsg and ppoll are used where the C library declares them (_GNU_SOURCE). Else
- * it is one system call a datagram, and waits are rounded up to milliseconds.
+ * Linux's recvmmsg, sendmmsg and ppoll are used where the C library declares them (_GNU_SOURCE).
+ * Else it is one system call a datagram, and waits are rounded up to milliseconds.
+ *
+ * CONTENTS of the implementation
+ *     >>state >>say >>addr >>open >>random >>wake >>receive >>send >>step >>keyfile
  */
 #ifndef P2P_POSIX_H
 #define P2P_POSIX_H
@@ -90,9 +96,9 @@ typedef struct p2p_posix_desc {
     p2p_error_detail *why;   /* filled in when open fails, and so is the p2p_desc's; may be NULL */
 } p2p_posix_desc;
 
-/* Opens and binds the sockets and fills in desc.link.local, .local_count and .segments, desc.random,
- * and desc.secure and desc.crypto where they are empty. Set desc.link.mtu before, where it is not to
- * be the default. io_desc NULL: all defaults.
+/* Opens and binds the sockets and fills in desc.link.local, .local_count and .segments,
+ * desc.random, and desc.secure and desc.crypto where they are empty. Set desc.link.mtu before,
+ * where it is not to be the default. io_desc NULL: all defaults.
  * P2P_ERR_IO: the system said no, as when the port is in use. P2P_ERR_CONFIG: an address that is
  * none, too many of them, or an mtu above 32768. P2P_ERR_ARG: io or desc is NULL. */
 P2P_DEF int p2p_posix_open(p2p_posix *io, const p2p_posix_desc *io_desc, p2p_desc *desc);
@@ -101,9 +107,10 @@ P2P_DEF int p2p_posix_share(p2p_posix *io, p2p_desc *desc);
 /* Closes all. Nothing happens to an io of zeros or one that is closed already. */
 P2P_DEF void p2p_posix_close(p2p_posix *io);
 P2P_DEF uint64_t p2p_posix_now_us(void); /* CLOCK_MONOTONIC */
-/* Waits once, for a datagram, a wake, a deadline of the nodes', or timeout_ms (-1: for ever, 0: not at
- * all); receives what is there, polls the nodes, and sends what they have, each up to a bound, so that
- * a flood of one kind does not starve the other. Returns the datagrams received, 0, or < 0:
+/* Waits once, for a datagram, a wake, a deadline of the nodes', or timeout_ms (-1: for ever, 0:
+ * not at all); receives what is there, polls the nodes, and sends what they have, each up to a
+ * bound, so that a flood of one kind does not starve the other. Returns the datagrams received, 0,
+ * or < 0:
  * P2P_ERR_STATE when io is not open, P2P_ERR_IO when a socket broke. Take the events then. */
 P2P_DEF int p2p_posix_step(p2p_posix *io, p2p_node *node, int timeout_ms);
 P2P_DEF int p2p_posix_step_all(p2p_posix *io, p2p_node *const *nodes, size_t count, int timeout_ms);
@@ -115,12 +122,13 @@ P2P_DEF void p2p_posix_wake(p2p_posix *io);
 /* The addresses that desc.link.local has, by index. P2P_ERR_ARG: no such index. */
 P2P_DEF int p2p_posix_local_addr(const p2p_posix *io, size_t index, p2p_addr *out);
 P2P_DEF int p2p_posix_random(p2p_random *out);
-/* P2P_ERR_NOT_FOUND: no such file. P2P_ERR_IO: it cannot be read. P2P_ERR_AUTH: it is another user's,
- * or others can read or write it. P2P_ERR_CONFIG: no key file, or a key that must not be used. */
+/* P2P_ERR_NOT_FOUND: no such file. P2P_ERR_IO: it cannot be read. P2P_ERR_AUTH: it is another
+ * user's, or others can read or write it. P2P_ERR_CONFIG: no key file, or a key that must not be
+ * used. */
 P2P_DEF int p2p_posix_key_load(const char *path, const p2p_crypto *crypto, p2p_key *out,
                                p2p_error_detail *why);
-/* P2P_ERR_STATE: there is something of that name. P2P_ERR_IO: it cannot be written. P2P_ERR_CONFIG: a
- * key that must not be saved: zeros, or the simulator's. */
+/* P2P_ERR_STATE: there is something of that name. P2P_ERR_IO: it cannot be written.
+ * P2P_ERR_CONFIG: a key that must not be saved: zeros, or the simulator's. */
 P2P_DEF int p2p_posix_key_save(const char *path, const p2p_key *key, p2p_error_detail *why);
 
 #ifdef __cplusplus
@@ -161,10 +169,10 @@ P2P_DEF int p2p_posix_key_save(const char *path, const p2p_key *key, p2p_error_d
 extern "C" {
 #endif
 
-/* ==== >>state ====
+/* ==== >>state ====================================================================================
  * What lies in p2p_posix.private_state. A socket's credit is how many bytes of the kernel's send
- * buffer are surely free: half of it when poll(2) calls the socket writable, less what was sent since.
- * Covered by tests/unit/test_posix.c. */
+ * buffer are surely free: half of it when poll(2) calls the socket writable, less what was sent
+ * since. Covered by tests/unit/test_posix.c. */
 
 /* The state lies in an array of uint64_t, so its accesses must be allowed to alias that. */
 #ifdef __GNUC__
@@ -244,7 +252,7 @@ static bool p2p_posix__is_open(const p2p_posix *io) {
     return io != NULL && p2p_posix__peek(io)->open == P2P_POSIX__OPEN;
 }
 
-/* ==== >>say ====
+/* ==== >>say ======================================================================================
  * Errors in words: what, where, what to do. Covered by every test of a refusal. */
 
 static size_t p2p_posix__join(char *out, size_t at, size_t room, const char *text) {
@@ -278,7 +286,8 @@ static int p2p_posix__fail_path(p2p_error_detail *why, int err, const char *path
     return p2p_posix__fail(why, err, name, ": ", text);
 }
 
-/* ==== >>addr ==== */
+/* ==== >>addr =====================================================================================
+ * p2p_addr to and from the system's, and what kind of address one is. */
 
 static socklen_t p2p_posix__name_of(const p2p_addr *addr, p2p_posix__name *out) {
     memset(out, 0, sizeof *out);
@@ -350,14 +359,16 @@ static int p2p_posix__parse(const char *text, uint16_t port, p2p_addr *out) {
     return P2P_OK;
 }
 
-/* ==== >>open ==== */
+/* ==== >>open =====================================================================================
+ * Sockets. Always: io.fds[0 .. count) are open, bound and non-blocking; where it fails nothing
+ * stays open. */
 
 static void p2p_posix__number(int fd, int level, int option, int value) {
     (void)setsockopt(fd, level, option, &value, (socklen_t)sizeof value);
 }
 
-/* The library finds the path MTU itself, so datagrams go out whole or not at all; what a router says
- * about it is not to be believed either. Every option may fail: the socket works without. */
+/* The library finds the path MTU itself, so datagrams go out whole or not at all; what a router
+ * says about it is not to be believed either. Every option may fail: the socket works without. */
 static void p2p_posix__tune(int fd, int family) {
     p2p_posix__number(fd, SOL_SOCKET, SO_RCVBUF, P2P_POSIX__BUFFER_BYTES);
     p2p_posix__number(fd, SOL_SOCKET, SO_SNDBUF, P2P_POSIX__BUFFER_BYTES);
@@ -406,7 +417,7 @@ static void p2p_posix__close_keeping_errno(int fd) {
     errno = saved;
 }
 
-/* Adds a socket bound to *addr and writes the port it got to addr->port. Returns 0 or -1 with errno. */
+/* Adds a socket bound to *addr and writes the port it got to addr->port; 0, or -1 with errno. */
 static int p2p_posix__add(p2p_posix *io, p2p_addr *addr) {
     p2p_posix__state *s = p2p_posix__of(io);
     p2p_posix__name name;
@@ -462,9 +473,9 @@ static bool p2p_posix__wanted(const p2p_addr *addr, int pass) {
     }
 }
 
-/* The host's addresses, for sockets that are bound to all of them: ports[0] for IPv4 and ports[1] for
- * IPv6, 0 where there is no such socket. A host whose interfaces cannot be listed is still a good
- * caller, so that is no error. */
+/* The host's addresses, for sockets that are bound to all of them: ports[0] for IPv4 and ports[1]
+ * for IPv6, 0 where there is no such socket. A host whose interfaces cannot be listed is still a
+ * good caller, so that is no error. */
 static void p2p_posix__list_interfaces(p2p_posix__state *s, const uint16_t ports[2]) {
     static const uint8_t limits[5] = {4, 6, 7, 8, 8};
     struct ifaddrs *list = NULL, *at;
@@ -661,7 +672,8 @@ P2P_DEF int p2p_posix_local_addr(const p2p_posix *io, size_t index, p2p_addr *ou
     return P2P_OK;
 }
 
-/* ==== >>random ==== */
+/* ==== >>random ===================================================================================
+ * Entropy from the kernel, never from a file. */
 
 static int p2p_posix__entropy(void *ctx, void *out, size_t size) {
     uint8_t *at = (uint8_t *)out;
@@ -695,7 +707,8 @@ P2P_DEF int p2p_posix_random(p2p_random *out) {
     return P2P_OK;
 }
 
-/* ==== >>wake ==== */
+/* ==== >>wake =====================================================================================
+ * The only code that other threads and signal handlers run: one write to a descriptor. */
 
 /* Async-signal-safe: one write, errno kept. A full eventfd or pipe is a wake that waits already. */
 P2P_DEF void p2p_posix_wake(p2p_posix *io) {
@@ -710,7 +723,8 @@ static void p2p_posix__drain_wake(const p2p_posix *io) {
     while (read(io->wake[0], words, sizeof words) == (ssize_t)sizeof words) {}
 }
 
-/* ==== >>receive ==== */
+/* ==== >>receive ==================================================================================
+ * From the sockets to the nodes. Always: a datagram is offered whole, or not at all. */
 
 typedef struct p2p_posix__nodes {
     p2p_node *const *all;
@@ -810,11 +824,12 @@ static int p2p_posix__receive(p2p_posix *io, const p2p_posix__nodes *nodes, uint
     return total;
 }
 
-/* ==== >>send ====
- * A node is asked for a packet only while every socket has credit for one of the largest size, so the
- * system has room for whatever comes out and nothing that was pulled has to wait or is thrown away. */
+/* ==== >>send =====================================================================================
+ * A node is asked for a packet only while every socket has credit for one of the largest size, so
+ * the system has room for whatever comes out and nothing that was pulled has to wait or is thrown
+ * away. */
 
-/* More than Linux charges for a datagram: its buffer is rounded up to a power of two, and described. */
+/* More than Linux charges for a datagram: a buffer rounded up to a power of two, and its head. */
 static uint32_t p2p_posix__cost(size_t size) { return (uint32_t)(2 * size + 1024); }
 
 static bool p2p_posix__has_credit(const p2p_posix__state *s, uint32_t socket) {
@@ -978,7 +993,8 @@ static int p2p_posix__send(p2p_posix *io, p2p_node *node) {
     return out.err;
 }
 
-/* ==== >>step ==== */
+/* ==== >>step =====================================================================================
+ * One wait, then all that is ready. Always: a step waits at most once, and ends by sending. */
 
 /* How long to wait, in microseconds, or P2P_NEVER. A full socket wants no packet, so what the node
  * has to send is no reason to hurry then. */
@@ -1105,7 +1121,8 @@ P2P_DEF int p2p_posix_wait_ms(const p2p_posix *io, const p2p_node *node) {
     return p2p_posix__as_ms(p2p_posix__wait_us(io, p2p_deadline(node), -1));
 }
 
-/* ==== >>keyfile ==== */
+/* ==== >>keyfile ==================================================================================
+ * Secrets on disk. Always: what held a seed is wiped, on every way out. */
 
 enum {
     P2P_POSIX__KEY_HEAD = 11, /* "p2p-key-v1 " */
@@ -1217,10 +1234,11 @@ P2P_DEF int p2p_posix_key_load(const char *path, const p2p_crypto *crypto, p2p_k
         return p2p_posix__fail(why, P2P_ERR_ARG, "p2p_posix_key_load: an argument is NULL", "", "");
     memset(out, 0, sizeof *out);
     fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY); /* A pipe must not hold us up. */
-    if (fd < 0) {
-        err = errno == ENOENT || errno == ENOTDIR ? P2P_ERR_NOT_FOUND : P2P_ERR_IO;
-        return p2p_posix__fail_path(why, err, path, strerror(errno));
-    }
+    if (fd < 0 && (errno == ENOENT || errno == ENOTDIR))
+        return p2p_posix__fail_path(why, P2P_ERR_NOT_FOUND, path,
+                                    "no such file; make a key first, as by p2p keygen");
+    if (fd < 0)
+        return p2p_posix__fail_path(why, P2P_ERR_IO, path, strerror(errno));
     err = p2p_posix__key_read(fd, path, seed, why);
     (void)close(fd);
     if (err >= 0) {

@@ -1,4 +1,5 @@
 /* p2p_sodium.h: Ed25519 and SHA-256 for p2p.h, by libsodium.
+ * SPDX-License-Identifier: MIT-0
  *
  * Do this in ONE source file, and link with -lsodium:
  *
@@ -15,8 +16,8 @@
  *   public_key  derives the NodeId of a seed: RFC 8032, section 5.1.5.
  *   sign        derives the key pair anew for each signature. Nothing is cached: no state, no lock,
  *               and no secret outlives the call. It costs one more scalar multiplication.
- *   verify      0 for a valid signature. P2P_ERR_INVALID_ID when the id is no point of the curve, is
- *               not canonical, or lies outside of the prime-order group; P2P_ERR_AUTH when the
+ *   verify      0 for a valid signature. P2P_ERR_INVALID_ID when the id is no point of the curve,
+ *               is not canonical, or lies outside of the prime-order group; P2P_ERR_AUTH when the
  *               signature is not the id's.
  *   sha256      over the parts in a row, as if they were one text.
  * Each returns P2P_ERR_ARG for a pointer that is missing. Temporaries that held secrets are wiped.
@@ -29,7 +30,7 @@
  *
  * MACROS
  *   P2P_SODIUM_IMPLEMENTATION   in the one file that is to hold the code
- *   P2P_DEF                     before each public function, as in p2p.h; P2P_STATIC makes it static
+ *   P2P_DEF                     before each public function, as in p2p.h
  */
 #ifndef P2P_SODIUM_H
 #define P2P_SODIUM_H
@@ -54,7 +55,6 @@ P2P_DEF int p2p_sodium_crypto(p2p_crypto *out);
 #endif
 #endif /* P2P_SODIUM_H */
 
-/* ==== >>implementation ==== */
 #if defined(P2P_SODIUM_IMPLEMENTATION) && !defined(P2P_SODIUM__IMPLEMENTED)
 #define P2P_SODIUM__IMPLEMENTED
 #include <sodium.h>
@@ -90,8 +90,8 @@ static int p2p_sodium__sign(void *ctx, const uint8_t seed[32], const void *messa
     return err == 0 ? P2P_OK : P2P_ERR_INVALID_ID;
 }
 
-/* libsodium's verification alone lets ids with a small-order part pass. Two nodes must agree on what
- * an id is, so that is refused here by the check of the point. */
+/* libsodium's verification alone lets ids with a small-order part pass. Two nodes must agree on
+ * what an id is, so that is refused here by the check of the point. */
 static int p2p_sodium__verify(void *ctx, const p2p_id *id, const void *message, size_t size,
                               const uint8_t signature[64]) {
     const unsigned char *text =

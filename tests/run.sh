@@ -11,19 +11,20 @@ set -u
 
 run_one() {
     local program=$1 log=$2/$(echo "$1" | tr / _) code line start=$SECONDS
+    local with=${WRAP:-}
     case $program in
-    *.py) timeout "${LIMIT:-300}" python3 "$program" >"$log" 2>&1 </dev/null ;;
-    *.sh) timeout "${LIMIT:-300}" bash "$program" >"$log" 2>&1 </dev/null ;;
-    # shellcheck disable=SC2086
-    *) timeout "${LIMIT:-300}" ${WRAP:-} "$program" >"$log" 2>&1 </dev/null ;;
+    *.py) with=python3 ;;
+    *.sh) with=bash ;;
     esac
+    # shellcheck disable=SC2086
+    timeout "${LIMIT:-300}" $with "$program" >"$log" 2>&1 </dev/null
     code=$?
     line=$(grep -aE '^[0-9]+ passed, [0-9]+ failed$' "$log" | tail -n 1)
     case $code:$line in
     124:*) line="0 passed, 1 failed" && echo "ran longer than ${LIMIT:-300} s" >>"$log" ;;
     *:) line="0 passed, 1 failed" && echo "ended with code $code and without a result" >>"$log" ;;
     0:*", 0 failed") ;;
-    # Tests that passed in a program that then fails (a leak, a crash at exit) count, and so does that.
+    # Its tests passed and it failed, by a leak or a crash at the end: both count.
     *:*", 0 failed") line="${line%%,*}, 1 failed" && echo "ended with code $code" >>"$log" ;;
     esac
     echo "$line $program" >"$log.result"

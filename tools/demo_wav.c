@@ -1,5 +1,6 @@
-/* demo_wav FILE: 30 s of music for the demo, 16 bit, 44.1 kHz, stereo: four chords, each note a little to one
- * side, with a slow rise and fall. The same bytes every time: integers only, sine by a rotating phasor. */
+/* demo_wav FILE: 30 s of music for the demo, 16 bit, 44.1 kHz, stereo: four chords, each note a
+ * little to one side, with a slow rise and fall. The same bytes every time: integers only, sine by
+ * a rotating phasor. */
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>

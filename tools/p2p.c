@@ -160,7 +160,7 @@ int tool_keygen(const tool_args *args) {
     if (rc < 0) {
         p2p_wipe(&key, sizeof key);
         return tool_fail(args->command, "cannot write the key to %s: %s", args->words[0],
-                         why.text[0] ? why.text : p2p_err_text(rc));
+                         tool_why(&why, args->words[0], rc));
     }
     print_id(&key.id, args->json);
     p2p_wipe(&key, sizeof key);

@@ -79,13 +79,22 @@ static int header(tool_args *a, const char *value) {
     return TOOL_OK;
 }
 
+static int listen_at(tool_args *a, const char *value) {
+    p2p_addr addr;
+    if (p2p_addr_parse(value, &addr) < 0)
+        return tool_usage(a->command,
+                          "--listen '%s' is no address with a port, as 0.0.0.0:8800 or [::]:8800",
+                          value);
+    return once(a, "--listen", value, &a->listen);
+}
+
 static int apply(tool_args *a, const struct tool_option *o, const char *value) {
     switch (o->letter) {
     case 'h': a->help = true; return TOOL_OK;
     case 'j': a->json = true; return TOOL_OK;
     case 'v': a->verbose = true; return TOOL_OK;
     case 'k': return once(a, o->name, value, &a->key);
-    case 'l': return once(a, o->name, value, &a->listen);
+    case 'l': return listen_at(a, value);
     case 'o': return once(a, o->name, value, &a->output);
     case 'b': return once(a, o->name, value, &a->body);
     case 'a': return allow(a, value);
@@ -105,7 +114,7 @@ static int option(tool_args *a, const char *allowed, int i, int argc, char **arg
     if (!o || (o->letter != 'h' && !strchr(allowed, o->letter)))
         return tool_usage(a->command, "there is no option %.*s here", (int)size, word);
     if (!o->value)
-        return equals ? tool_usage(a->command, "%s takes no value", o->name) : apply(a, o, NULL);
+        return equals ? tool_usage(a->command, "%s takes no value", o->name) : apply(a, o, "");
     if (equals)
         return apply(a, o, equals + 1);
     if (i + 1 >= argc)

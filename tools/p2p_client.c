@@ -8,7 +8,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* ---- connection ----------------------------------------------------------------------------------------------- */
+/* ---- connection ------------------------------------------------------------------------------ */
 
 static int ticket_parse(client *c, const char *text) {
     int rc = p2p_ticket_parse(text, &c->ticket);
@@ -137,7 +137,7 @@ void client_close(client *c) {
     tool_node_close(&c->t);
 }
 
-/* ---- the path ------------------------------------------------------------------------------------------------- */
+/* ---- the path -------------------------------------------------------------------------------- */
 
 static int hex_digit(char c) {
     static const char digits[] = "0123456789abcdef";
@@ -181,6 +181,7 @@ static int path_check(const exchange *x, const char *text) {
 static int path_parse(exchange *x, const char *text) {
     const char *at = text;
     size_t n = 0;
+    int high, low;
     for (; *at && *at != '?'; at++) {
         if (n == CLIENT_PATH)
             return tool_usage(x->c.args->command, "the path is longer than %d bytes",
@@ -189,11 +190,13 @@ static int path_parse(exchange *x, const char *text) {
             x->path[n++] = *at;
             continue;
         }
-        if (hex_digit(at[1]) < 0 || hex_digit(at[2]) < 0)
+        high = hex_digit(at[1]);
+        low = high < 0 ? -1 : hex_digit(at[2]);
+        if (high < 0 || low < 0)
             return tool_usage(
                 x->c.args->command,
                 "the path '%s' has a %% without two hex digits: write %%25 for the sign", text);
-        x->path[n++] = (char)(uint8_t)(hex_digit(at[1]) << 4 | hex_digit(at[2]));
+        x->path[n++] = (char)(uint8_t)((unsigned)high << 4 | (unsigned)low);
         at += 2;
     }
     x->path[n] = '\0';
@@ -203,7 +206,7 @@ static int path_parse(exchange *x, const char *text) {
     return path_check(x, text);
 }
 
-/* ---- the body we send ----------------------------------------------------------------------------------------- */
+/* ---- the body we send ------------------------------------------------------------------------ */
 
 static int source_open(exchange *x) {
     const char *path = x->c.args->body;
@@ -269,7 +272,7 @@ static bool source_pump(exchange *x) {
     return false;
 }
 
-/* ---- the answer ----------------------------------------------------------------------------------------------- */
+/* ---- the answer ------------------------------------------------------------------------------ */
 
 static void ask(exchange *x) {
     p2p_request_desc r;
@@ -394,7 +397,7 @@ static bool body_pump(exchange *x) {
     return false;
 }
 
-/* ---- progress ------------------------------------------------------------------------------------------------- */
+/* ---- progress -------------------------------------------------------------------------------- */
 
 static void progress(exchange *x, bool last) {
     uint64_t now_us = p2p_posix_now_us(), spent_us = now_us - x->started_us;
@@ -416,7 +419,7 @@ static void progress(exchange *x, bool last) {
     (void)fflush(stderr);
 }
 
-/* ---- running -------------------------------------------------------------------------------------------------- */
+/* ---- running --------------------------------------------------------------------------------- */
 
 int exchange_open(exchange *x, const tool_args *args, unsigned word) {
     int rc;

@@ -19,7 +19,8 @@ typedef struct client {
 
 /* Parses the ticket in words[word], opens a node and dials. */
 int client_open(client *c, const tool_args *args, unsigned word);
-/* Looks at CONNECTED and DISCONNECTED; prints why a connection failed, or ended before `wanted` was here. */
+/* Looks at CONNECTED and DISCONNECTED; prints why a connection failed, or ended before `wanted` was
+ * here. */
 void client_event(client *c, const p2p_event *e, const char *wanted);
 /* Says goodbye and frees everything. */
 void client_close(client *c);

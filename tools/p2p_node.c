@@ -1,4 +1,5 @@
-/* A node over UDP for the commands: signals, keys, opening, waiting, the goodbye. The library is compiled here. */
+/* A node over UDP for the commands: signals, keys, opening, waiting, the goodbye. The library is
+ * compiled here. */
 #define P2P_IMPLEMENTATION
 #define P2P_POSIX_IMPLEMENTATION
 #define P2P_MBEDTLS_IMPLEMENTATION
@@ -11,7 +12,7 @@
 #include <string.h>
 #include <unistd.h>
 
-/* ---- signals --------------------------------------------------------------------------------------------------
+/* ---- signals ------------------------------------------------------------------------------------
  * The first Ctrl-C ends the work in order and tells the peers; a second one ends the process at once. */
 
 static p2p_posix *signal_io;
@@ -52,7 +53,15 @@ void tool_signals(p2p_posix *io) {
     (void)sigaction(SIGXFSZ, &action, NULL);
 }
 
-/* ---- keys ----------------------------------------------------------------------------------------------------- */
+/* ---- keys ------------------------------------------------------------------------------------ */
+
+const char *tool_why(const p2p_error_detail *why, const char *what, int err) {
+    size_t size = strlen(what), tail = size > 16 ? 16 : size;
+    const char *at = strstr(why->text, what + size - tail);
+    if (!why->text[0])
+        return p2p_err_text(err);
+    return at && strncmp(at + tail, ": ", 2) == 0 ? at + tail + 2 : why->text;
+}
 
 int tool_key_load(const char *command, const char *path, p2p_key *out) {
     p2p_crypto crypto;
@@ -63,8 +72,7 @@ int tool_key_load(const char *command, const char *path, p2p_key *out) {
         return tool_fail(command, "libsodium does not start");
     rc = p2p_posix_key_load(path, &crypto, out, &why);
     if (rc < 0)
-        return tool_fail(command, "cannot use the key in %s: %s", path,
-                         why.text[0] ? why.text : p2p_err_text(rc));
+        return tool_fail(command, "cannot use the key in %s: %s", path, tool_why(&why, path, rc));
     return TOOL_OK;
 }
 
@@ -80,28 +88,22 @@ static int key_for(tool_node *t, const tool_args *args, p2p_key *out) {
     return TOOL_OK;
 }
 
-/* ---- open, wait, stop, close ---------------------------------------------------------------------------------- */
+/* ---- open, wait, stop, close ----------------------------------------------------------------- */
 
 static int sockets(tool_node *t, const tool_args *args) {
     p2p_posix_desc desc;
-    p2p_addr addr;
     int rc;
     memset(&desc, 0, sizeof desc);
     desc.why = &t->why;
     if (args->listen) {
-        if (p2p_addr_parse(args->listen, &addr) < 0)
-            return tool_usage(
-                t->command, "--listen '%s' is no address with a port, as 0.0.0.0:8800 or [::]:8800",
-                args->listen);
         desc.bind = &args->listen;
         desc.bind_count = 1;
-        desc.port = addr.port;
     }
     rc = p2p_posix_open(&t->io, &desc, &t->desc);
     if (rc < 0)
-        return tool_fail(t->command, "cannot listen on %s: %s",
+        return tool_fail(t->command, "cannot listen on %s: %s; choose another address or port",
                          args->listen ? args->listen : "any port",
-                         t->why.text[0] ? t->why.text : p2p_err_text(rc));
+                         tool_why(&t->why, args->listen ? args->listen : "any port", rc));
     t->open = true;
     return TOOL_OK;
 }

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- get ------------------------------------------------------------------------------------------------------ */
+/* ---- get ------------------------------------------------------------------------------------- */
 
 static const char *status_text(int status) {
     switch (status) {
@@ -77,7 +77,7 @@ int tool_get(const tool_args *args) {
     return rc;
 }
 
-/* ---- call ----------------------------------------------------------------------------------------------------- */
+/* ---- call ------------------------------------------------------------------------------------ */
 
 static int method_of(const char *text) {
     static const char *const names[] = {"GET", "POST", "PUT", "DELETE", "PATCH"};
@@ -141,7 +141,7 @@ int tool_call(const tool_args *args) {
     return rc;
 }
 
-/* ---- ping ----------------------------------------------------------------------------------------------------- */
+/* ---- ping ------------------------------------------------------------------------------------ */
 
 typedef struct ping {
     client c;
@@ -280,6 +280,8 @@ int tool_ping(const tool_args *args) {
     }
     if (rc == TOOL_OK)
         ping_report(&p);
+    if (rc == TOOL_OK && tool_interrupted() && p.received == 0)
+        (void)tool_fail("ping", "interrupted before an answer came");
     if (rc == TOOL_OK && (p.received == 0 || p.received < p.wanted))
         rc = tool_interrupted() && p.received > 0 ? TOOL_OK : TOOL_FAILED;
     client_close(&p.c);

@@ -43,7 +43,7 @@ static void reply_status(server *s, p2p_node *node, const p2p_request *q, int st
     (void)p2p_reply(node, q->stream, status, no_store, 1, NULL, 0);
 }
 
-/* ---- bodies --------------------------------------------------------------------------------------------------- */
+/* ---- bodies ---------------------------------------------------------------------------------- */
 
 static body *body_make(int fd, char *memory, uint64_t size) {
     body *b = (body *)calloc(1, sizeof *b);
@@ -109,7 +109,7 @@ static void body_reply(p2p_node *node, p2p_stream stream, int status, const p2p_
     body_pump(node, stream, b);
 }
 
-/* ---- files ---------------------------------------------------------------------------------------------------- */
+/* ---- files ----------------------------------------------------------------------------------- */
 
 static const char *type_of(const char *name, size_t size) {
     static const struct {
@@ -145,7 +145,8 @@ static bool name_allowed(const char *name, size_t size) {
     return true;
 }
 
-/* Opens a regular file of the directory itself, never through a link. O_NONBLOCK: a FIFO must not hold us up. */
+/* Opens a regular file of the directory itself, never through a link. O_NONBLOCK: a FIFO must not
+ * hold us up. */
 static int file_open(const server *s, const char *name, struct stat *info) {
     int fd = openat(dirfd(s->dir), name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
     if (fd >= 0 && (fstat(fd, info) < 0 || !S_ISREG(info->st_mode))) {
@@ -193,7 +194,7 @@ static void reply_file(server *s, p2p_node *node, const p2p_request *q, int fd, 
     body_reply(node, q->stream, part > 0 ? 206 : 200, headers, n, b);
 }
 
-/* ---- routes --------------------------------------------------------------------------------------------------- */
+/* ---- routes ---------------------------------------------------------------------------------- */
 
 static void get_track(p2p_node *node, const p2p_request *q, void *ctx) {
     server *s = (server *)ctx;
@@ -312,7 +313,7 @@ static void get_ping(p2p_node *node, const p2p_request *q, void *ctx) {
     (void)p2p_reply(node, q->stream, 204, NULL, 0, NULL, 0);
 }
 
-/* ---- who may connect ------------------------------------------------------------------------------------------ */
+/* ---- who may connect ------------------------------------------------------------------------- */
 
 static int allow(void *ctx, const p2p_gate *who) {
     const tool_args *args = (const tool_args *)ctx;
@@ -337,7 +338,7 @@ static void print_allowed(const tool_args *args) {
     }
 }
 
-/* ---- figures -------------------------------------------------------------------------------------------------- */
+/* ---- figures --------------------------------------------------------------------------------- */
 
 /* The text exposition as one JSON object: "name value" lines, comments left out. */
 static void print_metrics(json *j, const p2p_node *node) {
@@ -384,7 +385,7 @@ static void print_state(const server *s, const char *event, const char *ticket) 
     json_line(&j);
 }
 
-/* ---- running -------------------------------------------------------------------------------------------------- */
+/* ---- running --------------------------------------------------------------------------------- */
 
 static void on_event(server *s, const p2p_event *e) {
     char brief[11];
@@ -486,8 +487,9 @@ static bool sessions_left(const p2p_node *node) {
     return metrics.value[P2P_METRIC_sessions_open] > 0;
 }
 
-/* As tool_node_stop, but bodies on their way are finished or freed, and what closed connections still hold while
- * late packets may come is waited for, so that the last figures show what stays. */
+/* As tool_node_stop, but bodies on their way are finished or freed, and what closed connections
+ * still hold while late packets may come is waited for, so that the last figures show what
+ * stays. */
 static void stop(server *s) {
     uint64_t end_us = p2p_posix_now_us() + s->t.desc.time.stop_us + 250000;
     bool stopped = p2p_node_stop(s->t.node, 0) < 0;

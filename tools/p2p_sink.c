@@ -66,8 +66,8 @@ int tool_sink_open(tool_sink *s, const char *command, const char *path) {
     return TOOL_OK;
 }
 
-/* True when a write of `size` bytes cannot block: files never do, and pipes that poll(2) calls writable take
- * PIPE_BUF bytes. */
+/* True when a write of `size` bytes cannot block: files never do, and pipes that poll(2) calls
+ * writable take PIPE_BUF bytes. */
 static bool sink_ready(const tool_sink *s) {
     struct pollfd wait;
     wait.fd = s->fd;

@@ -4,7 +4,7 @@
 #include <stdarg.h>
 #include <string.h>
 
-/* ---- UTF-8 ---------------------------------------------------------------------------------------------------- */
+/* ---- UTF-8 ----------------------------------------------------------------------------------- */
 
 size_t tool_utf8(const uint8_t *at, size_t left, uint32_t *out) {
     static const uint32_t smallest[5] = {0, 0, 0x80u, 0x800u, 0x10000u};
@@ -63,7 +63,7 @@ void tool_print_safe(FILE *out, const void *data, size_t size, bool multiline) {
     }
 }
 
-/* ---- errors and notes ----------------------------------------------------------------------------------------- */
+/* ---- errors and notes ------------------------------------------------------------------------ */
 
 static void say(const char *command, const char *format, va_list list) {
     char text[2048];
@@ -118,14 +118,15 @@ const char *tool_size_text(uint64_t bytes, char out[32]) {
     return out;
 }
 
-/* ---- JSON ----------------------------------------------------------------------------------------------------- */
+/* ---- JSON ------------------------------------------------------------------------------------ */
 
 void json_open(json *j, FILE *out) {
     memset(j, 0, sizeof *j);
     j->out = out;
 }
 
-/* Bytes that are not UTF-8 become U+FFFD, and so does nothing else: a reader can see that they were there. */
+/* Bytes that are not UTF-8 become U+FFFD, and so does nothing else: a reader can see that they were
+ * there. */
 static void json_quote(json *j, const void *data, size_t size) {
     const uint8_t *at = (const uint8_t *)data;
     uint32_t c;

@@ -195,9 +195,7 @@ TEST(wrong_key_is_silent) {
     CHECK_INT(B->count, 0);
 }
 
-static void other_network(actor *self) {
-    self->desc.network = self == A ? "p2p" : "elsewhere";
-}
+static void other_network(actor *self) { self->desc.network = self == A ? "p2p" : "elsewhere"; }
 
 TEST(other_network_is_silent) {
     p2p_ticket ticket;
@@ -575,9 +573,7 @@ TEST(no_common_alpn) {
     CHECK_INT(C->count, 0);
 }
 
-static struct {
-    p2p_conn mine[2];
-} both;
+static struct { p2p_conn mine[2]; } both;
 
 static int both_settled(void *ctx) {
     (void)ctx;
@@ -776,50 +772,49 @@ TEST(many_connections_leave_nothing) {
     CHECK_INT(after.value[P2P_METRIC_conns_open], 0);
     CHECK_INT(after.value[P2P_METRIC_sessions_open], 0);
     CHECK_INT(after.value[P2P_METRIC_streams_open], 0);
-    CHECK_INT(after.value[P2P_METRIC_arena_used_bytes],
-              before.value[P2P_METRIC_arena_used_bytes]);
+    CHECK_INT(after.value[P2P_METRIC_arena_used_bytes], before.value[P2P_METRIC_arena_used_bytes]);
     p2p_metrics_get(B->node, &after);
     CHECK_INT(after.value[P2P_METRIC_conns_open], 0);
     CHECK_INT(after.value[P2P_METRIC_sessions_open], 0);
     CHECK_INT(after.value[P2P_METRIC_streams_open], 0);
 }
 
-#define CASES_CONN(X)                                                                            \
-    X(connect_and_accept)                                                                        \
-    X(queued_before_connected)                                                                   \
-    X(allow_hook_lets_in)                                                                        \
-    X(allow_hook_refuses_by_name)                                                                \
-    X(allow_hook_refuses_an_address_in_silence)                                                  \
-    X(unknown_address_times_out)                                                                 \
-    X(no_address_times_out)                                                                      \
-    X(wrong_key_is_silent)                                                                       \
-    X(other_network_is_silent)                                                                   \
-    X(nobody_listens_nobody_gets_in)                                                             \
-    X(listen_needs_a_say_who)                                                                    \
-    X(listener_table_has_an_end)                                                                 \
-    X(unlisten_keeps_connections)                                                                \
-    X(dialler_closes)                                                                            \
-    X(acceptor_closes)                                                                           \
-    X(close_without_reason)                                                                      \
-    X(close_reason_has_a_limit)                                                                  \
-    X(close_while_dialling)                                                                      \
-    X(close_delivers_what_was_sent)                                                              \
-    X(last_release_closes)                                                                       \
-    X(share_an_open_connection)                                                                  \
-    X(stale_and_foreign_conn_handles)                                                            \
-    X(ids_that_are_none)                                                                         \
-    X(peers_are_added_and_removed)                                                               \
-    X(newest_address_wins)                                                                       \
-    X(connection_table_has_an_end)                                                               \
-    X(connections_per_peer_have_a_limit)                                                         \
-    X(first_common_alpn_of_the_dialler)                                                          \
-    X(no_common_alpn)                                                                            \
-    X(both_dial_at_once)                                                                         \
-    X(silence_ends_a_connection)                                                                 \
-    X(keepalive_keeps)                                                                           \
-    X(smaller_idle_time_holds)                                                                   \
-    X(silence_in_mid_transfer)                                                                   \
-    X(accept_in_order_of_arrival)                                                                \
-    X(user_pointers)                                                                             \
-    X(stats_count)                                                                               \
+#define CASES_CONN(X)                           \
+    X(connect_and_accept)                       \
+    X(queued_before_connected)                  \
+    X(allow_hook_lets_in)                       \
+    X(allow_hook_refuses_by_name)               \
+    X(allow_hook_refuses_an_address_in_silence) \
+    X(unknown_address_times_out)                \
+    X(no_address_times_out)                     \
+    X(wrong_key_is_silent)                      \
+    X(other_network_is_silent)                  \
+    X(nobody_listens_nobody_gets_in)            \
+    X(listen_needs_a_say_who)                   \
+    X(listener_table_has_an_end)                \
+    X(unlisten_keeps_connections)               \
+    X(dialler_closes)                           \
+    X(acceptor_closes)                          \
+    X(close_without_reason)                     \
+    X(close_reason_has_a_limit)                 \
+    X(close_while_dialling)                     \
+    X(close_delivers_what_was_sent)             \
+    X(last_release_closes)                      \
+    X(share_an_open_connection)                 \
+    X(stale_and_foreign_conn_handles)           \
+    X(ids_that_are_none)                        \
+    X(peers_are_added_and_removed)              \
+    X(newest_address_wins)                      \
+    X(connection_table_has_an_end)              \
+    X(connections_per_peer_have_a_limit)        \
+    X(first_common_alpn_of_the_dialler)         \
+    X(no_common_alpn)                           \
+    X(both_dial_at_once)                        \
+    X(silence_ends_a_connection)                \
+    X(keepalive_keeps)                          \
+    X(smaller_idle_time_holds)                  \
+    X(silence_in_mid_transfer)                  \
+    X(accept_in_order_of_arrival)               \
+    X(user_pointers)                            \
+    X(stats_count)                              \
     X(many_connections_leave_nothing)

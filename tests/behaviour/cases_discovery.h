@@ -115,10 +115,10 @@ TEST(partition_heals) {
     expect_text(B, theirs, "after all");
 }
 
-#define CASES_DISCOVERY(X)                                                                       \
-    X(discover_a_name)                                                                           \
-    X(unknown_name_is_not_found)                                                                 \
-    X(connect_by_name)                                                                           \
-    X(close_while_discovering)                                                                   \
-    X(peer_that_rebooted)                                                                        \
+#define CASES_DISCOVERY(X)       \
+    X(discover_a_name)           \
+    X(unknown_name_is_not_found) \
+    X(connect_by_name)           \
+    X(close_while_discovering)   \
+    X(peer_that_rebooted)        \
     X(partition_heals)

@@ -302,16 +302,16 @@ TEST(oldest_datagram_gives_way) {
     CHECK_INT((int)(a.datagrams_dropped + b.datagrams_dropped) + count, 100);
 }
 
-#define CASES_MESSAGE(X)                                                                         \
-    X(messages_both_ways)                                                                        \
-    X(empty_messages_count)                                                                      \
-    X(messages_in_order_exactly_once)                                                            \
-    X(messages_over_a_bad_link)                                                                  \
-    X(full_mailbox_says_again_then_writable)                                                     \
-    X(large_message_by_reference)                                                                \
-    X(message_over_the_peers_limit)                                                              \
-    X(peer_without_messages)                                                                     \
-    X(sent_always_comes)                                                                         \
-    X(lent_memory_comes_back)                                                                    \
-    X(datagrams)                                                                                 \
+#define CASES_MESSAGE(X)                     \
+    X(messages_both_ways)                    \
+    X(empty_messages_count)                  \
+    X(messages_in_order_exactly_once)        \
+    X(messages_over_a_bad_link)              \
+    X(full_mailbox_says_again_then_writable) \
+    X(large_message_by_reference)            \
+    X(message_over_the_peers_limit)          \
+    X(peer_without_messages)                 \
+    X(sent_always_comes)                     \
+    X(lent_memory_comes_back)                \
+    X(datagrams)                             \
     X(oldest_datagram_gives_way)

@@ -351,8 +351,8 @@ TEST(stop_ends_in_time) {
 
 /* Bytes that any stranger can send are counted, never answered, and touch nothing. */
 TEST(junk_gets_no_answer) {
-    static const uint8_t firsts[] = {0, 1, 20, 22, 63, 64, 0x80, 0xb0, 0xb1, 0xb2, 0xb3,
-                                     0xb4, 0xb5, 0xb6, 0xb8, 0xbe, 0xbf, 0xc0, 0xff};
+    static const uint8_t firsts[] = {0,    1,    20,   22,   63,   64,   0x80, 0xb0, 0xb1, 0xb2,
+                                     0xb3, 0xb4, 0xb5, 0xb6, 0xb8, 0xbe, 0xbf, 0xc0, 0xff};
     p2p_metrics before, after;
     uint8_t data[1400];
     p2p_packet in, out;
@@ -396,9 +396,7 @@ TEST(metrics_as_text) {
     CHECK_INT(p2p_metrics_text(A->node, text, (size_t)n), P2P_ERR_TOO_LARGE);
 }
 
-static struct {
-    int input, output, events, ran;
-} reentry;
+static struct { int input, output, events, ran; } reentry;
 
 static void meddle(p2p_node *node, const p2p_request *request, void *ctx) {
     uint8_t data[1500] = {0xb0};
@@ -477,24 +475,24 @@ TEST(null_arguments) {
     CHECK_INT(p2p_input(A->node, 0, NULL), P2P_ERR_ARG);
 }
 
-#define CASES_NODE(X)                                                                            \
-    X(arena_is_exact)                                                                            \
-    X(arena_text_adds_up)                                                                        \
-    X(arena_must_be_aligned)                                                                     \
-    X(a_desc_that_nobody_zeroed)                                                                 \
-    X(keys_that_are_refused)                                                                     \
-    X(id_is_computed_from_the_seed)                                                              \
-    X(insecure_channels_are_refused)                                                             \
-    X(missing_tables_are_refused)                                                                \
-    X(bad_entropy_is_refused)                                                                    \
-    X(settings_out_of_range_are_named)                                                           \
-    X(timers)                                                                                    \
-    X(deadline_is_exact)                                                                         \
-    X(stop_says_goodbye)                                                                         \
-    X(stop_takes_no_new_callers)                                                                 \
-    X(stop_ends_in_time)                                                                         \
-    X(junk_gets_no_answer)                                                                       \
-    X(metrics_as_text)                                                                           \
-    X(no_driving_from_a_handler)                                                                 \
-    X(log_tells_of_connections)                                                                  \
+#define CASES_NODE(X)                  \
+    X(arena_is_exact)                  \
+    X(arena_text_adds_up)              \
+    X(arena_must_be_aligned)           \
+    X(a_desc_that_nobody_zeroed)       \
+    X(keys_that_are_refused)           \
+    X(id_is_computed_from_the_seed)    \
+    X(insecure_channels_are_refused)   \
+    X(missing_tables_are_refused)      \
+    X(bad_entropy_is_refused)          \
+    X(settings_out_of_range_are_named) \
+    X(timers)                          \
+    X(deadline_is_exact)               \
+    X(stop_says_goodbye)               \
+    X(stop_takes_no_new_callers)       \
+    X(stop_ends_in_time)               \
+    X(junk_gets_no_answer)             \
+    X(metrics_as_text)                 \
+    X(no_driving_from_a_handler)       \
+    X(log_tells_of_connections)        \
     X(null_arguments)

@@ -297,8 +297,8 @@ TEST(other_method_is_405_with_allow) {
 
 /* Refused here already, or answered with 400; never given to a handler. */
 TEST(bad_paths) {
-    static const char *const bad[] = {"", "tracks", "/tracks/../x", "/./tracks", "/tracks/..",
-                                      "/a\nb", "/a\rb", "/\xff\xfe"};
+    static const char *const bad[] = {"",           "tracks", "/tracks/../x", "/./tracks",
+                                      "/tracks/..", "/a\nb",  "/a\rb",        "/\xff\xfe"};
     serve_pair(NULL);
     CHECK_SO_FAR();
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
@@ -442,7 +442,8 @@ static int upload_done(void *ctx) {
     uint8_t data[2000];
     (void)ctx;
     while (upload.sent < upload.total) {
-        size_t size = upload.total - upload.sent < 2000 ? (size_t)(upload.total - upload.sent) : 2000;
+        size_t size =
+            upload.total - upload.sent < 2000 ? (size_t)(upload.total - upload.sent) : 2000;
         int n;
         pattern_fill(data, upload.sent, size);
         n = p2p_stream_write(A->node, upload.s, data, size);
@@ -615,10 +616,15 @@ TEST(ranges) {
         const char *value;
         int result;
         uint64_t first, count;
-    } rows[] = {{"bytes=0-9", 1, 0, 10},   {"bytes=90-", 1, 90, 10},   {"bytes=-5", 1, 95, 5},
-                {"bytes=90-200", 1, 90, 10}, {"bytes=100-", P2P_ERR_ARG, 0, 0},
-                {"bytes=-0", P2P_ERR_ARG, 0, 0}, {"bytes=5-4", 0, 0, 100},
-                {"lines=1-2", 0, 0, 100}, {"bytes=x", 0, 0, 100}};
+    } rows[] = {{"bytes=0-9", 1, 0, 10},
+                {"bytes=90-", 1, 90, 10},
+                {"bytes=-5", 1, 95, 5},
+                {"bytes=90-200", 1, 90, 10},
+                {"bytes=100-", P2P_ERR_ARG, 0, 0},
+                {"bytes=-0", P2P_ERR_ARG, 0, 0},
+                {"bytes=5-4", 0, 0, 100},
+                {"lines=1-2", 0, 0, 100},
+                {"bytes=x", 0, 0, 100}};
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         uint64_t first = 0, count = 0;
         p2p_request q;
@@ -653,26 +659,26 @@ TEST(requests_end_with_their_connection) {
     CHECK(p2p_reply(B->node, later, 200, NULL, 0, NULL, 0) < 0);
 }
 
-#define CASES_ROUTER(X)                                                                          \
-    X(get_with_parameters)                                                                       \
-    X(literal_over_parameter_over_rest)                                                          \
-    X(router_answers_by_itself)                                                                  \
-    X(other_method_is_405_with_allow)                                                            \
-    X(bad_paths)                                                                                 \
-    X(post_and_headers_back)                                                                     \
-    X(body_over_the_limit_is_413)                                                                \
-    X(reply_later)                                                                               \
-    X(deferred_reply_that_never_comes_is_504)                                                    \
-    X(request_gives_up)                                                                          \
-    X(replies_that_are_refused)                                                                  \
-    X(streamed_answer)                                                                           \
-    X(streamed_body)                                                                             \
-    X(route_without_handler_is_an_event)                                                         \
-    X(guard_and_prefix)                                                                          \
-    X(bad_routes_are_refused)                                                                    \
-    X(route_tables_have_an_end)                                                                  \
-    X(request_before_connected)                                                                  \
-    X(many_requests_at_once)                                                                     \
-    X(client_gives_up_on_an_answer)                                                              \
-    X(ranges)                                                                                    \
+#define CASES_ROUTER(X)                       \
+    X(get_with_parameters)                    \
+    X(literal_over_parameter_over_rest)       \
+    X(router_answers_by_itself)               \
+    X(other_method_is_405_with_allow)         \
+    X(bad_paths)                              \
+    X(post_and_headers_back)                  \
+    X(body_over_the_limit_is_413)             \
+    X(reply_later)                            \
+    X(deferred_reply_that_never_comes_is_504) \
+    X(request_gives_up)                       \
+    X(replies_that_are_refused)               \
+    X(streamed_answer)                        \
+    X(streamed_body)                          \
+    X(route_without_handler_is_an_event)      \
+    X(guard_and_prefix)                       \
+    X(bad_routes_are_refused)                 \
+    X(route_tables_have_an_end)               \
+    X(request_before_connected)               \
+    X(many_requests_at_once)                  \
+    X(client_gives_up_on_an_answer)           \
+    X(ranges)                                 \
     X(requests_end_with_their_connection)

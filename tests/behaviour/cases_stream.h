@@ -624,27 +624,27 @@ TEST(no_stream_on_a_closing_connection) {
     CHECK(err == P2P_ERR_CLOSED || err == P2P_ERR_HANDLE);
 }
 
-#define CASES_STREAM(X)                                                                          \
-    X(stream_there_and_back)                                                                     \
-    X(events_tell_of_bytes)                                                                      \
-    X(one_way_streams)                                                                           \
-    X(stream_user_pointers)                                                                      \
-    X(bulk_both_ways)                                                                            \
-    X(empty_both_ways)                                                                           \
-    X(bulk_through_tiny_buffers)                                                                 \
-    X(bulk_over_a_bad_link)                                                                      \
-    X(backpressure)                                                                              \
-    X(told_once_until_something_new)                                                             \
-    X(peek_and_skip)                                                                             \
-    X(reserve_and_commit)                                                                        \
-    X(finish_is_final)                                                                           \
-    X(writer_resets)                                                                             \
-    X(reader_resets)                                                                             \
-    X(streams_wait_for_the_peers_table)                                                          \
-    X(many_short_streams)                                                                        \
-    X(streams_are_accepted_in_order)                                                             \
-    X(priorities)                                                                                \
-    X(whole_stream_outlives_its_connection)                                                      \
-    X(unfinished_streams_close_before_their_connection)                                          \
-    X(stale_and_foreign_stream_handles)                                                          \
+#define CASES_STREAM(X)                                 \
+    X(stream_there_and_back)                            \
+    X(events_tell_of_bytes)                             \
+    X(one_way_streams)                                  \
+    X(stream_user_pointers)                             \
+    X(bulk_both_ways)                                   \
+    X(empty_both_ways)                                  \
+    X(bulk_through_tiny_buffers)                        \
+    X(bulk_over_a_bad_link)                             \
+    X(backpressure)                                     \
+    X(told_once_until_something_new)                    \
+    X(peek_and_skip)                                    \
+    X(reserve_and_commit)                               \
+    X(finish_is_final)                                  \
+    X(writer_resets)                                    \
+    X(reader_resets)                                    \
+    X(streams_wait_for_the_peers_table)                 \
+    X(many_short_streams)                               \
+    X(streams_are_accepted_in_order)                    \
+    X(priorities)                                       \
+    X(whole_stream_outlives_its_connection)             \
+    X(unfinished_streams_close_before_their_connection) \
+    X(stale_and_foreign_stream_handles)                 \
     X(no_stream_on_a_closing_connection)

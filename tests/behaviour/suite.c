@@ -37,4 +37,5 @@ TEST(leaves_nothing_open) {
 }
 
 TEST_MAIN(CASES_CONN(ENTRY) CASES_STREAM(ENTRY) CASES_MESSAGE(ENTRY) CASES_NODE(ENTRY)
-              CASES_ROUTER(ENTRY) CASES_DISCOVERY(ENTRY) ENTRY(heap_watch_sees) ENTRY(leaves_nothing_open))
+              CASES_ROUTER(ENTRY) CASES_DISCOVERY(ENTRY) ENTRY(heap_watch_sees)
+                  ENTRY(leaves_nothing_open))

@@ -92,14 +92,14 @@ static p2p_listener LB;
 typedef void (*world_tweak)(actor *self);
 
 /* The call succeeded; what it counts, if anything, does not matter here. */
-#define CHECK_DONE(call)                                                                \
-    do {                                                                                \
-        long long done_ = (long long)(call);                                            \
-        if (done_ < 0) {                                                                \
-            test_fail(__FILE__, __LINE__);                                              \
-            printf("    %s is %lld, %s\n", #call, done_, p2p_err_name((int)done_));     \
-            return;                                                                     \
-        }                                                                               \
+#define CHECK_DONE(call)                                                            \
+    do {                                                                            \
+        long long done_ = (long long)(call);                                        \
+        if (done_ < 0) {                                                            \
+            test_fail(__FILE__, __LINE__);                                          \
+            printf("    %s is %lld, %s\n", #call, done_, p2p_err_name((int)done_)); \
+            return;                                                                 \
+        }                                                                           \
     } while (0)
 
 static inline p2p_conn conn_none(void) {

@@ -1,4 +1,5 @@
-/* The streamer and the speaker of examples/, unchanged, in the simulator: what their programs do over UDP. */
+/* The streamer and the speaker of examples/, unchanged, in the simulator: what their programs do
+ * over UDP. */
 #define P2P_IMPLEMENTATION
 #define P2P_SIM_IMPLEMENTATION
 #include "p2p_sim.h"
@@ -162,7 +163,8 @@ TEST(plays_over_a_lossy_link) {
     }
 }
 
-/* A loudspeaker that is full takes nothing: the streamer waits, and nothing is lost or kept elsewhere. */
+/* A loudspeaker that is full takes nothing: the streamer waits, and nothing is lost or kept
+ * elsewhere. */
 TEST(waits_for_a_slow_loudspeaker) {
     uint64_t turn;
     begin(2, 0, "song.wav");
@@ -183,7 +185,8 @@ TEST(waits_for_a_slow_loudspeaker) {
     p2p_sim_close(world.sim);
 }
 
-/* The network breaks for longer than the idle timeout: a new connection fetches the rest by a range. */
+/* The network breaks for longer than the idle timeout: a new connection fetches the rest by a
+ * range. */
 TEST(goes_on_after_a_break) {
     p2p_id a, b;
     begin(3, 0, "song.wav");

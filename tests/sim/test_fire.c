@@ -62,8 +62,8 @@ static void expect_dial(void) {
         printf("    ended with %s\n", p2p_err_name(e.err));
     CHECK_INT(e.type, P2P_EVENT_CONNECTED);
     CHECK(p2p_sim_now(sim) <= 30 * SECOND);
-    CHECK_INT(p2p_sim_await(sim, sim_nodes[1], P2P_EVENT_MESSAGE, p2p_sim_now(sim) + 30 * SECOND,
-                            &e), 0);
+    CHECK_INT(
+        p2p_sim_await(sim, sim_nodes[1], P2P_EVENT_MESSAGE, p2p_sim_now(sim) + 30 * SECOND, &e), 0);
     CHECK_INT(p2p_recv(sim_nodes[1], e.conn, got, sizeof got), 5);
     CHECK_BYTES(got, "hello", 5);
 }
@@ -192,10 +192,9 @@ static void open_pair(uint64_t seed) {
 
 /* For a person: why datagrams were not taken. */
 static void tell_drops(void) {
-#define TELL(name, kind, help)                                              \
-    if (strncmp(#name, "drop_", 5) == 0 && m.value[P2P_METRIC_##name])     \
-        printf("    host %d %s %llu\n", i, #name,                          \
-               (unsigned long long)m.value[P2P_METRIC_##name]);
+#define TELL(name, kind, help)                                         \
+    if (strncmp(#name, "drop_", 5) == 0 && m.value[P2P_METRIC_##name]) \
+        printf("    host %d %s %llu\n", i, #name, (unsigned long long)m.value[P2P_METRIC_##name]);
     for (int i = 0; i < HOSTS; i++) {
         p2p_metrics m;
         if (!hosts[i].node)

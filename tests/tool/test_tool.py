@@ -10,7 +10,7 @@ import stat
 import subprocess
 import time
 
-from tool import (BUILD, LOOPBACK, P2P, expect, folder, main, make_key, p2p, read, running, serving,
+from tool import (BUILD, LOOPBACK, P2P, ROOT, expect, folder, main, make_key, p2p, read, running, serving,
                   ticket_body, ticket_make, ticket_port, write)
 
 COMMANDS = ["keygen", "id", "serve", "get", "call", "ping"]
@@ -403,6 +403,22 @@ def test_ping():
         assert "2 sent, 2 answered, min" in shown and "127.0.0.1:" in shown, shown
     with running(os.path.join(BUILD, "examples", "music_service"), LOOPBACK) as s:
         assert "status 404" in expect(p2p("ping", s.ticket, "-c", "1"), 0).text
+
+
+# ---- examples ---------------------------------------------------------------------------------------------
+
+def test_basic_over_udp_and_in_the_simulator():
+    for name in ("basic", "basic_sim"):
+        done = subprocess.run([os.path.join(BUILD, "examples", name)], stdout=subprocess.PIPE, timeout=30, check=True)
+        assert b"bob reads: hello, bob\nalice reads: hello, alice\n" in done.stdout, done
+
+
+def test_demo():
+    done = subprocess.run([os.path.join(ROOT, "tools", "demo.sh")], stdout=subprocess.PIPE, timeout=60, check=True)
+    said = done.stdout.decode()
+    hashes = [line.split()[1] for line in said.splitlines() if line.startswith("sha256")]
+    assert len(hashes) == 3 and len(set(hashes)) == 1 and "have the same bytes" in said, said
+    assert all(word in said for word in ("streamer ", "speaker ", "path ", "round trip ", "Mbit/s")), said
 
 
 # ---- how it ends ------------------------------------------------------------------------------------------

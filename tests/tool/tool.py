@@ -54,8 +54,9 @@ class Server:
     """A process that prints a ticket in its first line: `p2p serve`, or an example."""
 
     def __init__(self, command):
-        self.log = tempfile.TemporaryFile()
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=self.log)
+        self.log = tempfile.TemporaryFile("a+b")  # appending: reading here moves no end there
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=self.log,
+                                        bufsize=0)
         self.ticket = self.process.stdout.readline().decode().strip()
         if not self.ticket.startswith("p2p1"):
             self.stop()

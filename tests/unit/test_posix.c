@@ -149,10 +149,23 @@ static int peer_open(uint8_t family, p2p_addr *out) {
         return -1;
     (void)setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &room, sizeof room);
     size = p2p_posix__name_of(&addr, &name);
-    if (bind(fd, &name.any, size) < 0 || getsockname(fd, &name.any, &size) < 0)
+    if (fd < 0)
         return -1;
+    if (bind(fd, &name.any, size) < 0 || getsockname(fd, &name.any, &size) < 0) {
+        (void)close(fd);
+        return -1;
+    }
     (void)p2p_posix__addr_of(&name.any, out);
     return fd;
+}
+
+/* Containers often have no IPv6; there its tests have nothing to look at. */
+static bool has_ipv6(void) {
+    p2p_addr addr;
+    int fd = peer_open(6, &addr);
+    if (fd >= 0)
+        (void)close(fd);
+    return fd >= 0;
 }
 
 static ssize_t peer_recv(int fd, void *out, size_t size) {
@@ -191,12 +204,12 @@ static bool contains(const char *text, const char *part) { return strstr(text, p
 TEST(opens_both_families_on_one_port) {
     p2p_addr addr;
     CHECK_INT(open_at(&io, NULL, 0), 0);
-    CHECK_INT(io.count, 2);
+    CHECK(io.count == 2 || (io.count == 1 && !has_ipv6()));
     CHECK(desc.link.local_count > 0);
     CHECK_INT(desc.link.mtu, 0);
     CHECK_INT(desc.link.segments, 1);
     CHECK(desc.random.fill != NULL);
-    CHECK_INT(p2p_posix__of(&io)->port[0], p2p_posix__of(&io)->port[1]);
+    CHECK_INT(p2p_posix__of(&io)->port[0], p2p_posix__of(&io)->port[io.count - 1]);
     for (uint32_t i = 0; i < desc.link.local_count; i++) {
         CHECK_INT(desc.link.local[i].port, p2p_posix__of(&io)->port[0]);
         CHECK(!p2p_posix__any(&desc.link.local[i]));
@@ -234,7 +247,7 @@ TEST(closes_all_and_only_once) {
 TEST(binds_what_is_listed) {
     static const char *const all[] = {"127.0.0.1:0", "127.0.0.1", "[::1]:0", "::1", "[::1]"};
     static const uint8_t family[] = {4, 4, 6, 6, 6};
-    for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+    for (size_t i = 0; i < (has_ipv6() ? 5u : 2u); i++) {
         CHECK_INT(open_at(&io, all[i], 0), 0);
         CHECK_INT(io.count, 1);
         CHECK_INT(desc.link.local_count, 1);
@@ -247,7 +260,7 @@ TEST(binds_what_is_listed) {
 
 TEST(wildcards_of_one_family) {
     static const char *const all[] = {"0.0.0.0:0", "[::]:0"};
-    for (int i = 0; i < 2; i++) {
+    for (int i = 0; i < (has_ipv6() ? 2 : 1); i++) {
         CHECK_INT(open_at(&io, all[i], 0), 0);
         CHECK_INT(io.count, 1);
         for (uint32_t k = 0; k < desc.link.local_count; k++)
@@ -366,7 +379,10 @@ static void receive_from(uint8_t family) {
 }
 
 TEST(receives_ipv4) { receive_from(4); }
-TEST(receives_ipv6) { receive_from(6); }
+TEST(receives_ipv6) {
+    if (has_ipv6())
+        receive_from(6);
+}
 
 TEST(offers_until_somebody_takes) {
     fake_node f[3] = {quiet_node(), quiet_node(), quiet_node()};
@@ -385,8 +401,8 @@ TEST(offers_until_somebody_takes) {
     (void)close(fd);
 }
 
-/* Longer than any datagram of the nodes': cut off by the system, so it is not offered. Empty: nothing
- * to look at. Both count as received. */
+/* Longer than any datagram of the nodes': cut off by the system, so it is not offered. Empty:
+ * nothing to look at. Both count as received. */
 TEST(drops_what_is_too_long_or_empty) {
     static const char zeros[3000];
     fake_node f = quiet_node();
@@ -445,7 +461,10 @@ static void send_to(uint8_t family) {
 }
 
 TEST(sends_ipv4) { send_to(4); }
-TEST(sends_ipv6) { send_to(6); }
+TEST(sends_ipv6) {
+    if (has_ipv6())
+        send_to(6);
+}
 
 TEST(sends_each_segment) {
     p2p_addr peer;
@@ -512,7 +531,8 @@ TEST(waits_for_a_full_socket_instead_of_spinning) {
     (void)close(fd);
 }
 
-/* What the network refuses is loss of that datagram alone; a socket that takes none now is waited for. */
+/* What the network refuses is loss of that datagram alone; a socket that takes none now is waited
+ * for. */
 TEST(takes_errors_of_the_network_as_loss) {
     static const int lost[] = {ECONNREFUSED, ENETUNREACH, EHOSTUNREACH, EMSGSIZE, EPERM, ENOBUFS};
     uint8_t got[2048];
@@ -573,8 +593,10 @@ TEST(broken_sockets_are_an_error) {
 TEST(chooses_the_socket_that_reaches) {
     p2p_posix__state *s;
     p2p_packet packet;
+    uint32_t count;
     CHECK_INT(open_at(&io, NULL, 0), 0);
     s = p2p_posix__of(&io);
+    count = io.count; /* The choice looks at families alone, so three are pretended. */
     io.count = 3;
     s->family[0] = 4, s->loopback[0] = 1;
     s->family[1] = 4, s->loopback[1] = 0;
@@ -593,6 +615,7 @@ TEST(chooses_the_socket_that_reaches) {
     CHECK_INT(p2p_posix__socket_for(&io, &packet), 2);
     io.count = 2;
     CHECK_INT(p2p_posix__socket_for(&io, &packet), -1);
+    io.count = count;
     p2p_posix_close(&io);
 }
 
@@ -622,11 +645,11 @@ TEST(waits_for_the_first_of_all) {
 TEST(fds_wants_room) {
     struct pollfd fds[3];
     CHECK_INT(open_at(&io, NULL, 0), 0);
-    CHECK_INT(p2p_posix_fds(&io, fds, 2), P2P_ERR_ARG);
+    CHECK_INT(p2p_posix_fds(&io, fds, io.count), P2P_ERR_ARG);
     CHECK_INT(p2p_posix_fds(&io, NULL, 9), P2P_ERR_ARG);
-    CHECK_INT(p2p_posix_fds(&io, fds, 3), 3);
-    CHECK_INT(fds[2].fd, io.wake[0]);
-    CHECK_INT(fds[2].events, POLLIN);
+    CHECK_INT(p2p_posix_fds(&io, fds, io.count + 1), io.count + 1);
+    CHECK_INT(fds[io.count].fd, io.wake[0]);
+    CHECK_INT(fds[io.count].events, POLLIN);
     p2p_posix_close(&io);
 }
 
@@ -930,7 +953,7 @@ TEST(key_that_is_no_file_is_refused) {
     key_begin();
     CHECK_SO_FAR();
     CHECK_INT(load(&got), P2P_ERR_NOT_FOUND);
-    CHECK(contains(why.text, "node.key") && contains(why.text, strerror(ENOENT)));
+    CHECK(contains(why.text, "node.key") && contains(why.text, "no such file"));
     CHECK_INT(mkfifo(path, 0600), 0);
     CHECK_INT(load(&got), P2P_ERR_AUTH); /* and does not wait for a writer */
     CHECK(contains(why.text, "regular"));
