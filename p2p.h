@@ -3269,6 +3269,7 @@ static void p2p__router_layout(p2p__layout *l, const p2p_desc *desc, p2p__router
     2000000u /* probes are never further apart, unless the round trip is longer */
 #define P2P__FIRST_RTT_US 150000u  /* first handshake timer and initial round trip */
 #define P2P__FLUSH_US     3000000u /* what was accepted has this long to be delivered at close */
+#define P2P__WITHHOLD_US  50000u   /* how often a withheld proof is looked at */
 #define P2P__COLLAPSE_US \
     500000u /* both dial at once: the lower NodeId waits this long for its own dial */
 #define P2P__RECORDS_MAX  (1ull << 47)
@@ -3467,10 +3468,11 @@ typedef struct p2p__session {
     uint8_t signed_auth, alpn_mask, holds_grant;
     uint8_t close_origin, challenged, queued, want_close;
     uint8_t waits, paced, refusal,
-        tested;    /* waits: why in WAITING; tested: a PING must be answered */
-    uint8_t held;  /* an unproven source has its 3 x already: more goes when it sends more */
-    uint16_t conn; /* index or P2P__NIL */
-    uint16_t heap; /* position in the timer heap, or P2P__NIL */
+        tested;       /* waits: why in WAITING; tested: a PING must be answered */
+    uint8_t withheld; /* client: its proof waits for a dial of the peer */
+    uint8_t held;     /* an unproven source has its 3 x already: more goes when it sends more */
+    uint16_t conn;    /* index or P2P__NIL */
+    uint16_t heap;    /* position in the timer heap, or P2P__NIL */
     uint16_t out_prev, out_next; /* those that may have something to send */
     uint16_t hash_next, reserved16;
     uint8_t id[8];
@@ -5425,6 +5427,8 @@ static bool p2p__emit_ack(p2p_node *node, p2p__session *session, p2p__writer *w)
     if (session->unacked == 0)
         return false;
     n = p2p__ack_ranges(session, ranges);
+    if (n == 0)
+        return false;
     p2p__put_ack(w, ranges, n, node->now_us - session->seen_top_us);
     if (w->bad) {
         w->bad = 0;
@@ -6771,6 +6775,19 @@ static void p2p__collapse(p2p_node *node, const p2p__session *winner) {
 }
 
 /* ---- frames that arrive */
+/* The callee is who was dialled: now the caller proves itself, and may send data. Not while the
+ * peer's own dial needs only the acknowledgement of our DONE: this one would be a second one. */
+static void p2p__prove(p2p_node *node, p2p__session *session, p2p__conn *conn) {
+    session->withheld = p2p__dial_waits(node, conn);
+    if (session->withheld) {
+        session->proof_by_us = p2p__time_add(node->now_us, P2P__WITHHOLD_US);
+        return;
+    }
+    session->control |= P2P__CONTROL_HELLO | P2P__CONTROL_AUTH;
+    session->proof_by_us = p2p__time_add(node->now_us, P2P__ATTEMPT_US); /* for DONE */
+    p2p__conn_attach(node, conn, session);
+    p2p__out_add(node, session);
+}
 static void p2p__auth_input(p2p_node *node, p2p__session *session, const p2p__frame *f) {
     p2p__conn *conn = p2p__conn_at(node, session->conn);
     if (session->peer_proved) {
@@ -6807,9 +6824,7 @@ static void p2p__auth_input(p2p_node *node, p2p__session *session, const p2p__fr
                 P2P_ERR_REFUSED);
         return;
     }
-    session->control |= P2P__CONTROL_HELLO | P2P__CONTROL_AUTH;
-    session->proof_by_us = p2p__time_add(node->now_us, P2P__ATTEMPT_US); /* for DONE */
-    p2p__conn_attach(node, conn, session);
+    p2p__prove(node, session, conn);
 }
 static void p2p__done_input(p2p_node *node, p2p__session *session) {
     p2p__conn *conn = p2p__conn_at(node, session->conn);
@@ -7405,6 +7420,10 @@ static void p2p__proof_missing(p2p_node *node, p2p__session *session) {
     p2p__conn *conn = p2p__conn_at(node, session->conn);
     if (conn && !session->peer_proved)
         p2p__path_lied(conn, &session->remote);
+    if (conn && session->withheld) {
+        p2p__prove(node, session, conn);
+        return;
+    }
     if (conn && conn->attached && conn->send_total > 0) {
         session->proof_by_us =
             P2P_NEVER; /* only DONE is late: data was sent, and may not be sent twice */

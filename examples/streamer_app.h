@@ -4,8 +4,8 @@
  * simulator. A track is bytes that lie somewhere, in a mapped file or in flash.
  *
  *   GET  /tracks              the list, as JSON
- *   GET  /tracks/:name        the bytes, whole or by a range; header x-sha256 is the hash of the whole
- *   POST /tracks/:name/heard  a speaker reports the hash of what it played: 204, or 409 when it differs
+ *   GET  /tracks/:name        the bytes, whole or by a range; x-sha256 is the hash of the whole
+ *   POST /tracks/:name/heard  a speaker tells the hash of what it played: 204, or 409 if not ours
  *
  * Requests go both ways over one connection: each speaker that connects is told its volume. */
 #ifndef STREAMER_APP_H

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# The demo: a streamer and a speaker, two processes that know of each other only a public key and where it
-# listens, find each other over UDP and DTLS on this machine and play a piece of music. BUILD: where the programs
-# lie (build).
+# The demo: a streamer and a speaker, two processes that know of each other only a public key and
+# where it listens, find each other over UDP and DTLS on this machine and play a piece of music.
+# BUILD: where the programs lie (build).
 set -eu
 cd "$(dirname "$0")/.."
 build=${BUILD:-build}
@@ -52,7 +52,8 @@ streamer=
 
 sent=$(sha256sum <"$wav" | cut -d' ' -f1)
 played=$(sha256sum <"$work/played.wav" | cut -d' ' -f1)
-echo "streamer    says: $(grep -a 'heard with' "$work/streamer.log" | sed 's/^streamer: //' || true)"
+said=$(sed -n 's/^streamer: \(heard with.*\)/\1/p' "$work/streamer.log")
+echo "streamer    says: $said"
 echo "sha256sum   $sent  what was offered"
 echo "sha256sum   $played  what was played"
 if [ "$sent" != "$played" ] || ! grep -aq "heard with SHA-256 $sent" "$work/streamer.log"; then

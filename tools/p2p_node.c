@@ -13,7 +13,8 @@
 #include <unistd.h>
 
 /* ---- signals ------------------------------------------------------------------------------------
- * The first Ctrl-C ends the work in order and tells the peers; a second one ends the process at once. */
+ * The first Ctrl-C ends the work in order and tells the peers; a second one ends the process at
+ * once. */
 
 static p2p_posix *signal_io;
 static const char *volatile signal_temporary;

@@ -83,8 +83,7 @@ static void body_pump(p2p_node *node, p2p_stream stream, body *b) {
         if (p2p_stream_reserve(node, stream, want, &room) < 0)
             return; /* WRITABLE goes on, or CLOSED frees */
         n = body_fill(b, room);
-        if (n <=
-            0) { /* the file became shorter while it was read: the peer must not take it for whole */
+        if (n <= 0) { /* it became shorter meanwhile: the peer must not take it for whole */
             (void)p2p_stream_reset(node, stream, 500);
             return;
         }
