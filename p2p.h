@@ -3234,7 +3234,8 @@ static void p2p__router_layout(p2p__layout *l, const p2p_desc *desc, p2p__router
 
 /* ==== >>state ====
  * Every object of a node: what it holds, and the one enum that says where it is in its life.
- * Always: an index of P2P__NIL is none; all memory is carved once by p2p__node_layout; DOWN comes last.
+ * Always: an index of P2P__NIL is none; all memory is carved once by p2p__node_layout; DOWN comes
+ *         last.
  * Covered by tests/unit/test_node.c and, through p2p_check, by every behaviour test. */
 
 #define P2P__NIL            0xffffu /* no index */
@@ -3263,7 +3264,7 @@ static void p2p__router_layout(p2p__layout *l, const p2p_desc *desc, p2p__router
 #define P2P__PACKET_MIN       64u   /* no packet is begun in less room */
 #define P2P__START_DATAGRAM   1200u /* path MTU discovery starts here */
 #define P2P__UNPROVEN_LIFE_US 5000000u
-#define P2P__ATTEMPT_US       4750000u /* a dialler gives an attempt up before the callee forgets it */
+#define P2P__ATTEMPT_US       4750000u /* before the callee forgets the attempt */
 #define P2P__ACK_DELAY_US     25000u
 #define P2P__PTO_MAX_US \
     2000000u /* probes are never further apart, unless the round trip is longer */
@@ -3315,7 +3316,8 @@ typedef struct p2p__ready {
 /* ---- what was sent: packets and the runs of stream bytes in them */
 
 enum p2p__chunk_state { P2P__CHUNK_FREE, P2P__CHUNK_FLYING, P2P__CHUNK_LOST, P2P__CHUNK_ACKED };
-/* What a chunk stands for. Data chunks of a stream lie in its list by offset and cover [acked, sent) without gap. */
+/* What a chunk stands for. Data chunks of a stream lie in its list by offset and cover [acked,
+ * sent) without gap. */
 enum p2p__chunk_what { P2P__CHUNK_DATA, P2P__CHUNK_RESET, P2P__CHUNK_STOP, P2P__CHUNK_MAX };
 typedef struct p2p__chunk {
     uint64_t offset;
@@ -3527,8 +3529,7 @@ typedef struct p2p__conn {
     uint8_t state, incoming, alpn, told;         /* told: CONNECTED was given */
     uint8_t addr_count, addr_next, share, given; /* given: DISCONNECTED was */
     uint8_t accepting, wrong_proof, message_asked, reason_size, attached;
-    uint8_t
-        confirmed; /* the peer acknowledged data: it has let this session in, whether its DONE came or not */
+    uint8_t confirmed; /* the peer acknowledged data: it has let this session in */
     uint16_t session, listener;
     uint16_t accept_next;
     uint16_t heap;
@@ -3599,8 +3600,7 @@ struct p2p_node {
     p2p_metrics metrics;
     p2p_error_detail failed;
     uint64_t now_us, polled_us;
-    uint32_t ticks,
-        fresh; /* calls that moved the clock; the count when a deadline was last set from outside them */
+    uint32_t ticks, fresh; /* clock steps; the count when a deadline was last set from outside */
     uint8_t in_call, stopping, stopped, simulated, secret_made;
     uint32_t stop_code;
     uint64_t stop_by_us;
@@ -3658,29 +3658,37 @@ static void p2p__conn_fault(p2p_node *node, p2p__conn *conn, uint32_t code, cons
 static p2p__conn *p2p__conn_at(const p2p_node *node, uint32_t index) {
     return index == P2P__NIL ? NULL : (p2p__conn *)p2p__pool_at(&node->conns, index);
 }
+
 static p2p__session *p2p__session_at(const p2p_node *node, uint32_t index) {
     return index == P2P__NIL ? NULL : (p2p__session *)p2p__pool_at(&node->sessions, index);
 }
+
 static p2p__stream *p2p__stream_at(const p2p_node *node, uint32_t index) {
     return index == P2P__NIL ? NULL : &node->streams[index];
 }
+
 static uint16_t p2p__stream_index(const p2p_node *node, const p2p__stream *s) {
     return (uint16_t)(s - node->streams);
 }
+
 static uint16_t p2p__conn_index(const p2p_node *node, const p2p__conn *conn) {
     return (uint16_t)p2p__pool_index(&node->conns, conn);
 }
+
 static uint16_t p2p__session_index(const p2p_node *node, const p2p__session *session) {
     return (uint16_t)p2p__pool_index(&node->sessions, session);
 }
+
 static p2p__conn *p2p__stream_conn(const p2p_node *node, const p2p__stream *s) {
     return p2p__conn_at(node, s->conn);
 }
+
 static void p2p__count(p2p_node *node, uint32_t metric, uint64_t n) {
     node->metrics.value[metric] += n;
 }
 
-/* Records why a call failed; the text names the field. Const calls may fail too, and the record is no part of what const promises. */
+/* Records why a call failed; the text names the field. Const calls may fail too, and the record
+ * is no part of what const promises. */
 static int p2p__fail_size(const p2p_node *node, int err, const char *text, uint64_t size,
                           uint64_t max) {
     p2p_error_detail *d = (p2p_error_detail *)&((p2p_node *)(uintptr_t)node)->failed;
@@ -3692,6 +3700,7 @@ static int p2p__fail_size(const p2p_node *node, int err, const char *text, uint6
     memcpy(d->text, text, n < sizeof d->text ? n : sizeof d->text - 1);
     return err;
 }
+
 static int p2p__fail(const p2p_node *node, int err, const char *text) {
     return p2p__fail_size(node, err, text, 0, 0);
 }
@@ -3699,12 +3708,13 @@ static int p2p__fail(const p2p_node *node, int err, const char *text) {
 /* ==== >>ready ====
  * Who has an event, a handler run or a packet pending: intrusive lists, first come first served.
  * Always: an object is listed exactly while its flags are not 0 (p2p_check walks the lists).
- * Covered by tests/behaviour/test_events.c. */
+ * Covered by tests/behaviour/cases_conn.h. */
 static p2p__ready *p2p__ready_of(const p2p_node *node, uint32_t ref) {
     if (ref & P2P__REF_STREAM)
         return &node->streams[ref & ~P2P__REF_STREAM].ready;
     return &p2p__conn_at(node, ref)->ready;
 }
+
 static void p2p__ready_unlink(p2p_node *node, uint32_t ref) {
     p2p__ready *r = p2p__ready_of(node, ref);
     if (!r->listed)
@@ -3719,6 +3729,7 @@ static void p2p__ready_unlink(p2p_node *node, uint32_t ref) {
         p2p__ready_of(node, r->next)->prev = r->prev;
     r->listed = 0;
 }
+
 static void p2p__ready_link(p2p_node *node, uint32_t ref) {
     p2p__ready *r = p2p__ready_of(node, ref);
     P2P_ASSERT(!r->listed);
@@ -3731,6 +3742,7 @@ static void p2p__ready_link(p2p_node *node, uint32_t ref) {
     node->ready_last = ref;
     r->listed = 1;
 }
+
 static void p2p__ready_set(p2p_node *node, uint32_t ref, uint32_t flag) {
     p2p__ready *r = p2p__ready_of(node, ref);
     if ((flag & P2P__EV_HANDLER) && !(r->flags & P2P__EV_HANDLER))
@@ -3739,6 +3751,7 @@ static void p2p__ready_set(p2p_node *node, uint32_t ref, uint32_t flag) {
     if (!r->listed)
         p2p__ready_link(node, ref);
 }
+
 static void p2p__ready_clear(p2p_node *node, uint32_t ref, uint32_t flag) {
     p2p__ready *r = p2p__ready_of(node, ref);
     if ((flag & P2P__EV_HANDLER) && (r->flags & P2P__EV_HANDLER))
@@ -3747,17 +3760,21 @@ static void p2p__ready_clear(p2p_node *node, uint32_t ref, uint32_t flag) {
     if (!r->flags)
         p2p__ready_unlink(node, ref);
 }
+
 static uint32_t p2p__stream_ref(const p2p_node *node, const p2p__stream *s) {
     return P2P__REF_STREAM | p2p__stream_index(node, s);
 }
+
 static void p2p__raise(p2p_node *node, p2p__stream *s, uint32_t flag) {
     p2p__ready_set(node, p2p__stream_ref(node, s), flag);
 }
+
 static void p2p__raise_conn(p2p_node *node, p2p__conn *conn, uint32_t flag) {
     p2p__ready_set(node, p2p__conn_index(node, conn), flag);
 }
 
-/* Sessions that may have a packet to send; p2p_output asks them in turn and takes out those that have none. */
+/* Sessions that may have a packet to send; p2p_output asks them in turn and takes out those that
+ * have none. */
 static void p2p__out_add(p2p_node *node, p2p__session *session) {
     uint16_t index = p2p__session_index(node, session);
     if (session->queued || session->state == P2P__SESSION_DOWN)
@@ -3771,6 +3788,7 @@ static void p2p__out_add(p2p_node *node, p2p__session *session) {
         p2p__session_at(node, node->out_last)->out_next = index;
     node->out_last = index;
 }
+
 static void p2p__out_drop(p2p_node *node, p2p__session *session) {
     if (!session->queued)
         return;
@@ -3784,13 +3802,15 @@ static void p2p__out_drop(p2p_node *node, p2p__session *session) {
     else
         p2p__session_at(node, session->out_next)->out_prev = session->out_prev;
 }
+
 static void p2p__wake(p2p_node *node, const p2p__conn *conn) {
     if (conn && conn->session != P2P__NIL)
         p2p__out_add(node, p2p__session_at(node, conn->session));
 }
 
 /* ==== >>heap ====
- * Deadlines of sessions and connections: a binary heap of references, so the earliest is always at hand.
+ * Deadlines of sessions and connections: a binary heap of references, so the earliest is always
+ * at hand.
  * Always: an object is in it exactly while its deadline is not P2P_NEVER, and knows its place.
  * Covered by tests/unit/test_node.c. */
 #define P2P__REF_SESSION 0x40000000u
@@ -3805,16 +3825,19 @@ static uint64_t *p2p__heap_key(const p2p_node *node, uint32_t ref, uint16_t **pl
         return &conn->deadline_us;
     }
 }
+
 static uint64_t p2p__heap_us(const p2p_node *node, uint32_t at) {
     uint16_t *place;
     return *p2p__heap_key(node, node->heap.refs[at], &place);
 }
+
 static void p2p__heap_put(p2p_node *node, uint32_t at, uint32_t ref) {
     uint16_t *place;
     (void)p2p__heap_key(node, ref, &place);
     node->heap.refs[at] = ref;
     *place = (uint16_t)at;
 }
+
 static void p2p__heap_sift(p2p_node *node, uint32_t at) {
     uint32_t ref = node->heap.refs[at], child;
     uint16_t *place;
@@ -3834,6 +3857,7 @@ static void p2p__heap_sift(p2p_node *node, uint32_t at) {
     }
     p2p__heap_put(node, at, ref);
 }
+
 static void p2p__heap_set(p2p_node *node, uint32_t ref, uint64_t us) {
     uint16_t *place;
     uint64_t *key = p2p__heap_key(node, ref, &place);
@@ -3858,6 +3882,7 @@ static void p2p__heap_set(p2p_node *node, uint32_t ref, uint64_t us) {
         p2p__heap_sift(node, at);
     }
 }
+
 /* A connection's own deadlines; its session has others. */
 static void p2p__conn_schedule(p2p_node *node, p2p__conn *conn) {
     uint64_t us = conn->router_us;
@@ -3873,9 +3898,11 @@ static void p2p__conn_schedule(p2p_node *node, p2p__conn *conn) {
 }
 
 /* ==== >>flow ====
- * Room: bytes a peer may send (MAX_DATA, MAX_STREAM_DATA), streams it may open (MAX_STREAMS), RFC 9000 section 4.
- * Always: what was granted fits the buffers and tables carved at open, so nothing honest is ever refused.
- * Covered by tests/behaviour/test_stream.c. */
+ * Room: bytes a peer may send (MAX_DATA, MAX_STREAM_DATA), streams it may open (MAX_STREAMS), RFC
+ * 9000 section 4.
+ * Always: what was granted fits the buffers and tables carved at open, so nothing honest is ever
+ *         refused.
+ * Covered by tests/behaviour/cases_stream.h. */
 
 /* All a connection's buffers together: its streams never wait for the connection's window. */
 static uint64_t p2p__conn_window(const p2p_node *node) {
@@ -3883,6 +3910,7 @@ static uint64_t p2p__conn_window(const p2p_node *node) {
     return (uint64_t)d->bytes.message_recv + (uint64_t)d->max.streams * d->bytes.stream_recv +
            (uint64_t)d->max.peer_streams_per_conn * d->bytes.peer_recv;
 }
+
 static void p2p__conn_control(p2p_node *node, p2p__conn *conn, uint32_t control) {
     p2p__session *session = p2p__session_at(node, conn->session);
     if (!session)
@@ -3890,6 +3918,7 @@ static void p2p__conn_control(p2p_node *node, p2p__conn *conn, uint32_t control)
     session->control |= control;
     p2p__out_add(node, session);
 }
+
 /* The application took n bytes, or they were dropped for it. */
 static void p2p__conn_taken(p2p_node *node, p2p__conn *conn, uint64_t n) {
     uint64_t window = p2p__conn_window(node);
@@ -3903,6 +3932,7 @@ static void p2p__conn_taken(p2p_node *node, p2p__conn *conn, uint64_t n) {
         p2p__conn_control(node, conn, P2P__CONTROL_MAX_DATA);
     }
 }
+
 static uint32_t p2p__grantable(const p2p_node *node) {
     uint32_t idle =
         P2P__MIN(node->desc.max.conns - node->sessions.used, node->desc.max.peer_streams / 2);
@@ -3910,6 +3940,7 @@ static uint32_t p2p__grantable(const p2p_node *node) {
     return left > idle ? left - idle
                        : 0; /* one is kept back for every session that may still come */
 }
+
 static uint64_t p2p__conn_promised(const p2p__conn *conn) {
     uint64_t sum = 0;
     uint32_t kind;
@@ -3917,6 +3948,7 @@ static uint64_t p2p__conn_promised(const p2p__conn *conn) {
         sum += conn->taken_limit[kind] - conn->taken[kind];
     return sum;
 }
+
 static uint32_t p2p__conn_peer_streams(const p2p_node *node, const p2p__conn *conn) {
     uint32_t n = 0;
     uint16_t at;
@@ -3924,7 +3956,9 @@ static uint32_t p2p__conn_peer_streams(const p2p_node *node, const p2p__conn *co
         n += !node->streams[at].local && node->streams[at].kind != P2P__KIND_MESSAGES;
     return n;
 }
-/* The peer used up what it was granted of this kind, or said so: grant more while the table has places. */
+
+/* The peer used up what it was granted of this kind, or said so: grant more while the table has
+ * places. */
 static void p2p__grant_more(p2p_node *node, p2p__conn *conn, uint32_t kind) {
     uint64_t have = p2p__conn_promised(conn) + p2p__conn_peer_streams(node, conn), more;
     if (!conn->attached || conn->taken[kind] < conn->taken_limit[kind] ||
@@ -3941,8 +3975,9 @@ static void p2p__grant_more(p2p_node *node, p2p__conn *conn, uint32_t kind) {
 
 /* ==== >>stream ====
  * Reliable ordered bytes: rings, what was sent and is not acknowledged, what arrived out of order.
- * Always: the data chunks of a stream cover [acked, sent) in order without gap; every arrived byte is below `here` or in a run.
- * Covered by tests/unit/test_stream.c, tests/behaviour/test_stream.c. */
+ * Always: the data chunks of a stream cover [acked, sent) in order without gap; every arrived
+ *         byte is below `here` or in a run.
+ * Covered by tests/unit/test_stream.c, tests/behaviour/cases_stream.h. */
 
 static void p2p__ring_put(uint8_t *ring, uint32_t room, uint64_t at, const uint8_t *data,
                           size_t size) {
@@ -3952,6 +3987,7 @@ static void p2p__ring_put(uint8_t *ring, uint32_t room, uint64_t at, const uint8
     if (size > first)
         memcpy(ring, data + first, size - first);
 }
+
 static void p2p__ring_get(const uint8_t *ring, uint32_t room, uint64_t at, uint8_t *out,
                           size_t size) {
     size_t pos = (size_t)(at % room), first = P2P__MIN(size, room - pos);
@@ -3982,6 +4018,7 @@ static void p2p__send_list(p2p_node *node, p2p__stream *s) {
     node->streams[s->send_prev].send_next = index;
     node->streams[*head].send_prev = index;
 }
+
 static void p2p__send_unlist(p2p_node *node, p2p__stream *s) {
     p2p__conn *conn = p2p__stream_conn(node, s);
     uint16_t index = p2p__stream_index(node, s), *head;
@@ -4003,11 +4040,13 @@ static uint64_t p2p__stream_wire_id(const p2p_node *node, const p2p__stream *s, 
     uint64_t initiator = local == (session->server != 0);
     return s->number << 3 | (uint64_t)s->kind << 1 | initiator;
 }
+
 static uint32_t p2p__stream_hash(const p2p_node *node, uint32_t conn, uint32_t kind,
                                  uint64_t number) {
     uint64_t x = (number << 16 ^ (uint64_t)conn << 2 ^ kind) * 0x9e3779b97f4a7c15u;
     return (uint32_t)(x >> 32) & node->stream_hash_mask;
 }
+
 static p2p__stream *p2p__stream_find(const p2p_node *node, uint32_t conn, uint32_t kind, bool local,
                                      uint64_t number) {
     uint16_t at = node->stream_hash[p2p__stream_hash(node, conn, kind, number)];
@@ -4019,6 +4058,7 @@ static p2p__stream *p2p__stream_find(const p2p_node *node, uint32_t conn, uint32
     }
     return NULL;
 }
+
 static void p2p__stream_unhash(p2p_node *node, p2p__stream *s) {
     uint16_t *at = &node->stream_hash[p2p__stream_hash(node, s->conn, s->kind, s->number)];
     while (*at != P2P__NIL && *at != p2p__stream_index(node, s))
@@ -4026,13 +4066,16 @@ static void p2p__stream_unhash(p2p_node *node, p2p__stream *s) {
     if (*at != P2P__NIL)
         *at = s->hash_next;
 }
+
 static p2p__pool *p2p__stream_pool(p2p_node *node, const p2p__stream *s) {
     return s->local ? &node->local_streams : &node->peer_streams;
 }
+
 static p2p__stream *p2p__stream_get(const p2p_node *node, p2p_stream handle) {
     p2p__stream *s = (p2p__stream *)p2p__pool_get(&node->local_streams, handle.id);
     return s ? s : (p2p__stream *)p2p__pool_get(&node->peer_streams, handle.id);
 }
+
 static p2p_stream p2p__stream_handle(const p2p_node *node, const p2p__stream *s) {
     p2p_stream handle = {0};
     if (s->kind != P2P__KIND_MESSAGES)
@@ -4051,6 +4094,7 @@ static void p2p__stream_limits(p2p__stream *s, const p2p__limits *theirs) {
         limit = s->kind == P2P__KIND_UNI ? theirs->stream_uni : theirs->stream_theirs;
     s->send.limit = P2P__MAX(s->send.limit, limit);
 }
+
 /* Readies a stream taken from its pool: its rings stay, all else begins anew. */
 static void p2p__stream_begin(p2p_node *node, p2p__stream *s, p2p__conn *conn, uint32_t kind,
                               uint64_t number) {
@@ -4082,6 +4126,7 @@ static void p2p__stream_begin(p2p_node *node, p2p__stream *s, p2p__conn *conn, u
     s->hash_next = *hash;
     *hash = index;
 }
+
 /* A stream of a pool, with the rings that belong to its place. */
 static p2p__stream *p2p__stream_take(p2p_node *node, p2p__pool *pool, bool local) {
     p2p__stream *s = (p2p__stream *)p2p__pool_take(pool);
@@ -4096,6 +4141,7 @@ static p2p__stream *p2p__stream_take(p2p_node *node, p2p__pool *pool, bool local
     s->recv.ring = s->send.ring + send;
     return s;
 }
+
 static int p2p__stream_make(p2p_node *node, p2p__conn *conn, uint8_t kind, uint8_t priority,
                             void *user, p2p__stream **out) {
     p2p__stream *s;
@@ -4118,6 +4164,7 @@ static int p2p__stream_make(p2p_node *node, p2p__conn *conn, uint8_t kind, uint8
 static bool p2p__recv_counts(const p2p__recv *r) {
     return r->state == P2P__RECV_OPEN || r->state == P2P__RECV_WHOLE;
 }
+
 /* What arrived and will not be read is given back to the connection's window. */
 static void p2p__recv_drop(p2p_node *node, p2p__stream *s, uint32_t state) {
     p2p__recv *r = &s->recv;
@@ -4147,6 +4194,7 @@ static uint16_t p2p__chunk_take(p2p_node *node, p2p__stream *s, uint32_t what) {
     c->what = (uint8_t)what;
     return at;
 }
+
 static void p2p__chunk_give(p2p_node *node, uint16_t at) {
     p2p__chunk *c = &node->flight.chunks[at];
     P2P_ASSERT(c->state != P2P__CHUNK_FREE);
@@ -4155,6 +4203,7 @@ static void p2p__chunk_give(p2p_node *node, uint16_t at) {
     node->flight.chunk_free = at;
     node->flight.chunks_used--;
 }
+
 static void p2p__chunk_append(p2p_node *node, p2p__stream *s, uint16_t at) {
     p2p__chunk *c = &node->flight.chunks[at];
     c->prev = s->send.chunk_last;
@@ -4164,6 +4213,7 @@ static void p2p__chunk_append(p2p_node *node, p2p__stream *s, uint16_t at) {
         node->flight.chunks[c->prev].next = at;
     s->send.chunk_last = at;
 }
+
 static void p2p__chunk_unlink(p2p_node *node, p2p__stream *s, uint16_t at) {
     p2p__chunk *c = &node->flight.chunks[at];
     if (c->prev == P2P__NIL)
@@ -4176,6 +4226,7 @@ static void p2p__chunk_unlink(p2p_node *node, p2p__stream *s, uint16_t at) {
         node->flight.chunks[c->next].prev = c->prev;
     c->prev = c->next = P2P__NIL;
 }
+
 /* The stream's sent bytes are nobody's any more: those in packets are left as orphans. */
 static void p2p__chunks_abandon(p2p_node *node, p2p__stream *s) {
     uint16_t at = s->send.chunk_first, next;
@@ -4219,6 +4270,7 @@ static void p2p__stream_unlink(p2p_node *node, p2p__stream *s) {
         node->streams[s->conn_next].conn_prev = s->conn_prev;
     s->conn = P2P__NIL;
 }
+
 /* Control chunks in packets may still name the stream; a freed place must not get their news. */
 static void p2p__chunks_orphan(p2p_node *node, const p2p__stream *s) {
     uint32_t i, left = s->send.controls;
@@ -4230,6 +4282,7 @@ static void p2p__chunks_orphan(p2p_node *node, const p2p__stream *s) {
             left--;
         }
 }
+
 static void p2p__stream_free(p2p_node *node, p2p__stream *s) {
     p2p__conn *conn = p2p__stream_conn(node, s);
     uint32_t kind = s->kind;
@@ -4246,11 +4299,13 @@ static void p2p__stream_free(p2p_node *node, p2p__stream *s) {
     if (conn)
         p2p__grant_more(node, conn, kind);
 }
+
 static bool p2p__stream_over(const p2p__stream *s) {
     return (s->send.state == P2P__SEND_DONE || s->send.state == P2P__SEND_NONE) &&
            (s->recv.state == P2P__RECV_DONE || s->recv.state == P2P__RECV_NONE) &&
            !s->recv.want_stop; /* the peer would send on, and its half never end */
 }
+
 /* Both halves are done: CLOSED is told, and with it the place is free. */
 static void p2p__stream_settle(p2p_node *node, p2p__stream *s) {
     if (s->kind == P2P__KIND_MESSAGES || !p2p__stream_over(s))
@@ -4272,13 +4327,16 @@ static uint32_t p2p__send_used(const p2p__send *w) {
     P2P_ASSERT(used <= w->room);
     return (uint32_t)used;
 }
+
 static size_t p2p__send_room(const p2p__stream *s) {
     return s->send.room - p2p__send_used(&s->send);
 }
+
 static size_t p2p__send_size(const p2p__stream *s) { return s->send.room; }
 static uint64_t p2p__send_place(const p2p__send *w, uint64_t offset) {
     return offset - w->shift - (w->lent && offset >= w->lent_at + w->lent_size ? w->lent_size : 0);
 }
+
 /* Copies accepted bytes into a packet, from the ring or from memory the caller lent. */
 static void p2p__send_copy(const p2p__send *w, uint64_t offset, uint8_t *out, size_t size) {
     while (size > 0) {
@@ -4296,6 +4354,7 @@ static void p2p__send_copy(const p2p__send *w, uint64_t offset, uint8_t *out, si
         size -= n;
     }
 }
+
 static void p2p__send_accept(p2p_node *node, p2p__stream *s, size_t size) {
     p2p__conn *conn = p2p__stream_conn(node, s);
     s->send.end += size;
@@ -4303,6 +4362,7 @@ static void p2p__send_accept(p2p_node *node, p2p__stream *s, size_t size) {
         conn->bytes_sent += size;
     p2p__send_list(node, s);
 }
+
 static int p2p__send_put(p2p_node *node, p2p__stream *s, const void *data, size_t size) {
     P2P_ASSERT(s->send.state == P2P__SEND_OPEN);
     if (size > p2p__send_room(s)) {
@@ -4316,6 +4376,7 @@ static int p2p__send_put(p2p_node *node, p2p__stream *s, const void *data, size_
     p2p__send_accept(node, s, size);
     return (int)size;
 }
+
 static void p2p__send_finish(p2p_node *node, p2p__stream *s) {
     if (s->send.state != P2P__SEND_OPEN)
         return;
@@ -4324,6 +4385,7 @@ static void p2p__send_finish(p2p_node *node, p2p__stream *s) {
     p2p__ready_clear(node, p2p__stream_ref(node, s), P2P__EV_WRITABLE);
     p2p__send_list(node, s);
 }
+
 static void p2p__send_reset(p2p_node *node, p2p__stream *s, uint32_t code) {
     p2p__send *w = &s->send;
     if (w->state != P2P__SEND_OPEN && w->state != P2P__SEND_FINISHING)
@@ -4338,6 +4400,7 @@ static void p2p__send_reset(p2p_node *node, p2p__stream *s, uint32_t code) {
     p2p__count(node, P2P_METRIC_streams_reset_sent, 1);
     p2p__send_list(node, s);
 }
+
 static void p2p__recv_stop(p2p_node *node, p2p__stream *s, uint32_t code) {
     p2p__recv *r = &s->recv;
     if (!p2p__recv_counts(r))
@@ -4351,12 +4414,15 @@ static void p2p__recv_stop(p2p_node *node, p2p__stream *s, uint32_t code) {
     p2p__ready_clear(node, p2p__stream_ref(node, s), P2P__EV_READABLE);
     p2p__stream_settle(node, s);
 }
+
 static void p2p__stream_abort(p2p_node *node, p2p__stream *s, uint32_t code) {
     p2p__send_reset(node, s, code);
     p2p__recv_stop(node, s, code);
     p2p__stream_settle(node, s);
 }
-/* A connection moves to another session before anything of it was acknowledged: all is to be sent again. */
+
+/* A connection moves to another session before anything of it was acknowledged: all is to be
+ * sent again. */
 static void p2p__send_rewind(p2p_node *node, p2p__stream *s) {
     p2p__chunks_abandon(node, s);
     s->send.sent = s->send.acked;
@@ -4384,7 +4450,9 @@ static void p2p__build_chunk(p2p__build *b, uint16_t at) {
     b->chunks = at;
     b->eliciting = 1;
 }
-/* One STREAM frame with as much of [offset, offset + size) as fits; bytes written, or -1 when not even its head does. */
+
+/* One STREAM frame with as much of [offset, offset + size) as fits; bytes written, or -1 when
+ * not even its head does. */
 static int p2p__put_stream(p2p__build *b, p2p__stream *s, uint64_t offset, uint32_t size,
                            bool fin) {
     uint64_t id = p2p__stream_wire_id(b->node, s, true);
@@ -4410,6 +4478,7 @@ static int p2p__put_stream(p2p__build *b, p2p__stream *s, uint64_t offset, uint3
     b->tail_end = b->w.at;
     return (int)n;
 }
+
 static bool p2p__emit_lost(p2p__build *b, p2p__stream *s) {
     p2p_node *node = b->node;
     uint16_t at = s->send.chunk_first, rest;
@@ -4449,6 +4518,7 @@ static bool p2p__emit_lost(p2p__build *b, p2p__stream *s) {
     p2p__build_chunk(b, at);
     return true;
 }
+
 /* Bytes of a stream that may go out for the first time now. */
 static uint64_t p2p__send_fresh(const p2p__conn *conn, const p2p__stream *s) {
     const p2p__send *w = &s->send;
@@ -4457,11 +4527,13 @@ static uint64_t p2p__send_fresh(const p2p__conn *conn, const p2p__stream *s) {
         return 0;
     return high > w->sent ? P2P__MIN(high - w->sent, credit) : 0;
 }
+
 static bool p2p__send_fin_due(const p2p__conn *conn, const p2p__stream *s) {
     if (s->kind < P2P__KINDS && s->local && s->number >= conn->made_limit[s->kind])
         return false;
     return s->send.state == P2P__SEND_FINISHING && !s->send.fin_sent && s->send.sent == s->send.end;
 }
+
 static bool p2p__emit_fresh(p2p__build *b, p2p__stream *s) {
     p2p__send *w = &s->send;
     uint64_t fresh = p2p__send_fresh(b->conn, s);
@@ -4489,6 +4561,7 @@ static bool p2p__emit_fresh(p2p__build *b, p2p__stream *s) {
     p2p__build_chunk(b, at);
     return true;
 }
+
 /* A control frame of a stream: its record tells when to say it again. */
 static bool p2p__emit_control(p2p__build *b, p2p__stream *s, uint32_t what, uint32_t type,
                               uint32_t count, const uint64_t *values) {
@@ -4508,6 +4581,7 @@ static bool p2p__emit_control(p2p__build *b, p2p__stream *s, uint32_t what, uint
     p2p__build_chunk(b, at);
     return true;
 }
+
 static bool p2p__emit_stream_control(p2p__build *b, p2p__stream *s) {
     uint64_t v[3];
     bool any = false;
@@ -4537,6 +4611,7 @@ static bool p2p__emit_stream_control(p2p__build *b, p2p__stream *s) {
     }
     return any;
 }
+
 /* The peer allows no more streams of this kind: say so once a limit, it asks for more. */
 static void p2p__emit_blocked(p2p__build *b, p2p__stream *s) {
     uint64_t limit;
@@ -4548,6 +4623,7 @@ static void p2p__emit_blocked(p2p__build *b, p2p__stream *s) {
     s->send.blocked = limit;
     b->session->control |= (uint32_t)P2P__CONTROL_STREAMS_BLOCKED << s->kind;
 }
+
 /* Everything of this stream that fits; true when it wrote something. */
 static bool p2p__emit_stream(p2p__build *b, p2p__stream *s) {
     bool any = p2p__emit_stream_control(b, s);
@@ -4558,11 +4634,13 @@ static bool p2p__emit_stream(p2p__build *b, p2p__stream *s) {
     p2p__emit_blocked(b, s);
     return any;
 }
+
 static bool p2p__stream_has_work(const p2p__conn *conn, const p2p__stream *s) {
     bool allowed = s->kind >= P2P__KINDS || !s->local || s->number < conn->made_limit[s->kind];
     return (allowed && (s->send.want_reset || s->recv.want_stop == 1 || s->recv.want_max)) ||
            s->send.lost > 0 || p2p__send_fresh(conn, s) > 0 || p2p__send_fin_due(conn, s);
 }
+
 /* Streams in order of priority and, within one, in turn. */
 static void p2p__emit_streams(p2p__build *b) {
     uint32_t p;
@@ -4606,6 +4684,7 @@ static void p2p__send_advance(p2p_node *node, p2p__stream *s) {
         p2p__stream_settle(node, s);
     }
 }
+
 static void p2p__send_acked(p2p_node *node, p2p__stream *s) {
     p2p__conn *conn = p2p__stream_conn(node, s);
     p2p__send_advance(node, s);
@@ -4623,7 +4702,9 @@ static void p2p__send_acked(p2p_node *node, p2p__stream *s) {
         p2p__raise(node, s, P2P__EV_WRITABLE);
     }
 }
-/* Neighbours that are both acknowledged become one, so what waits behind a hole takes one chunk a hole. */
+
+/* Neighbours that are both acknowledged become one, so what waits behind a hole takes one chunk
+ * a hole. */
 static void p2p__chunk_merge(p2p_node *node, p2p__stream *s, uint16_t at) {
     p2p__chunk *chunks = node->flight.chunks;
     uint16_t next = chunks[at].next, prev = chunks[at].prev;
@@ -4642,6 +4723,7 @@ static void p2p__chunk_merge(p2p_node *node, p2p__stream *s, uint16_t at) {
         p2p__chunk_give(node, at);
     }
 }
+
 static void p2p__chunk_acked(p2p_node *node, uint16_t at) {
     p2p__chunk *c = &node->flight.chunks[at];
     p2p__stream *s = p2p__stream_at(node, c->stream);
@@ -4662,6 +4744,7 @@ static void p2p__chunk_acked(p2p_node *node, uint16_t at) {
     p2p__chunk_merge(node, s, at);
     p2p__send_acked(node, s);
 }
+
 static void p2p__chunk_lost(p2p_node *node, uint16_t at) {
     p2p__chunk *c = &node->flight.chunks[at];
     p2p__stream *s = p2p__stream_at(node, c->stream);
@@ -4694,9 +4777,11 @@ static size_t p2p__recv_have(const p2p__stream *s) {
     size_t to_end = r->room - (size_t)(r->read % r->room);
     return (size_t)P2P__MIN(have, (uint64_t)to_end);
 }
+
 static const uint8_t *p2p__recv_at(const p2p__stream *s) {
     return s->recv.ring + (size_t)(s->recv.read % s->recv.room);
 }
+
 static size_t p2p__recv_room(const p2p__stream *s) { return s->recv.room; }
 static bool p2p__recv_whole(const p2p__stream *s) { return s->recv.state == P2P__RECV_WHOLE; }
 static bool p2p__recv_reset(const p2p__stream *s) { return s->err == P2P_ERR_RESET; }
@@ -4710,6 +4795,7 @@ static void p2p__recv_window(p2p_node *node, p2p__stream *s) {
     r->want_max = 1;
     p2p__send_list(node, s);
 }
+
 static void p2p__recv_take(p2p_node *node, p2p__stream *s, size_t size) {
     p2p__recv *r = &s->recv;
     P2P_ASSERT(size <= r->here - r->read);
@@ -4717,6 +4803,7 @@ static void p2p__recv_take(p2p_node *node, p2p__stream *s, size_t size) {
     p2p__conn_taken(node, p2p__stream_conn(node, s), size);
     p2p__recv_window(node, s);
 }
+
 static void p2p__recv_hold(p2p_node *node, p2p__stream *s, size_t size) {
     p2p__recv *r = &s->recv;
     P2P_ASSERT(size <= r->here - r->read);
@@ -4724,10 +4811,12 @@ static void p2p__recv_hold(p2p_node *node, p2p__stream *s, size_t size) {
     r->held += (uint32_t)size;
     p2p__conn_taken(node, p2p__stream_conn(node, s), size);
 }
+
 static void p2p__recv_release(p2p_node *node, p2p__stream *s) {
     s->recv.held = 0;
     p2p__recv_window(node, s);
 }
+
 /* The application has read to the end. */
 static void p2p__recv_ended(p2p_node *node, p2p__stream *s) {
     if (s->recv.state == P2P__RECV_WHOLE && s->recv.read == s->recv.final) {
@@ -4735,10 +4824,13 @@ static void p2p__recv_ended(p2p_node *node, p2p__stream *s) {
         p2p__stream_settle(node, s);
     }
 }
+
 static uint64_t p2p__run_at(const p2p__recv *r, uint32_t low) {
     return r->here + (uint32_t)(low - (uint32_t)r->here);
 }
-/* Whether bytes at this offset can be remembered: in order, or in one of the runs there is room for. */
+
+/* Whether bytes at this offset can be remembered: in order, or in one of the runs there is room
+ * for. */
 static bool p2p__recv_fits(const p2p__recv *r, uint64_t offset, size_t size) {
     uint32_t i;
     if (offset <= r->here || r->runs < P2P__HOLES || size == 0)
@@ -4749,6 +4841,7 @@ static bool p2p__recv_fits(const p2p__recv *r, uint64_t offset, size_t size) {
             return true;
     return false;
 }
+
 /* Notes [first, end) as arrived and moves `here` over what is now without gap. */
 static void p2p__recv_note(p2p__recv *r, uint64_t first, uint64_t end) {
     uint32_t i = 0, j, left;
@@ -4771,6 +4864,7 @@ static void p2p__recv_note(p2p__recv *r, uint64_t first, uint64_t end) {
     r->run[i].end = (uint32_t)end;
     r->runs = (uint8_t)(i + 1 + left);
 }
+
 /* Limits first: 0, or the transport code to close with. */
 static uint32_t p2p__recv_check(const p2p__conn *conn, const p2p__recv *r, uint64_t high,
                                 bool fin) {
@@ -4782,13 +4876,16 @@ static uint32_t p2p__recv_check(const p2p__conn *conn, const p2p__recv *r, uint6
         return P2P__CODE_FLOW_CONTROL;
     return 0;
 }
+
 static void p2p__recv_news(p2p_node *node, p2p__stream *s) {
     if (s->kind == P2P__KIND_REQUEST)
         p2p__router_readable(node, s);
     else
         p2p__raise(node, s, P2P__EV_READABLE);
 }
-/* Takes stream bytes off a packet: 1 taken, 0 no place for another hole (the packet must not be acknowledged), -1 the connection was closed. */
+
+/* Takes stream bytes off a packet: 1 taken, 0 no place for another hole (the packet must not be
+ * acknowledged), -1 the connection was closed. */
 static int p2p__recv_input(p2p_node *node, p2p__conn *conn, p2p__stream *s, const p2p__frame *f) {
     p2p__recv *r = &s->recv;
     uint64_t high = f->offset + f->data.size, first = f->offset, was = r->here;
@@ -4832,6 +4929,7 @@ static int p2p__recv_input(p2p_node *node, p2p__conn *conn, p2p__stream *s, cons
         p2p__recv_news(node, s);
     return 1;
 }
+
 static void p2p__reset_input(p2p_node *node, p2p__conn *conn, p2p__stream *s, const p2p__frame *f) {
     p2p__recv *r = &s->recv;
     uint32_t code = p2p__recv_check(conn, r, f->value, true);
@@ -4857,6 +4955,7 @@ static void p2p__reset_input(p2p_node *node, p2p__conn *conn, p2p__stream *s, co
     p2p__recv_news(node, s);
     p2p__stream_settle(node, s);
 }
+
 static void p2p__stop_input(p2p_node *node, p2p__stream *s, const p2p__frame *f) {
     if (s->send.state != P2P__SEND_OPEN && s->send.state != P2P__SEND_FINISHING)
         return;
@@ -4870,12 +4969,15 @@ static void p2p__stop_input(p2p_node *node, p2p__stream *s, const p2p__frame *f)
 
 /* ==== >>message ====
  * Messages: in order, exactly once, length-prefixed on one stream a direction.
- * Always: a message is given whole or not at all; its length is checked before a byte of it is kept.
- * Covered by tests/behaviour/test_message.c. */
+ * Always: a message is given whole or not at all; its length is checked before a byte of it is
+ *         kept.
+ * Covered by tests/behaviour/cases_message.h. */
 static p2p__stream *p2p__messages(const p2p_node *node, const p2p__conn *conn) {
     return p2p__stream_at(node, conn->messages);
 }
-/* Reads the length prefix of the next message once it is here. false: a length over message_max, or not canonical. */
+
+/* Reads the length prefix of the next message once it is here. false: a length over message_max,
+ * or not canonical. */
 static bool p2p__message_length(p2p_node *node, p2p__conn *conn) {
     p2p__stream *s = p2p__messages(node, conn);
     uint64_t have = s->recv.here - s->recv.read;
@@ -4897,15 +4999,18 @@ static bool p2p__message_length(p2p_node *node, p2p__conn *conn) {
     p2p__recv_take(node, s, n - p2p__left(&r));
     return true;
 }
+
 static bool p2p__message_ready(const p2p_node *node, const p2p__conn *conn) {
     const p2p__stream *s = p2p__messages(node, conn);
     return s && conn->message_size != P2P_NEVER && !conn->lent &&
            s->recv.here - s->recv.read >= conn->message_size;
 }
+
 static bool p2p__message_outgrows(const p2p_node *node, const p2p__conn *conn) {
     const p2p__stream *s = p2p__messages(node, conn);
     return s && conn->message_size != P2P_NEVER && conn->message_size > s->recv.room && !conn->lent;
 }
+
 /* Moves what is here into the memory lent for it. */
 static void p2p__message_fill(p2p_node *node, p2p__conn *conn) {
     p2p__stream *s = p2p__messages(node, conn);
@@ -4917,6 +5022,7 @@ static void p2p__message_fill(p2p_node *node, p2p__conn *conn) {
     if (conn->lent_have == conn->message_size)
         p2p__raise_conn(node, conn, P2P__EV_LENT);
 }
+
 /* Bytes arrived on the messages stream, or a message was taken from it. */
 static void p2p__message_news(p2p_node *node, p2p__conn *conn) {
     if (conn->lent && conn->lent_have < conn->message_size)
@@ -4932,6 +5038,7 @@ static void p2p__message_news(p2p_node *node, p2p__conn *conn) {
         (p2p__message_outgrows(node, conn) && !conn->message_asked))
         p2p__raise_conn(node, conn, P2P__EV_MESSAGE);
 }
+
 /* The one at the front is gone: what follows it is looked at. */
 static void p2p__message_next(p2p_node *node, p2p__conn *conn) {
     conn->message_size = P2P_NEVER;
@@ -4944,18 +5051,21 @@ static void p2p__message_next(p2p_node *node, p2p__conn *conn) {
 /* ==== >>datagram ====
  * Unordered, at most once: two small queues of the node, the oldest giving way.
  * Always: a datagram is in one queue of one connection, or free.
- * Covered by tests/behaviour/test_datagram.c. */
+ * Covered by tests/behaviour/cases_message.h. */
 static p2p__datagram *p2p__datagram_at(const p2p_node *node, bool out, uint16_t at) {
     return (p2p__datagram *)(void *)((out ? node->datagrams_out : node->datagrams_in) +
                                      (size_t)at * node->datagram_stride);
 }
+
 static uint8_t *p2p__datagram_bytes(p2p__datagram *d) { return (uint8_t *)(d + 1); }
 static uint16_t *p2p__datagram_first(p2p__conn *conn, bool out) {
     return out ? &conn->datagram_out_first : &conn->datagram_first;
 }
+
 static uint16_t *p2p__datagram_last(p2p__conn *conn, bool out) {
     return out ? &conn->datagram_out_last : &conn->datagram_last;
 }
+
 /* Takes the oldest of a queue off and frees it. */
 static void p2p__datagram_pop(p2p_node *node, p2p__conn *conn, bool out) {
     uint16_t *first = p2p__datagram_first(conn, out), at = *first;
@@ -4968,12 +5078,14 @@ static void p2p__datagram_pop(p2p_node *node, p2p__conn *conn, bool out) {
     *free_head = at;
     *(out ? &node->datagram_out_used : &node->datagram_in_used) -= 1;
 }
+
 static void p2p__datagram_drop(p2p_node *node, p2p__conn *conn, bool out) {
     p2p__datagram_pop(node, conn, out);
     conn->datagrams_dropped++;
     p2p__count(node,
                out ? P2P_METRIC_app_datagrams_dropped_out : P2P_METRIC_app_datagrams_dropped_in, 1);
 }
+
 /* The connection that holds most of a full queue, so that a busy one cannot starve a quiet one. */
 static p2p__conn *p2p__datagram_hog(const p2p_node *node, bool out) {
     p2p__conn *best = NULL;
@@ -4994,6 +5106,7 @@ static p2p__conn *p2p__datagram_hog(const p2p_node *node, bool out) {
     }
     return best;
 }
+
 /* Queues a copy, at the cost of an older one when there is no place. */
 static void p2p__datagram_push(p2p_node *node, p2p__conn *conn, bool out, const uint8_t *data,
                                size_t size) {
@@ -5022,12 +5135,14 @@ static void p2p__datagram_push(p2p_node *node, p2p__conn *conn, bool out, const 
         p2p__datagram_at(node, out, *last)->next = at;
     *last = at;
 }
+
 static void p2p__datagrams_clear(p2p_node *node, p2p__conn *conn) {
     while (conn->datagram_first != P2P__NIL)
         p2p__datagram_pop(node, conn, false);
     while (conn->datagram_out_first != P2P__NIL)
         p2p__datagram_pop(node, conn, true);
 }
+
 static void p2p__datagram_input(p2p_node *node, p2p__conn *conn, const p2p__frame *f) {
     if (f->data.size > node->desc.bytes.datagram_max || node->desc.max.datagrams_in == 0) {
         p2p__conn_fault(node, conn, P2P__CODE_PROTOCOL, "DATAGRAM larger than datagram_max");
@@ -5038,6 +5153,7 @@ static void p2p__datagram_input(p2p_node *node, p2p__conn *conn, const p2p__fram
     p2p__datagram_push(node, conn, false, f->data.data, f->data.size);
     p2p__raise_conn(node, conn, P2P__EV_DATAGRAM);
 }
+
 /* Queued datagrams that fit, oldest first; those past their time are dropped unsent. */
 static void p2p__emit_datagrams(p2p__build *b) {
     p2p_node *node = b->node;
@@ -5064,8 +5180,10 @@ static void p2p__emit_datagrams(p2p__build *b) {
 }
 
 /* ==== >>cc ====
- * Congestion control: how many bytes may be on their way, and how fast they leave. NewReno, RFC 9002 section 7, with pacing.
- * Always: at least two datagrams may be on their way; the controller knows packets and time, no sockets.
+ * Congestion control: how many bytes may be on their way, and how fast they leave. NewReno, RFC
+ * 9002 section 7, with pacing.
+ * Always: at least two datagrams may be on their way; the controller knows packets and time, no
+ *         sockets.
  * Covered by tests/unit/test_loss.c. */
 static void p2p__cc_open(p2p__cc *cc, uint32_t datagram_bytes) {
     memset(cc, 0, sizeof *cc);
@@ -5073,8 +5191,9 @@ static void p2p__cc_open(p2p__cc *cc, uint32_t datagram_bytes) {
     cc->window_bytes = P2P__MIN(10u * datagram_bytes, P2P__MAX(14720u, 2u * datagram_bytes));
     cc->threshold_bytes = P2P_NEVER;
 }
-/* When the next packet may leave: 5/4 of a window a round trip (2 windows in slow start), in bursts of
- * ten datagrams or a millisecond's worth, whichever is more: timers are not finer. */
+
+/* When the next packet may leave: 5/4 of a window a round trip (2 windows in slow start), in
+ * bursts of ten datagrams or a millisecond's worth, whichever is more: timers are not finer. */
 static void p2p__cc_sent(p2p__cc *cc, const p2p__rtt *rtt, uint64_t now_us, uint32_t bytes) {
     uint64_t rate =
         cc->window_bytes < cc->threshold_bytes ? cc->window_bytes * 2 : cc->window_bytes * 5 / 4;
@@ -5087,6 +5206,7 @@ static void p2p__cc_sent(p2p__cc *cc, const p2p__rtt *rtt, uint64_t now_us, uint
     cc->pace_us += cc->pace_ns_left / 1000;
     cc->pace_ns_left %= 1000;
 }
+
 static void p2p__cc_acked(p2p__cc *cc, uint64_t sent_us, uint64_t bytes, bool limited) {
     if ((cc->recovering && sent_us <= cc->recovery_us) || !limited)
         return; /* lost before, or the window was not the limit: it says nothing about room */
@@ -5101,6 +5221,7 @@ static void p2p__cc_acked(p2p__cc *cc, uint64_t sent_us, uint64_t bytes, bool li
         cc->window_bytes += cc->datagram_bytes;
     }
 }
+
 static void p2p__cc_lost(p2p__cc *cc, uint64_t sent_us, uint64_t now_us) {
     if (cc->recovering && sent_us <= cc->recovery_us)
         return; /* one reaction a round trip */
@@ -5110,6 +5231,7 @@ static void p2p__cc_lost(p2p__cc *cc, uint64_t sent_us, uint64_t now_us) {
     cc->window_bytes = cc->threshold_bytes;
     cc->acked_bytes = 0;
 }
+
 static void p2p__cc_collapsed(p2p__cc *cc) {
     cc->window_bytes = 2u * (uint64_t)cc->datagram_bytes;
     cc->recovering = 0;
@@ -5117,7 +5239,8 @@ static void p2p__cc_collapsed(p2p__cc *cc) {
 
 /* ==== >>loss ====
  * Packets on their way: numbers, acknowledgements, round trips, loss and probes, RFC 9002.
- * Always: in_flight_bytes is the sum over the listed packets; a session never has less than its quota of records.
+ * Always: in_flight_bytes is the sum over the listed packets; a session never has less than its
+ *         quota of records.
  * Covered by tests/unit/test_loss.c, tests/sim/. */
 
 /* ---- the pool of records, shared so that no session can starve another */
@@ -5128,6 +5251,7 @@ static bool p2p__packet_allowed(const p2p_node *node, const p2p__session *sessio
     return session->packet_used < f->quota ||
            f->shared_used + f->quota * node->sessions.count < f->packet_count;
 }
+
 static uint16_t p2p__packet_take(p2p_node *node, p2p__session *session) {
     p2p__flight *f = &node->flight;
     uint16_t at = f->packet_free;
@@ -5140,6 +5264,7 @@ static uint16_t p2p__packet_take(p2p_node *node, p2p__session *session) {
     f->packets[at].chunks = f->packets[at].next = P2P__NIL;
     return at;
 }
+
 static void p2p__packet_give(p2p_node *node, p2p__session *session, uint16_t at) {
     p2p__flight *f = &node->flight;
     f->packets[at].next = f->packet_free;
@@ -5148,6 +5273,7 @@ static void p2p__packet_give(p2p_node *node, p2p__session *session, uint16_t at)
     if (--session->packet_used >= f->quota)
         f->shared_used--;
 }
+
 static void p2p__packet_append(p2p_node *node, p2p__session *session, uint16_t at) {
     p2p__packet *packet = &node->flight.packets[at];
     if (session->packet_last == P2P__NIL)
@@ -5158,6 +5284,7 @@ static void p2p__packet_append(p2p_node *node, p2p__session *session, uint16_t a
     session->in_flight_bytes += packet->bytes;
     session->elicited_us = packet->sent_us;
 }
+
 /* Takes the packet after prev off the list; its chunks are the caller's to settle first. */
 static void p2p__packet_remove(p2p_node *node, p2p__session *session, uint16_t prev, uint16_t at) {
     p2p__packet *packet = &node->flight.packets[at];
@@ -5171,6 +5298,7 @@ static void p2p__packet_remove(p2p_node *node, p2p__session *session, uint16_t p
     session->in_flight_bytes -= packet->bytes;
     p2p__packet_give(node, session, at);
 }
+
 /* What a lost packet carried is owed again, unless it no longer matters. */
 static void p2p__packet_owed(p2p_node *node, p2p__session *session, p2p__packet *packet) {
     uint32_t control = packet->control & ~(uint32_t)P2P__CONTROL_PING;
@@ -5185,6 +5313,7 @@ static void p2p__packet_owed(p2p_node *node, p2p__session *session, p2p__packet 
         p2p__chunk_lost(node, at);
     }
 }
+
 static void p2p__packet_acked(p2p_node *node, p2p__session *session, p2p__packet *packet) {
     uint16_t at = packet->chunks, next;
     packet->chunks = P2P__NIL;
@@ -5195,7 +5324,9 @@ static void p2p__packet_acked(p2p_node *node, p2p__session *session, p2p__packet
         p2p__chunk_acked(node, at);
     }
 }
-/* The session ends or its connection moves: every record is given back, and what it carried with it. */
+
+/* The session ends or its connection moves: every record is given back, and what it carried with
+ * it. */
 static void p2p__packets_clear(p2p_node *node, p2p__session *session) {
     while (session->packet_first != P2P__NIL) {
         p2p__packet *packet = &node->flight.packets[session->packet_first];
@@ -5222,14 +5353,17 @@ static void p2p__rtt_sample(p2p__rtt *rtt, uint64_t sample_us, uint64_t delay_us
     rtt->variance_us = (3 * rtt->variance_us + apart) / 4;
     rtt->smoothed_us = (7 * rtt->smoothed_us + adjusted) / 8;
 }
+
 static uint64_t p2p__pto_base_us(const p2p__session *session) {
     return session->rtt.smoothed_us + P2P__MAX(4 * session->rtt.variance_us, 1000u) +
            P2P__ACK_DELAY_US;
 }
+
 static uint64_t p2p__pto_us(const p2p__session *session) {
     uint64_t us = p2p__pto_base_us(session) << P2P__MIN(session->pto_count, 20u);
     return P2P__MIN(us, P2P__MAX(P2P__PTO_MAX_US, p2p__pto_base_us(session)));
 }
+
 /* When p2p__loss_tick is wanted. */
 static uint64_t p2p__loss_deadline(const p2p__session *session) {
     if (session->loss_us)
@@ -5248,7 +5382,9 @@ static void p2p__packet_lose(p2p_node *node, p2p__session *session, uint16_t pre
     p2p__packet_owed(node, session, packet);
     p2p__packet_remove(node, session, prev, at);
 }
-/* RFC 9002 section 6.1: packets 3 numbers or 9/8 of a round trip older than an acknowledged one are lost. */
+
+/* RFC 9002 section 6.1: packets 3 numbers or 9/8 of a round trip older than an acknowledged one
+ * are lost. */
 static void p2p__loss_detect(p2p_node *node, p2p__session *session) {
     uint64_t rtt = P2P__MAX(session->rtt.smoothed_us, session->rtt.latest_us);
     uint64_t delay = P2P__MAX(rtt + rtt / 8, 1000u), run_us = 0, run_number = 0;
@@ -5276,7 +5412,9 @@ static void p2p__loss_detect(p2p_node *node, p2p__session *session) {
         p2p__packet_lose(node, session, prev, at);
     }
 }
-/* A probe timeout: what the two oldest packets carried goes out again, or a PING. RFC 9002 section 6.2. */
+
+/* A probe timeout: what the two oldest packets carried goes out again, or a PING. RFC 9002
+ * section 6.2. */
 static void p2p__loss_probe(p2p_node *node, p2p__session *session) {
     uint16_t at = session->packet_first;
     uint32_t n;
@@ -5294,6 +5432,7 @@ static void p2p__loss_probe(p2p_node *node, p2p__session *session) {
     session->elicited_us = node->now_us; /* the next probe waits its full, doubled time from here */
     p2p__out_add(node, session);
 }
+
 static void p2p__loss_tick(p2p_node *node, p2p__session *session) {
     if (p2p__loss_deadline(session) > node->now_us)
         return;
@@ -5315,6 +5454,7 @@ static bool p2p__ack_possible(const p2p__session *session, const p2p__frame *f) 
                 return false;
     return true;
 }
+
 /* false: it names a packet that was never sent, and the peer is lying. */
 static bool p2p__ack_input(p2p_node *node, p2p__session *session, const p2p__frame *f) {
     uint32_t range = f->ranges - 1;
@@ -5358,6 +5498,7 @@ static bool p2p__ack_input(p2p_node *node, p2p__session *session, const p2p__fra
 static bool p2p__seen_bit(const p2p__session *session, uint64_t number) {
     return session->seen[(number / 64) % (P2P__WINDOW / 64)] >> (number % 64) & 1;
 }
+
 /* 0 new, 1 seen before, 2 too old to tell. */
 static int p2p__seen_before(const p2p__session *session, uint64_t number) {
     if (number >= session->seen_top)
@@ -5366,6 +5507,7 @@ static int p2p__seen_before(const p2p__session *session, uint64_t number) {
         return 2;
     return p2p__seen_bit(session, number);
 }
+
 static void p2p__seen_note(p2p_node *node, p2p__session *session, uint64_t number, bool eliciting) {
     uint64_t n;
     bool gap = number != session->seen_top;
@@ -5389,7 +5531,9 @@ static void p2p__seen_note(p2p_node *node, p2p__session *session, uint64_t numbe
         session->ack_at_us = node->now_us + P2P__ACK_DELAY_US;
     }
 }
-/* The next number at or below `number`, down to low, whose bit is `bit`; low - 1 when there is none. */
+
+/* The next number at or below `number`, down to low, whose bit is `bit`; low - 1 when there is
+ * none. */
 static uint64_t p2p__seen_down(const p2p__session *session, uint64_t number, uint64_t low,
                                bool bit) {
     uint64_t skip = bit ? 0 : ~0ull;
@@ -5405,6 +5549,7 @@ static uint64_t p2p__seen_down(const p2p__session *session, uint64_t number, uin
     }
     return low - 1;
 }
+
 static uint32_t p2p__ack_ranges(const p2p__session *session, p2p__range *out) {
     uint64_t low = session->seen_top > P2P__WINDOW ? session->seen_top - P2P__WINDOW : 0;
     uint64_t at = session->seen_top - 1;
@@ -5419,6 +5564,7 @@ static uint32_t p2p__ack_ranges(const p2p__session *session, p2p__range *out) {
     }
     return n;
 }
+
 /* Writes the ACK that is owed; in a packet of something else it rides along. */
 static bool p2p__emit_ack(p2p_node *node, p2p__session *session, p2p__writer *w) {
     p2p__range ranges[P2P__ACK_RANGES];
@@ -5443,7 +5589,8 @@ static bool p2p__emit_ack(p2p_node *node, p2p__session *session, p2p__writer *w)
 
 /* ==== >>channel ====
  * Envelopes, session ids, admission and RETRY: what stands before a handshake costs anything.
- * Always: nothing is answered to whoever does not know the responder's key; no secure session exists for a caller before it is admitted.
+ * Always: nothing is answered to whoever does not know the responder's key; no secure session
+ *         exists for a caller before it is admitted.
  * Covered by tests/unit/test_channel.c, tests/sim/test_fire.c. */
 enum p2p__datagram_type {
     P2P__TO_SERVER = 0xb0,
@@ -5477,6 +5624,7 @@ static int p2p__envelope_keys(const p2p_node *node, const p2p_id *responder, uin
         err = p2p__hmac(&node->desc.crypto, root, 32, parts, sizes, 1, tag_key);
     return err;
 }
+
 /* The tag covers type and id, and all behind the tag. */
 static int p2p__envelope_tag(const p2p_node *node, const uint8_t key[32], const uint8_t *datagram,
                              size_t size, uint8_t tag[16]) {
@@ -5491,6 +5639,7 @@ static int p2p__envelope_tag(const p2p_node *node, const uint8_t key[32], const 
     memcpy(tag, mac, 16);
     return err;
 }
+
 static bool p2p__envelope_tag_good(p2p_node *node, const uint8_t key[32], const uint8_t *datagram,
                                    size_t size) {
     uint8_t tag[16];
@@ -5525,6 +5674,7 @@ static uint32_t p2p__session_hash(const p2p_node *node, const uint8_t id[8], boo
     return ((uint32_t)p2p__hash64(node->hash_key, id, 8) + (server ? 1u : 0u)) &
            node->session_hash_mask;
 }
+
 static p2p__session *p2p__session_find(const p2p_node *node, const uint8_t id[8], bool server) {
     uint16_t at = node->session_hash[p2p__session_hash(node, id, server)];
     while (at != P2P__NIL) {
@@ -5535,6 +5685,7 @@ static p2p__session *p2p__session_find(const p2p_node *node, const uint8_t id[8]
     }
     return NULL;
 }
+
 static void p2p__session_unhash(p2p_node *node, p2p__session *session) {
     uint16_t *at = &node->session_hash[p2p__session_hash(node, session->id, session->server != 0)];
     while (*at != P2P__NIL && *at != p2p__session_index(node, session))
@@ -5542,10 +5693,13 @@ static void p2p__session_unhash(p2p_node *node, p2p__session *session) {
     if (*at != P2P__NIL)
         *at = session->hash_next;
 }
+
 static bool p2p__session_shaking(const p2p__session *session) {
     return session->state == P2P__SESSION_HANDSHAKE;
 }
-/* The secure channel is over; what is left is the record of it, which p2p__session_free gives back. */
+
+/* The secure channel is over; what is left is the record of it, which p2p__session_free gives
+ * back. */
 static void p2p__session_down(p2p_node *node, p2p__session *session) {
     if (session->state == P2P__SESSION_DOWN)
         return;
@@ -5557,6 +5711,7 @@ static void p2p__session_down(p2p_node *node, p2p__session *session) {
     p2p__out_drop(node, session);
     p2p__heap_set(node, P2P__REF_SESSION | p2p__session_index(node, session), 0);
 }
+
 static void p2p__session_free(p2p_node *node, p2p__session *session) {
     uint32_t kind;
     P2P_ASSERT(session->state == P2P__SESSION_DOWN && session->conn == P2P__NIL);
@@ -5569,6 +5724,7 @@ static void p2p__session_free(p2p_node *node, p2p__session *session) {
     p2p__heap_set(node, P2P__REF_SESSION | p2p__session_index(node, session), P2P_NEVER);
     p2p__pool_give(&node->sessions, session);
 }
+
 /* The session that gives way to a new one: over, or draining, or one that has said its CLOSE. */
 static bool p2p__session_evict(p2p_node *node) {
     p2p__session *best = NULL;
@@ -5592,10 +5748,13 @@ static bool p2p__session_evict(p2p_node *node) {
     p2p__session_free(node, best);
     return true;
 }
+
 static bool p2p__addr_same_source(const p2p_addr *a, const p2p_addr *b) {
     return a->family == b->family && memcmp(a->ip, b->ip, a->family == 4 ? 4 : 8) == 0;
 }
-/* The oldest caller that has shown neither a cookie nor a second flight gives way; from: only one of that source. */
+
+/* The oldest caller that has shown neither a cookie nor a second flight gives way; from: only
+ * one of that source. */
 static bool p2p__unproven_evict(p2p_node *node, const p2p_addr *from) {
     p2p__session *best = NULL;
     uint32_t i;
@@ -5614,7 +5773,9 @@ static bool p2p__unproven_evict(p2p_node *node, const p2p_addr *from) {
     p2p__session_free(node, best);
     return true;
 }
-/* How many streams of each kind a new session's HELLO promises: half of what can be given, most of it to requests. */
+
+/* How many streams of each kind a new session's HELLO promises: half of what can be given, most
+ * of it to requests. */
 static void p2p__session_grant(p2p_node *node, p2p__session *session) {
     static const uint8_t order[P2P__KINDS] = {P2P__KIND_REQUEST, P2P__KIND_BIDI, P2P__KIND_UNI};
     uint32_t i, left = node->desc.max.peer_streams_per_conn, more;
@@ -5626,6 +5787,7 @@ static void p2p__session_grant(p2p_node *node, p2p__session *session) {
     }
     session->holds_grant = 1;
 }
+
 static void p2p__session_offer(p2p_node *node, p2p__session *session) {
     const p2p_desc *d = &node->desc;
     p2p__limits *m = &session->mine;
@@ -5640,6 +5802,7 @@ static void p2p__session_offer(p2p_node *node, p2p__session *session) {
     m->idle_us = d->time.idle_us;
     p2p__session_grant(node, session);
 }
+
 static p2p__session *p2p__session_take(p2p_node *node, bool server, const uint8_t id[8],
                                        bool evict_unproven) {
     p2p__session *session;
@@ -5669,6 +5832,7 @@ static p2p__session *p2p__session_take(p2p_node *node, bool server, const uint8_
         node->unproven++;
     return session;
 }
+
 static int p2p__session_begin(p2p_node *node, p2p__session *session, const uint8_t psk[32]) {
     p2p_secure_params params;
     int err;
@@ -5698,10 +5862,12 @@ static size_t p2p__addr_bytes(const p2p_addr *addr, uint8_t out[19]) {
     out[n + 2] = (uint8_t)addr->port;
     return n + 3;
 }
+
 static bool p2p__addr_equal(const p2p_addr *a, const p2p_addr *b) {
     return a->family == b->family && a->port == b->port && a->scope == b->scope &&
            memcmp(a->ip, b->ip, a->family == 4 ? 4 : 16) == 0;
 }
+
 static int p2p__cookie(p2p_node *node, uint32_t secret, const p2p_addr *from, const uint8_t id[8],
                        uint8_t out[P2P__COOKIE]) {
     uint8_t addr[19], mac[32];
@@ -5714,6 +5880,7 @@ static int p2p__cookie(p2p_node *node, uint32_t secret, const p2p_addr *from, co
     memcpy(out, mac, P2P__COOKIE);
     return err;
 }
+
 /* Secrets live a minute; the one before is still taken, so a cookie lives at least that long. */
 static void p2p__secret_turn(p2p_node *node) {
     uint64_t age_us = node->now_us - node->secret_us;
@@ -5728,6 +5895,7 @@ static void p2p__secret_turn(p2p_node *node) {
     node->secret_us = node->now_us;
     node->secret_made = 1;
 }
+
 static bool p2p__cookie_good(p2p_node *node, const p2p_addr *from, const uint8_t id[8],
                              const uint8_t *cookie) {
     uint8_t want[P2P__COOKIE];
@@ -5739,6 +5907,7 @@ static bool p2p__cookie_good(p2p_node *node, const p2p_addr *from, const uint8_t
     p2p__count(node, P2P_METRIC_cookie_bad, 1);
     return false;
 }
+
 static bool p2p__token_take(p2p_node *node) {
     uint64_t full = 1000u * (uint64_t)P2P_ADMIT_PER_S,
              gained = (node->now_us - node->token_us) / 1000 * P2P_ADMIT_PER_S;
@@ -5751,12 +5920,14 @@ static bool p2p__token_take(p2p_node *node) {
     node->tokens_milli -= 1000;
     return true;
 }
+
 static void p2p__retry_queue(p2p_node *node, const p2p_addr *from, const uint8_t id[8]) {
     if (node->retry_count == P2P__RETRIES)
         return; /* the caller repeats */
     node->retries[node->retry_count].remote = *from;
     memcpy(node->retries[node->retry_count++].id, id, 8);
 }
+
 static uint32_t p2p__source_count(const p2p_node *node, const p2p_addr *from) {
     uint32_t i, n = 0;
     for (i = 0; i < node->sessions.count; i++) {
@@ -5766,6 +5937,7 @@ static uint32_t p2p__source_count(const p2p_node *node, const p2p_addr *from) {
     }
     return n;
 }
+
 static bool p2p__gate_silent(p2p_node *node, const p2p_addr *from) {
     p2p_gate who;
     if (!node->desc.allow.fn)
@@ -5776,12 +5948,15 @@ static bool p2p__gate_silent(p2p_node *node, const p2p_addr *from) {
     who.half_open = node->half_open[1];
     return node->desc.allow.fn(node->desc.allow.ctx, &who) != 0;
 }
+
 static uint32_t p2p__drop(p2p_node *node, uint32_t metric) {
     p2p__count(node, metric, 1);
     p2p__log(&node->log, P2P__LOG_DATAGRAM_DROPPED);
     return 0;
 }
-/* A first datagram whose tag is good: a new session, or NULL after it was dropped or answered by RETRY. */
+
+/* A first datagram whose tag is good: a new session, or NULL after it was dropped or answered by
+ * RETRY. */
 static p2p__session *p2p__admit(p2p_node *node, const p2p_addr *from, const uint8_t id[8],
                                 const uint8_t *cookie) {
     bool proven = cookie && p2p__cookie_good(node, from, id, cookie);
@@ -5830,6 +6005,7 @@ static void p2p__channel_feed(p2p_node *node, p2p__session *session, uint8_t *re
     if (rc == 1 && session->state == P2P__SESSION_HANDSHAKE)
         p2p__session_up(node, session);
 }
+
 static uint32_t p2p__to_server_input(p2p_node *node, uint8_t *data, size_t size,
                                      const p2p_addr *from) {
     size_t head = P2P__ENVELOPE_HEAD + (data[0] == P2P__TO_SERVER_COOKIE ? P2P__COOKIE : 0u);
@@ -5852,6 +6028,7 @@ static uint32_t p2p__to_server_input(p2p_node *node, uint8_t *data, size_t size,
     p2p__channel_feed(node, session, data + head, size - head);
     return 1;
 }
+
 static uint32_t p2p__retry_input(p2p_node *node, p2p__session *session, const uint8_t *data,
                                  size_t size) {
     if (size != P2P__ENVELOPE_HEAD + P2P__COOKIE || session->state != P2P__SESSION_HANDSHAKE ||
@@ -5867,6 +6044,7 @@ static uint32_t p2p__retry_input(p2p_node *node, p2p__session *session, const ui
     p2p__out_add(node, session);
     return 1;
 }
+
 static uint32_t p2p__to_client_input(p2p_node *node, uint8_t *data, size_t size,
                                      const p2p_addr *from) {
     p2p__session *session = p2p__session_find(node, data + 1, false);
@@ -5901,6 +6079,7 @@ static size_t p2p__datagram_head(const p2p_node *node, uint8_t *out, uint32_t ty
     memcpy(out + prefix + 1, id, 8);
     return prefix + P2P__DATA_HEAD;
 }
+
 /* Puts the tag on a finished envelope of size bytes, prefix included. */
 static size_t p2p__envelope_close(const p2p_node *node, const uint8_t key[32], uint8_t *out,
                                   size_t size) {
@@ -5910,6 +6089,7 @@ static size_t p2p__envelope_close(const p2p_node *node, const uint8_t key[32], u
         return 0;
     return size;
 }
+
 static size_t p2p__retry_output(p2p_node *node, uint8_t *out, size_t room, p2p_addr *remote) {
     uint32_t at;
     size_t head;
@@ -5924,12 +6104,14 @@ static size_t p2p__retry_output(p2p_node *node, uint8_t *out, size_t room, p2p_a
     p2p__count(node, P2P_METRIC_retry_sent, 1);
     return p2p__envelope_close(node, node->tag_key, out, head + P2P__COOKIE);
 }
+
 static bool p2p__addr_in_turn(const p2p__conn *conn, uint32_t at) {
     uint32_t i, least = 255;
     for (i = 0; i < conn->addr_count; i++)
         least = P2P__MIN(least, conn->addr_bad[i]);
     return conn->addr_bad[at] == least;
 }
+
 /* Where a dial's flight goes next: to every address that lied least, until one has answered. */
 static bool p2p__flight_target(const p2p_node *node, p2p__session *session, p2p_addr *remote,
                                bool *more) {
@@ -5951,6 +6133,7 @@ static bool p2p__flight_target(const p2p_node *node, p2p__session *session, p2p_
         *more = *more || p2p__addr_in_turn(conn, at);
     return true;
 }
+
 /* The next handshake datagram of a session: its size, or 0. */
 static size_t p2p__flight_output(p2p_node *node, p2p__session *session, uint8_t *out, size_t room,
                                  p2p_addr *remote) {
@@ -6003,12 +6186,14 @@ static void p2p__path_add(p2p__conn *conn, const p2p_addr *addr) {
     if (conn->addr_count < P2P__DIAL_ADDRS)
         conn->addrs[conn->addr_count++] = *addr;
 }
+
 static void p2p__path_lied(p2p__conn *conn, const p2p_addr *addr) {
     uint32_t i;
     for (i = 0; i < conn->addr_count; i++)
         if (p2p__addr_equal(&conn->addrs[i], addr) && conn->addr_bad[i] < 250)
             conn->addr_bad[i]++;
 }
+
 static void p2p__path_learn(p2p_node *node, p2p__conn *conn, const p2p_ticket *ticket) {
     uint32_t i, had = conn->addr_count;
     for (i = 0; i < ticket->addr_count && i < P2P_TICKET_ADDRS; i++)
@@ -6020,15 +6205,18 @@ static void p2p__path_learn(p2p_node *node, p2p__conn *conn, const p2p_ticket *t
 }
 
 /* ==== >>session ====
- * HELLO and AUTH inside the channel: who is there, proved by a signature over the channel's binding.
- * Always: the server proves itself first; the client's identity leaves only to the key that was dialled; one text is signed a role.
- * Covered by tests/behaviour/test_connect.c, tests/sim/test_fire.c; docs/model/ has the proof. */
+ * HELLO and AUTH inside the channel: who is there, proved by a signature over the channel's
+ * binding.
+ * Always: the server proves itself first; the client's identity leaves only to the key that was
+ *         dialled; one text is signed a role.
+ * Covered by tests/behaviour/cases_conn.h, tests/sim/test_fire.c; docs/model/ has the proof. */
 static p2p_str p2p__alpn(const p2p_node *node, uint32_t index) {
     p2p_str s;
     s.data = node->alpn[index];
     s.size = strlen(node->alpn[index]);
     return s;
 }
+
 /* Our HELLO's body: the same bytes whenever it is asked for, since both sides hash it. */
 static size_t p2p__hello_body(const p2p_node *node, const p2p__session *session, uint8_t *out,
                               size_t room) {
@@ -6057,6 +6245,7 @@ static size_t p2p__hello_body(const p2p_node *node, const p2p__session *session,
     P2P_ASSERT(!w.bad);
     return room - (size_t)(w.end - w.at);
 }
+
 #define P2P__HELLO_BYTES 480u /* 8 ALPNs of 33 bytes, versions, and 12 parameters of at most 9 */
 
 /* The text a role signs. */
@@ -6073,6 +6262,7 @@ static int p2p__auth_text(const p2p_node *node, const p2p__session *session, boo
         memcpy(out + 79, peer->bytes, 32);
     return p2p__secure(node)->binding(p2p__secure_ctx(node), session->slab, out + 111);
 }
+
 static int p2p__auth_sign(p2p_node *node, p2p__session *session) {
     uint8_t text[143], body[P2P__HELLO_BYTES];
     const void *part = body;
@@ -6093,6 +6283,7 @@ static int p2p__auth_sign(p2p_node *node, p2p__session *session) {
     session->signed_auth = err >= 0;
     return err;
 }
+
 /* The channel is up: the server proves itself unasked; the client waits for that. */
 static void p2p__session_up(p2p_node *node, p2p__session *session) {
     uint64_t took = node->now_us - session->born_us;
@@ -6128,7 +6319,9 @@ static void p2p__limits_read(const p2p__hello *h, p2p__limits *t) {
     t->datagram_max = h->param[P2P__PARAM_DATAGRAM_MAX];
     t->idle_us = h->param[P2P__PARAM_IDLE_US];
 }
-/* Both offers give one outcome: the highest common version, the first ALPN of the client's list that the server has. */
+
+/* Both offers give one outcome: the highest common version, the first ALPN of the client's list
+ * that the server has. */
 static void p2p__hello_agree(const p2p_node *node, p2p__session *session, const p2p__hello *h) {
     uint32_t i, j;
     session->refusal = P2P__CODE_NO_VERSION;
@@ -6147,6 +6340,7 @@ static void p2p__hello_agree(const p2p_node *node, p2p__session *session, const 
             }
         }
 }
+
 /* false: the session is to be closed. */
 static bool p2p__hello_input(p2p_node *node, p2p__session *session, p2p_span body) {
     uint8_t own[P2P__HELLO_BYTES], hash[32];
@@ -6176,6 +6370,7 @@ static bool p2p__hello_input(p2p_node *node, p2p__session *session, p2p_span bod
     session->peer_hello = 1;
     return true;
 }
+
 static bool p2p__auth_good(p2p_node *node, p2p__session *session, const uint8_t *bytes) {
     uint8_t text[143];
     p2p_id id;
@@ -6194,9 +6389,11 @@ static bool p2p__auth_good(p2p_node *node, p2p__session *session, const uint8_t 
 }
 
 /* ==== >>conn ====
- * What the application holds: dials, accepted peers, their end; and the packets that carry all of it.
- * Always: states move along p2p__conn_moves only; DISCONNECTED is told once, after CLOSED of the streams it ended.
- * Covered by tests/behaviour/test_connect.c, test_close.c. */
+ * What the application holds: dials, accepted peers, their end; and the packets that carry all of
+ * it.
+ * Always: states move along p2p__conn_moves only; DISCONNECTED is told once, after CLOSED of the
+ *         streams it ended.
+ * Covered by tests/behaviour/cases_conn.h. */
 static const uint8_t p2p__conn_moves[5] = {
     /* WAITING  */ 1 << P2P__CONN_DIALLING | 1 << P2P__CONN_OPEN | 1 << P2P__CONN_DOWN,
     /* DIALLING */ 1 << P2P__CONN_WAITING | 1 << P2P__CONN_OPEN | 1 << P2P__CONN_DOWN,
@@ -6207,21 +6404,25 @@ static void p2p__conn_go(p2p__conn *conn, uint32_t state) {
     P2P_ASSERT(p2p__conn_moves[conn->state] >> state & 1);
     conn->state = (uint8_t)state;
 }
+
 static p2p__conn *p2p__conn_get(const p2p_node *node, p2p_conn handle) {
     p2p__conn *conn = (p2p__conn *)p2p__pool_get(&node->conns, handle.id);
     return conn && !conn->given ? conn : NULL;
 }
+
 static p2p_conn p2p__conn_handle(const p2p_node *node, const p2p__conn *conn) {
     p2p_conn handle;
     handle.id = p2p__pool_id(&node->conns, conn);
     return handle;
 }
+
 /* Deadlines set from outside a driving call count from the next one: see p2p__clock. */
 static uint64_t p2p__from_now(p2p_node *node, p2p__conn *conn, uint64_t us) {
     node->fresh = node->ticks;
     conn->ticks = node->ticks;
     return p2p__time_add(node->now_us, us);
 }
+
 static p2p__conn *p2p__conn_make(p2p_node *node, const p2p_id *peer) {
     p2p__conn *conn = (p2p__conn *)p2p__pool_take(&node->conns);
     p2p__stream *s;
@@ -6256,6 +6457,7 @@ static p2p__conn *p2p__conn_make(p2p_node *node, const p2p_id *peer) {
     conn->messages = (uint16_t)i;
     return conn;
 }
+
 /* DISCONNECTED was given and the last stream read: the place is free. */
 static void p2p__conn_free(p2p_node *node, p2p__conn *conn) {
     uint32_t ref = p2p__conn_index(node, conn);
@@ -6274,6 +6476,7 @@ static void p2p__conn_free(p2p_node *node, p2p__conn *conn) {
     p2p__heap_set(node, ref, P2P_NEVER);
     p2p__pool_give(&node->conns, conn);
 }
+
 static bool p2p__conn_spent(const p2p_node *node, const p2p__conn *conn) {
     return conn->given && (conn->stream_first == P2P__NIL ||
                            (conn->stream_first == conn->messages &&
@@ -6302,7 +6505,9 @@ static void p2p__conn_attach(p2p_node *node, p2p__conn *conn, p2p__session *sess
         p2p__send_list(node, &node->streams[at]);
     }
 }
-/* The session is gone or given up; nothing the peer has confirmed may be lost by it, so only a dial, or an end, does this. */
+
+/* The session is gone or given up; nothing the peer has confirmed may be lost by it, so only a
+ * dial, or an end, does this. */
 static void p2p__conn_detach(p2p_node *node, p2p__conn *conn) {
     p2p__session *session = p2p__session_at(node, conn->session);
     uint16_t at;
@@ -6328,7 +6533,8 @@ static void p2p__conn_detach(p2p_node *node, p2p__conn *conn) {
 
 /* ---- the end */
 
-/* A stream whose connection is lost: what had arrived whole stays readable; for the rest, CLOSED. */
+/* A stream whose connection is lost: what had arrived whole stays readable; for the rest,
+ * CLOSED. */
 static void p2p__stream_lost(p2p_node *node, p2p__stream *s) {
     bool unfinished = s->send.state == P2P__SEND_OPEN || s->send.state == P2P__SEND_FINISHING ||
                       s->recv.state == P2P__RECV_OPEN;
@@ -6345,6 +6551,7 @@ static void p2p__stream_lost(p2p_node *node, p2p__stream *s) {
     p2p__recv_ended(node, s);
     p2p__stream_settle(node, s);
 }
+
 static void p2p__accept_unlink(p2p_node *node, p2p__conn *conn) {
     p2p__listener *l = conn->listener == P2P__NIL
                            ? NULL
@@ -6361,6 +6568,7 @@ static void p2p__accept_unlink(p2p_node *node, p2p__conn *conn) {
     l->waiting--;
     conn->accepting = 0;
 }
+
 static void p2p__conn_down(p2p_node *node, p2p__conn *conn, int err, uint32_t code,
                            p2p_str reason) {
     uint16_t at, next;
@@ -6394,10 +6602,12 @@ static void p2p__conn_down(p2p_node *node, p2p__conn *conn, int err, uint32_t co
     p2p__conn_schedule(node, conn);
     p2p__log(&node->log, P2P__LOG_DISCONNECTED);
 }
+
 static p2p_str p2p__no_words(void) {
     p2p_str s = {NULL, 0};
     return s;
 }
+
 /* Leaves the session to say CLOSE for three probe timeouts; its connection is off it. */
 static void p2p__session_close(p2p_node *node, p2p__session *session, uint32_t origin,
                                uint32_t code, p2p_str reason) {
@@ -6424,6 +6634,7 @@ static void p2p__session_close(p2p_node *node, p2p__session *session, uint32_t o
     p2p__out_add(node, session);
     p2p__heap_set(node, P2P__REF_SESSION | p2p__session_index(node, session), session->tick_us);
 }
+
 static void p2p__session_drain(p2p_node *node, p2p__session *session) {
     if (session->state < P2P__SESSION_OPEN)
         node->half_open[session->server]--;
@@ -6432,6 +6643,7 @@ static void p2p__session_drain(p2p_node *node, p2p__session *session) {
     session->tick_us = node->now_us + 3 * p2p__pto_base_us(session);
     p2p__out_drop(node, session);
 }
+
 static void p2p__conn_end(p2p_node *node, p2p__conn *conn, uint32_t origin, uint32_t code,
                           p2p_str reason, int err) {
     p2p__session *session = p2p__session_at(node, conn->session);
@@ -6440,6 +6652,7 @@ static void p2p__conn_end(p2p_node *node, p2p__conn *conn, uint32_t origin, uint
         p2p__session_close(node, session, origin, code, reason);
     p2p__conn_down(node, conn, err, code, reason);
 }
+
 /* The peer broke the protocol, or a limit of ours. */
 static void p2p__conn_fault(p2p_node *node, p2p__conn *conn, uint32_t code, const char *reason) {
     p2p_str words = p2p_str_of(reason);
@@ -6447,6 +6660,7 @@ static void p2p__conn_fault(p2p_node *node, p2p__conn *conn, uint32_t code, cons
     if (conn->state < P2P__CONN_DOWN)
         p2p__conn_end(node, conn, 0, code, words, P2P_ERR_PROTOCOL);
 }
+
 static void p2p__session_failed(p2p_node *node, p2p__session *session);
 static void p2p__session_fault(p2p_node *node, p2p__session *session, uint32_t code,
                                const char *reason) {
@@ -6483,7 +6697,9 @@ static void p2p__session_failed(p2p_node *node, p2p__session *session) {
     else if (session->state == P2P__SESSION_HANDSHAKE)
         p2p__session_down(node, session);
 }
-/* The peer's own dial has proved itself and waits only for our DONE to be acknowledged: this dial will be that one. */
+
+/* The peer's own dial has proved itself and waits only for our DONE to be acknowledged: this
+ * dial will be that one. */
 static bool p2p__dial_waits(const p2p_node *node, const p2p__conn *conn) {
     uint32_t i;
     for (i = 0; i < node->sessions.count; i++) {
@@ -6494,6 +6710,7 @@ static bool p2p__dial_waits(const p2p_node *node, const p2p__conn *conn) {
     }
     return false;
 }
+
 /* Begins an attempt, if there is an address and a place for it. */
 static void p2p__dial(p2p_node *node, p2p__conn *conn) {
     p2p__session *session;
@@ -6530,6 +6747,7 @@ static void p2p__dial(p2p_node *node, p2p__conn *conn) {
     p2p__log(&node->log, P2P__LOG_DIALLING);
     p2p__out_add(node, session);
 }
+
 static void p2p__conn_expired(p2p_node *node, p2p__conn *conn) {
     p2p__session *session = p2p__session_at(node, conn->session);
     int err = conn->wrong_proof ? P2P_ERR_AUTH : conn->err ? conn->err : P2P_ERR_TIMEOUT;
@@ -6539,6 +6757,7 @@ static void p2p__conn_expired(p2p_node *node, p2p__conn *conn) {
     p2p__log(&node->log, P2P__LOG_DIAL_TIMEOUT);
     p2p__conn_down(node, conn, err, 0, p2p__no_words());
 }
+
 static void p2p__conn_opened(p2p_node *node, p2p__conn *conn) {
     if (conn->state == P2P__CONN_WAITING)
         node->waiting_dials--;
@@ -6553,6 +6772,7 @@ static void p2p__conn_opened(p2p_node *node, p2p__conn *conn) {
                       p2p_str_of("a queued message is more than the peer takes"),
                       P2P_ERR_TOO_LARGE);
 }
+
 static void p2p__session_opened(p2p_node *node, p2p__session *session) {
     P2P_ASSERT(session->state == P2P__SESSION_PROVING || session->state == P2P__SESSION_WAITING);
     node->half_open[session->server]--;
@@ -6572,6 +6792,7 @@ static uint32_t p2p__conns_with(const p2p_node *node, const p2p_id *peer) {
     }
     return n;
 }
+
 /* Older connections with the same peer must answer a PING: it may have lost its memory. */
 static void p2p__conns_test(p2p_node *node, const p2p_id *peer, const p2p__session *but) {
     uint32_t i;
@@ -6586,6 +6807,7 @@ static void p2p__conns_test(p2p_node *node, const p2p_id *peer, const p2p__sessi
         p2p__out_add(node, s);
     }
 }
+
 static void p2p__refuse(p2p_node *node, p2p__session *session, uint32_t code) {
     static const struct {
         uint8_t code;
@@ -6607,6 +6829,7 @@ static void p2p__refuse(p2p_node *node, p2p__session *session, uint32_t code) {
     p2p__log(&node->log, P2P__LOG_REFUSED);
     p2p__session_close(node, session, 0, code, reason);
 }
+
 static p2p__listener *p2p__listener_for(const p2p_node *node, uint32_t alpn) {
     p2p__listener *any = NULL;
     uint32_t i;
@@ -6619,6 +6842,7 @@ static p2p__listener *p2p__listener_for(const p2p_node *node, uint32_t alpn) {
     }
     return any;
 }
+
 static bool p2p__gate_proved(p2p_node *node, const p2p__session *session) {
     p2p_gate who;
     if (!node->desc.allow.fn)
@@ -6631,8 +6855,9 @@ static bool p2p__gate_proved(p2p_node *node, const p2p__session *session) {
     who.half_open = node->half_open[1];
     return node->desc.allow.fn(node->desc.allow.ctx, &who) != 0;
 }
-/* A dial of ours to the same peer for the same ALPN: both ends dial at once. One the peer has confirmed it took for a
- * connection of its own. */
+
+/* A dial of ours to the same peer for the same ALPN: both ends dial at once. One the peer has
+ * confirmed it took for a connection of its own. */
 static p2p__conn *p2p__dial_to(const p2p_node *node, const p2p__session *session) {
     uint32_t i;
     for (i = 0; i < node->conns.count; i++) {
@@ -6644,7 +6869,9 @@ static p2p__conn *p2p__dial_to(const p2p_node *node, const p2p__session *session
     }
     return NULL;
 }
-/* Our dial to the same peer was open before its own got this far: the peer gives that one up when it sees ours. */
+
+/* Our dial to the same peer was open before its own got this far: the peer gives that one up
+ * when it sees ours. */
 static bool p2p__dial_won(const p2p_node *node, const p2p__session *session) {
     uint32_t i;
     if (memcmp(node->key.id.bytes, session->peer.bytes, 32) > 0)
@@ -6658,6 +6885,7 @@ static bool p2p__dial_won(const p2p_node *node, const p2p__session *session) {
     }
     return false;
 }
+
 /* The application's handle moves to a session the peer began. */
 static void p2p__conn_adopt(p2p_node *node, p2p__conn *conn, p2p__session *session) {
     p2p__session *old = p2p__session_at(node, conn->session);
@@ -6673,6 +6901,7 @@ static void p2p__conn_adopt(p2p_node *node, p2p__conn *conn, p2p__session *sessi
     session->done_sent = 1;
     p2p__conn_opened(node, conn);
 }
+
 static void p2p__accept(p2p_node *node, p2p__session *session, p2p__listener *l) {
     p2p__conn *conn = p2p__conn_make(node, &session->peer);
     uint16_t index;
@@ -6700,11 +6929,13 @@ static void p2p__accept(p2p_node *node, p2p__session *session, p2p__listener *l)
     p2p__conns_test(node, &session->peer, session);
     p2p__conn_opened(node, conn);
 }
+
 static void p2p__session_wait(p2p__session *session, uint32_t why, uint64_t until_us) {
     session->state = P2P__SESSION_WAITING;
     session->waits = (uint8_t)why;
     session->collapse_us = until_us;
 }
+
 /* A caller's proof is good: let it in, refuse it, or join it with a dial of ours. */
 static void p2p__admitted(p2p_node *node, p2p__session *session, bool last_try) {
     p2p__listener *l = session->refusal ? NULL : p2p__listener_for(node, session->alpn);
@@ -6742,7 +6973,9 @@ static void p2p__admitted(p2p_node *node, p2p__session *session, bool last_try) 
         p2p__accept(node, session, l);
     }
 }
-/* A session that waited for our own dial: that failed, or took too long, or the connection is open now. */
+
+/* A session that waited for our own dial: that failed, or took too long, or the connection is
+ * open now. */
 static void p2p__wait_over(p2p_node *node, p2p__session *session) {
     p2p__conn *dial = p2p__dial_to(node, session);
     p2p__listener *l = p2p__listener_for(node, session->alpn);
@@ -6760,6 +6993,7 @@ static void p2p__wait_over(p2p_node *node, p2p__session *session) {
         p2p__refuse(node, session, P2P__CODE_REFUSED);
     }
 }
+
 /* Our dial got DONE: sessions the same peer began are duplicates. */
 static void p2p__collapse(p2p_node *node, const p2p__session *winner) {
     uint32_t i;
@@ -6788,6 +7022,7 @@ static void p2p__prove(p2p_node *node, p2p__session *session, p2p__conn *conn) {
     p2p__conn_attach(node, conn, session);
     p2p__out_add(node, session);
 }
+
 static void p2p__auth_input(p2p_node *node, p2p__session *session, const p2p__frame *f) {
     p2p__conn *conn = p2p__conn_at(node, session->conn);
     if (session->peer_proved) {
@@ -6826,6 +7061,7 @@ static void p2p__auth_input(p2p_node *node, p2p__session *session, const p2p__fr
     }
     p2p__prove(node, session, conn);
 }
+
 static void p2p__done_input(p2p_node *node, p2p__session *session) {
     p2p__conn *conn = p2p__conn_at(node, session->conn);
     if (session->server) {
@@ -6842,6 +7078,7 @@ static void p2p__done_input(p2p_node *node, p2p__session *session) {
     p2p__conn_opened(node, conn);
     p2p__collapse(node, session);
 }
+
 static int p2p__close_err(const p2p__frame *f, const p2p__conn *conn) {
     if (f->origin == 0 && f->code == P2P__CODE_REFUSED)
         return P2P_ERR_REFUSED;
@@ -6854,6 +7091,7 @@ static int p2p__close_err(const p2p__frame *f, const p2p__conn *conn) {
         return P2P_ERR_PROTOCOL;
     return conn->state == P2P__CONN_FLUSHING ? P2P_OK : P2P_ERR_CLOSED;
 }
+
 static void p2p__close_input(p2p_node *node, p2p__session *session, const p2p__frame *f) {
     p2p__conn *conn = p2p__conn_at(node, session->conn);
     bool proved = session->peer_proved;
@@ -6882,6 +7120,7 @@ static void p2p__close_input(p2p_node *node, p2p__session *session, const p2p__f
         p2p__conn_down(node, conn, err, code, reason);
     }
 }
+
 /* The stream a frame names; NULL when it is over, or (with *fatal) when it cannot be. */
 static p2p__stream *p2p__stream_named(p2p_node *node, p2p__conn *conn, uint64_t id, bool sending,
                                       bool *fatal) {
@@ -6922,6 +7161,7 @@ static p2p__stream *p2p__stream_named(p2p_node *node, p2p__conn *conn, uint64_t 
     p2p__grant_more(node, conn, kind);
     return s;
 }
+
 /* The first frame of a stream the peer opened: the application is told, unless it is a request. */
 static void p2p__stream_announce(p2p_node *node, p2p__conn *conn, p2p__stream *s) {
     uint16_t index = p2p__stream_index(node, s);
@@ -6938,6 +7178,7 @@ static void p2p__stream_announce(p2p_node *node, p2p__conn *conn, p2p__stream *s
     conn->stream_accept_last = index;
     p2p__raise(node, s, P2P__EV_STREAM);
 }
+
 /* 1 done, 0 the packet must not be acknowledged, -1 the connection is over. */
 static int p2p__stream_input(p2p_node *node, p2p__conn *conn, const p2p__frame *f) {
     bool fatal,
@@ -6982,12 +7223,14 @@ static int p2p__stream_input(p2p_node *node, p2p__conn *conn, const p2p__frame *
     }
     return conn->state == P2P__CONN_DOWN ? -1 : rc;
 }
+
 static void p2p__relist(p2p_node *node, p2p__conn *conn) {
     uint16_t at;
     for (at = conn->stream_first; at != P2P__NIL; at = node->streams[at].conn_next)
         if (p2p__stream_has_work(conn, &node->streams[at]))
             p2p__send_list(node, &node->streams[at]);
 }
+
 static int p2p__conn_frame(p2p_node *node, p2p__session *session, const p2p__frame *f) {
     p2p__conn *conn = p2p__conn_at(node, session->conn);
     P2P_ASSERT(conn && conn->attached);
@@ -7019,14 +7262,17 @@ static int p2p__conn_frame(p2p_node *node, p2p__session *session, const p2p__fra
     default: return p2p__stream_input(node, conn, f);
     }
 }
+
 static bool p2p__frame_early(uint32_t type) { /* allowed before both proofs */
     return type == P2P__FRAME_PING || type == P2P__FRAME_ACK || type == P2P__FRAME_ACK_ECN ||
            type == P2P__FRAME_HELLO || type == P2P__FRAME_AUTH || type == P2P__FRAME_CLOSE ||
            type == P2P__FRAME_DONE;
 }
+
 static bool p2p__session_proved(const p2p__session *session) {
     return session->peer_proved && session->state != P2P__SESSION_WAITING;
 }
+
 /* 1 go on, 0 do not acknowledge, -1 over. */
 static int p2p__frame_input(p2p_node *node, p2p__session *session, const p2p__frame *f) {
     switch (f->type) {
@@ -7060,6 +7306,7 @@ static int p2p__frame_input(p2p_node *node, p2p__session *session, const p2p__fr
         return p2p__conn_frame(node, session, f);
     }
 }
+
 /* First pass: the whole packet parses, and holds nothing that must wait for the proofs. */
 static int p2p__packet_check(p2p_node *node, p2p__session *session, p2p__reader r,
                              bool *eliciting) {
@@ -7079,6 +7326,7 @@ static int p2p__packet_check(p2p_node *node, p2p__session *session, p2p__reader 
     }
     return rc < 0 ? rc : 1;
 }
+
 /* Only what a packet acknowledges, of one that is dropped for its other frames. */
 static void p2p__packet_acks(p2p_node *node, p2p__session *session, p2p__reader r) {
     p2p__frame f;
@@ -7086,6 +7334,7 @@ static void p2p__packet_acks(p2p_node *node, p2p__session *session, p2p__reader 
         if (f.type == P2P__FRAME_ACK || f.type == P2P__FRAME_AUTH)
             (void)p2p__frame_input(node, session, &f);
 }
+
 static void p2p__packet_input(p2p_node *node, p2p__session *session, const uint8_t *data,
                               size_t size) {
     p2p__reader r = p2p__reader_of(data, size);
@@ -7124,6 +7373,7 @@ static void p2p__packet_input(p2p_node *node, p2p__session *session, const uint8
     if (rc == 1)
         p2p__seen_note(node, session, number, eliciting);
 }
+
 static void p2p__data_input(p2p_node *node, p2p__session *session, uint8_t *record, size_t size) {
     uint8_t *plain = NULL;
     int n = p2p__secure(node)->open(p2p__secure_ctx(node), session->slab, record, size, &plain);
@@ -7162,6 +7412,7 @@ static size_t p2p__packet_room(const p2p_node *node, const p2p__session *session
                                      : 512;
     return P2P__MIN(room - over, P2P__MAX(max, (size_t)512));
 }
+
 static void p2p__emit_hello(p2p__build *b) {
     uint8_t body[P2P__HELLO_BYTES];
     p2p_span span;
@@ -7187,6 +7438,7 @@ static void p2p__emit_hello(p2p__build *b) {
     }
     b->control |= P2P__CONTROL_HELLO | P2P__CONTROL_AUTH;
 }
+
 static bool p2p__emit_plain(p2p__build *b, uint32_t flag, uint32_t type, uint32_t count,
                             uint64_t v0, uint64_t v1) {
     uint64_t v[2];
@@ -7203,6 +7455,7 @@ static bool p2p__emit_plain(p2p__build *b, uint32_t flag, uint32_t type, uint32_
     b->control |= flag;
     return true;
 }
+
 static void p2p__emit_controls(p2p__build *b) {
     p2p__session *session = b->session;
     p2p__conn *conn = b->conn;
@@ -7230,6 +7483,7 @@ static void p2p__emit_controls(p2p__build *b) {
     if (b->control)
         b->eliciting = 1;
 }
+
 /* The window, pacing and the table allow a packet that is to be acknowledged. */
 static bool p2p__may_elicit(p2p_node *node, p2p__session *session) {
     session->paced = 0;
@@ -7243,10 +7497,12 @@ static bool p2p__may_elicit(p2p_node *node, p2p__session *session) {
     session->paced = session->cc.pace_us > node->now_us;
     return !session->paced;
 }
+
 static bool p2p__conn_sends(const p2p__session *session, const p2p__conn *conn) {
     return conn && conn->attached && session->peer_proved && session->state <= P2P__SESSION_OPEN &&
            (!session->server || session->state == P2P__SESSION_OPEN);
 }
+
 /* Fills b->w with what is to be said; false when there is nothing. */
 static bool p2p__packet_fill(p2p__build *b) {
     p2p__session *session = b->session;
@@ -7278,6 +7534,7 @@ static bool p2p__packet_fill(p2p__build *b) {
     }
     return any || b->eliciting;
 }
+
 /* The last STREAM frame needs no length: the packet's end says it. */
 static void p2p__packet_trim(p2p__build *b) {
     size_t n;
@@ -7288,6 +7545,7 @@ static void p2p__packet_trim(p2p__build *b) {
     b->w.at -= n;
     *b->tail_type = (uint8_t)(*b->tail_type & ~2u);
 }
+
 static uint64_t p2p__packet_number(p2p_node *node, p2p__session *session) {
     uint64_t number = session->next_number++;
     if (number != session->skip_number)
@@ -7297,6 +7555,7 @@ static uint64_t p2p__packet_number(p2p_node *node, p2p__session *session) {
     session->skip_number += 64 + p2p__drbg_fast(&node->drbg) % 448;
     return session->next_number++;
 }
+
 static void p2p__packet_sent(p2p__build *b, uint64_t number, size_t bytes) {
     p2p_node *node = b->node;
     p2p__session *session = b->session;
@@ -7320,7 +7579,9 @@ static void p2p__packet_sent(p2p__build *b, uint64_t number, size_t bytes) {
     if (session->probes > 0)
         session->probes--;
 }
-/* One data datagram of a session into out: its size, or 0 when there is nothing that may leave now. */
+
+/* One data datagram of a session into out: its size, or 0 when there is nothing that may leave
+ * now. */
 static size_t p2p__data_output(p2p_node *node, p2p__session *session, uint8_t *out, size_t room) {
     size_t size = p2p__packet_room(node, session, room), head;
     uint8_t *packet;
@@ -7359,16 +7620,19 @@ static size_t p2p__data_output(p2p_node *node, p2p__session *session, uint8_t *o
 
 /* ---- time */
 
-/* The smaller of both sides' idle timeouts; an attempt that has proved nothing has none of its own. */
+/* The smaller of both sides' idle timeouts; an attempt that has proved nothing has none of its
+ * own. */
 static uint64_t p2p__idle_us(const p2p_node *node, const p2p__session *session) {
     uint64_t own = node->desc.time.idle_us, theirs = session->theirs.idle_us;
     return theirs ? P2P__MIN(own, theirs) : own;
 }
+
 static uint64_t p2p__handshake_life_us(const p2p__session *session) {
     if (!session->server)
         return P2P__ATTEMPT_US;
     return session->proven ? 4u * (uint64_t)P2P__UNPROVEN_LIFE_US : P2P__UNPROVEN_LIFE_US;
 }
+
 static void p2p__session_schedule(p2p_node *node, p2p__session *session) {
     uint64_t us = P2P_NEVER, deadline;
     uint32_t ref = P2P__REF_SESSION | p2p__session_index(node, session);
@@ -7415,6 +7679,7 @@ static void p2p__session_timeout(p2p_node *node, p2p__session *session) {
     else
         p2p__session_close(node, session, 0, P2P__CODE_IDLE, p2p__no_words());
 }
+
 /* The proof did not come: the address goes to the end of the list, and the dial goes on. */
 static void p2p__proof_missing(p2p_node *node, p2p__session *session) {
     p2p__conn *conn = p2p__conn_at(node, session->conn);
@@ -7434,6 +7699,7 @@ static void p2p__proof_missing(p2p_node *node, p2p__session *session) {
     else
         p2p__session_close(node, session, 0, P2P__CODE_BAD_PROOF, p2p__no_words());
 }
+
 static void p2p__session_alive_tick(p2p_node *node, p2p__session *session) {
     uint64_t now = node->now_us, idle = p2p__idle_us(node, session);
     if (now - session->heard_us >= idle) {
@@ -7464,6 +7730,7 @@ static void p2p__session_alive_tick(p2p_node *node, p2p__session *session) {
         p2p__out_add(node, session);
     }
 }
+
 static void p2p__session_tick(p2p_node *node, p2p__session *session) {
     uint64_t now = node->now_us;
     p2p__conn *conn = p2p__conn_at(node, session->conn);
@@ -7504,6 +7771,7 @@ static void p2p__session_tick(p2p_node *node, p2p__session *session) {
     else
         p2p__session_schedule(node, session);
 }
+
 /* Everything a closing connection owes is acknowledged. */
 static bool p2p__conn_flushed(const p2p_node *node, const p2p__conn *conn) {
     uint16_t at;
@@ -7517,6 +7785,7 @@ static bool p2p__conn_flushed(const p2p_node *node, const p2p__conn *conn) {
     }
     return true;
 }
+
 static void p2p__conn_flush(p2p_node *node, p2p__conn *conn, bool now) {
     p2p_str reason;
     if (conn->state != P2P__CONN_FLUSHING || (!now && !p2p__conn_flushed(node, conn)))
@@ -7525,6 +7794,7 @@ static void p2p__conn_flush(p2p_node *node, p2p__conn *conn, bool now) {
     reason.size = conn->reason_size;
     p2p__conn_end(node, conn, 1, conn->code, reason, P2P_OK);
 }
+
 static void p2p__exchange_timer(p2p_node *node, p2p__stream *s, uint64_t at_us) {
     p2p__conn *conn = p2p__stream_conn(node, s);
     s->x_deadline_us = at_us;
@@ -7535,6 +7805,7 @@ static void p2p__exchange_timer(p2p_node *node, p2p__stream *s, uint64_t at_us) 
     conn->router_us = at_us;
     p2p__conn_schedule(node, conn);
 }
+
 static void p2p__conn_router_tick(p2p_node *node, p2p__conn *conn) {
     uint16_t at, next;
     conn->router_us = P2P_NEVER;
@@ -7549,6 +7820,7 @@ static void p2p__conn_router_tick(p2p_node *node, p2p__conn *conn) {
     for (at = conn->stream_first; at != P2P__NIL; at = node->streams[at].conn_next)
         conn->router_us = P2P__MIN(conn->router_us, node->streams[at].x_deadline_us);
 }
+
 static void p2p__conn_tick(p2p_node *node, p2p__conn *conn) {
     uint64_t now = node->now_us;
     if (conn->state <= P2P__CONN_DIALLING && now >= conn->connect_by_us)
@@ -7572,6 +7844,7 @@ static void p2p__peer_known(p2p_node *node, const p2p_ticket *ticket) {
             p2p__path_learn(node, conn, ticket);
     }
 }
+
 /* The connection that serves a dial with .share: the one furthest along. */
 static p2p__conn *p2p__conn_shared(p2p_node *node, const p2p_id *peer, uint32_t alpn) {
     p2p__conn *best = NULL;
@@ -7585,6 +7858,7 @@ static p2p__conn *p2p__conn_shared(p2p_node *node, const p2p_id *peer, uint32_t 
     }
     return best;
 }
+
 /* Nothing was queued on it yet. */
 static bool p2p__conn_untouched(const p2p_node *node, const p2p__conn *conn) {
     const p2p__stream *s = p2p__messages(node, conn);
@@ -7592,7 +7866,9 @@ static bool p2p__conn_untouched(const p2p_node *node, const p2p__conn *conn) {
            (!s || (s->conn_next == P2P__NIL && s->send.end == 0)) &&
            conn->datagram_out_first == P2P__NIL;
 }
-/* With .share an open connection serves: its CONNECTED names the handle that p2p_connect_name gave. */
+
+/* With .share an open connection serves: its CONNECTED names the handle that p2p_connect_name
+ * gave. */
 static bool p2p__conn_alias(p2p_node *node, p2p__conn *conn, const p2p_id *peer) {
     p2p__conn *open = p2p__conn_shared(node, peer, conn->alpn);
     if (!open || open->state != P2P__CONN_OPEN)
@@ -7605,6 +7881,7 @@ static bool p2p__conn_alias(p2p_node *node, p2p__conn *conn, const p2p_id *peer)
     p2p__raise_conn(node, conn, P2P__EV_CONNECTED);
     return true;
 }
+
 /* A dial by name learns whom it is for; one that turns out to be open already is that one. */
 static void p2p__dial_found(p2p_node *node, uint32_t conn_id, const p2p_ticket *found) {
     p2p__conn *conn = (p2p__conn *)p2p__pool_get(&node->conns, conn_id);
@@ -9397,7 +9674,8 @@ P2P_DEF int p2p_response(p2p_node *node, p2p_stream stream, p2p_response_head *o
 
 /* ==== >>node ====
  * A node as a whole: its desc resolved, its memory laid out, its clock, and who is served next.
- * Always: one walk measures and carves, so the two cannot disagree; p2p_poll and p2p_next_event do bounded work.
+ * Always: one walk measures and carves, so the two cannot disagree; p2p_poll and p2p_next_event
+ *         do bounded work.
  * Covered by tests/unit/test_node.c, tests/behaviour/. */
 #define P2P__CANARY    0u
 #define P2P__TABLE_MAX 60000u /* entries of a table: places are 16-bit */
@@ -9422,16 +9700,19 @@ static int p2p__desc_fail(const p2p_desc *desc, const p2p__problem *problem) {
     memcpy(why->text, problem->text, P2P__MIN(n, sizeof why->text - 1));
     return problem->err;
 }
+
 static void p2p__default32(uint32_t *field, uint32_t value) {
     if (*field == 0)
         *field = value;
     else if (*field == P2P_NONE)
         *field = 0;
 }
+
 static void p2p__default64(uint64_t *field, uint64_t value) {
     if (*field == 0)
         *field = value;
 }
+
 static void p2p__desc_default_max(p2p_desc *d) {
     p2p__default32(&d->max.conns, 8);
     p2p__default32(&d->max.half_open, P2P__MIN(4u, d->max.conns));
@@ -9450,6 +9731,7 @@ static void p2p__desc_default_max(p2p_desc *d) {
     if (d->max.relay_clients == P2P_NONE)
         d->max.relay_clients = 0;
 }
+
 static void p2p__desc_default_bytes(p2p_desc *d) {
     bool head = d->bytes.head_max == 0, body = d->bytes.body_max == 0;
     p2p__default32(&d->bytes.stream_send, 16384);
@@ -9474,6 +9756,7 @@ static void p2p__desc_default_bytes(p2p_desc *d) {
     if (d->bytes.message_max == 0)
         d->bytes.message_send = d->bytes.message_recv = 0;
 }
+
 static void p2p__desc_default_time(p2p_desc *d) {
     p2p__default64(&d->time.connect_us, 30000000);
     p2p__default64(&d->time.idle_us, 30000000);
@@ -9482,6 +9765,7 @@ static void p2p__desc_default_time(p2p_desc *d) {
     p2p__default64(&d->time.stop_us, 3000000);
     p2p__default64(&d->time.max_age_us, UINT64_C(604800000000));
 }
+
 static bool p2p__problem_set(p2p__problem *p, int err, const char *text, uint64_t size,
                              uint64_t max) {
     p->err = err;
@@ -9490,6 +9774,7 @@ static bool p2p__problem_set(p2p__problem *p, int err, const char *text, uint64_
     p->max = max;
     return false;
 }
+
 static bool p2p__desc_check_max(const p2p_desc *d, p2p__problem *p) {
     const struct {
         const char *text;
@@ -9519,6 +9804,7 @@ static bool p2p__desc_check_max(const p2p_desc *d, p2p__problem *p) {
             return p2p__problem_set(p, P2P_ERR_CONFIG, rows[i].text, rows[i].value, rows[i].max);
     return true;
 }
+
 static bool p2p__desc_check_bytes(const p2p_desc *d, p2p__problem *p) {
     const struct {
         const char *text;
@@ -9557,6 +9843,7 @@ static bool p2p__desc_check_bytes(const p2p_desc *d, p2p__problem *p) {
             return p2p__problem_set(p, P2P_ERR_CONFIG, rows[i].text, rows[i].value, rows[i].max);
     return true;
 }
+
 static bool p2p__desc_check_texts(const p2p_desc *d, p2p__problem *p) {
     uint32_t i, j;
     size_t n = d->network ? strlen(d->network) : 3;
@@ -9576,6 +9863,7 @@ static bool p2p__desc_check_texts(const p2p_desc *d, p2p__problem *p) {
     }
     return true;
 }
+
 static bool p2p__desc_check_vtables(const p2p_desc *d, p2p__problem *p) {
     const p2p_crypto_api *c = d->crypto.api;
     if (!c || !c->public_key || !c->sign || !c->verify || !c->sha256)
@@ -9591,6 +9879,7 @@ static bool p2p__desc_check_vtables(const p2p_desc *d, p2p__problem *p) {
             d->secure.api->content_max + P2P__DATA_HEAD + d->secure.api->overhead);
     return true;
 }
+
 /* Fills in every default and checks every field: the one place where a desc is read. */
 static bool p2p__desc_resolve(const p2p_desc *desc, p2p_desc *out, p2p__problem *p) {
     *out = *desc;
@@ -9613,6 +9902,7 @@ static uint32_t p2p__pow2(uint32_t at_least) {
         n *= 2;
     return n;
 }
+
 static void p2p__rings_layout(p2p__layout *l, const p2p_desc *d, p2p_node *node) {
     uint8_t *rings[3];
     rings[0] =
@@ -9625,9 +9915,11 @@ static void p2p__rings_layout(p2p__layout *l, const p2p_desc *d, p2p_node *node)
     if (node)
         memcpy(node->rings, rings, sizeof rings);
 }
+
 static uint32_t p2p__stream_slots(const p2p_desc *d) {
     return (d->bytes.message_max ? d->max.conns : 0u) + d->max.streams + d->max.peer_streams;
 }
+
 static void p2p__tables_layout(p2p__layout *l, const p2p_desc *d, p2p_node *node, p2p_node *t) {
     uint32_t slots = p2p__stream_slots(d);
     size_t stride = (sizeof(p2p__datagram) + d->bytes.datagram_max + 7) & ~(size_t)7;
@@ -9648,9 +9940,11 @@ static void p2p__tables_layout(p2p__layout *l, const p2p_desc *d, p2p_node *node
     t->datagram_stride = (uint32_t)stride;
     t->timers = (uint64_t *)p2p__layout_take(l, d->max.timers, 8, 8);
 }
+
 static uint32_t p2p__packet_max(const p2p_desc *d) {
     return d->link.mtu - P2P__DATA_HEAD - d->secure.api->overhead - (d->secure.api->prefix != 0);
 }
+
 /* base NULL: measures. Otherwise carves and leaves the pointers in node. */
 static size_t p2p__node_layout(const p2p_desc *d, uint8_t *base, p2p_node *measured) {
     p2p__layout l;
@@ -9673,6 +9967,7 @@ static size_t p2p__node_layout(const p2p_desc *d, uint8_t *base, p2p_node *measu
     }
     return (l.size + 7) & ~(size_t)7;
 }
+
 static void p2p__pools_open(p2p_node *node, const p2p_desc *d) {
     uint32_t messages = d->bytes.message_max ? d->max.conns : 0u, total,
              seed = p2p__drbg_fast(&node->drbg);
@@ -9694,6 +9989,7 @@ static void p2p__pools_open(p2p_node *node, const p2p_desc *d) {
     memset(node->session_hash, 0xff, (node->session_hash_mask + 1u) * sizeof(uint16_t));
     memset(node->stream_hash, 0xff, (node->stream_hash_mask + 1u) * sizeof(uint16_t));
 }
+
 static void p2p__flight_open(p2p_node *node, const p2p_desc *d) {
     p2p__flight *f = &node->flight;
     uint32_t i;
@@ -9707,6 +10003,7 @@ static void p2p__flight_open(p2p_node *node, const p2p_desc *d) {
     for (i = 0; i < f->chunk_count; i++)
         f->chunks[i].next = (uint16_t)(i + 1 < f->chunk_count ? i + 1 : P2P__NIL);
 }
+
 static void p2p__datagrams_open(p2p_node *node, const p2p_desc *d) {
     uint32_t i;
     node->datagram_in_free = d->max.datagrams_in ? 0 : (uint16_t)P2P__NIL;
@@ -9718,10 +10015,13 @@ static void p2p__datagrams_open(p2p_node *node, const p2p_desc *d) {
         p2p__datagram_at(node, true, (uint16_t)i)->next =
             (uint16_t)(i + 1 < d->max.datagrams_out ? i + 1 : P2P__NIL);
 }
+
 static bool p2p__key_simulated(const p2p_key *key) {
     return memcmp(key->seed, "p2p.h SIM ONLY!!", 16) == 0;
 }
-/* The identity: its public key is computed anew, since signing under another one gives the key away. */
+
+/* The identity: its public key is computed anew, since signing under another one gives the key
+ * away. */
 static bool p2p__node_identity(p2p_node *node, const p2p_desc *desc, p2p__problem *p) {
     const p2p_desc *d = &node->desc;
     if (desc->key) {
@@ -9743,6 +10043,7 @@ static bool p2p__node_identity(p2p_node *node, const p2p_desc *desc, p2p__proble
                                 "random: it failed, or gives the same bytes twice", 0, 0);
     return true;
 }
+
 static void p2p__node_texts(p2p_node *node, const p2p_desc *desc) {
     uint32_t i;
     const char *network = desc->network ? desc->network : "p2p";
@@ -9758,6 +10059,7 @@ static void p2p__node_texts(p2p_node *node, const p2p_desc *desc) {
     node->desc.why = NULL;
     node->desc.relays = node->desc.bootstrap = NULL;
 }
+
 static int p2p__node_open(p2p_node **out, const p2p_desc *desc, void *arena, size_t arena_size,
                           uint32_t abi, bool simulated) {
     p2p_desc d;
@@ -9851,6 +10153,7 @@ static void p2p__clock_rebase(p2p_node *node, uint64_t jump_us) {
     if (node->stop_by_us != P2P_NEVER)
         node->stop_by_us = p2p__time_add(node->stop_by_us, jump_us);
 }
+
 static void p2p__clock(p2p_node *node, uint64_t now_us) {
     uint64_t jump_us = now_us - node->now_us;
     if (now_us < node->now_us) {
@@ -9863,6 +10166,7 @@ static void p2p__clock(p2p_node *node, uint64_t now_us) {
     if (jump_us)
         node->ticks++;
 }
+
 static void p2p__timers_next(p2p_node *node) {
     uint32_t i;
     node->timer_next_us = P2P_NEVER;
@@ -9888,6 +10192,7 @@ static bool p2p__stop_done(const p2p_node *node) {
     }
     return true;
 }
+
 static void p2p__stop_tick(p2p_node *node) {
     uint32_t i;
     if (!node->stopping || node->now_us < node->stop_by_us)
@@ -9948,6 +10253,7 @@ static uint32_t p2p__datagram_in(p2p_node *node, uint8_t *data, size_t size, con
     }
     return rc;
 }
+
 /* One session's next datagram: bytes, or 0 when it has none now. */
 static size_t p2p__session_output(p2p_node *node, p2p__session *session, uint8_t *out, size_t room,
                                   p2p_addr *remote) {
@@ -9979,9 +10285,11 @@ static void p2p__event_of_conn(const p2p_node *node, const p2p__conn *conn, uint
         out->listener.id =
             p2p__pool_id(&node->listeners, p2p__pool_at(&node->listeners, conn->listener));
 }
+
 static uint64_t p2p__message_front(const p2p__conn *conn) {
     return conn->message_size == P2P_NEVER ? 0 : conn->message_size;
 }
+
 /* MESSAGE, LENT and SENT: what the messages stream has to say. */
 static int p2p__message_event(p2p_node *node, p2p__conn *conn, uint32_t flag, p2p_event *out) {
     if (flag == P2P__EV_SENT) {
@@ -10010,6 +10318,7 @@ static int p2p__message_event(p2p_node *node, p2p__conn *conn, uint32_t flag, p2
     }
     return p2p__message_ready(node, conn);
 }
+
 /* DISCONNECTED waits for the CLOSED of its streams. */
 static bool p2p__streams_pending(const p2p_node *node, const p2p__conn *conn) {
     uint16_t at;
@@ -10018,7 +10327,9 @@ static bool p2p__streams_pending(const p2p_node *node, const p2p__conn *conn) {
             return true;
     return false;
 }
-/* CONNECTED of an open connection for a dial by name that found it; the dial's own place is free with it. */
+
+/* CONNECTED of an open connection for a dial by name that found it; the dial's own place is free
+ * with it. */
 static int p2p__alias_event(p2p_node *node, p2p__conn *conn, p2p_event *out) {
     p2p_conn dialled = p2p__conn_handle(node, conn);
     p2p__conn *open = (p2p__conn *)p2p__pool_get(&node->conns, conn->alias);
@@ -10033,6 +10344,7 @@ static int p2p__alias_event(p2p_node *node, p2p__conn *conn, p2p_event *out) {
     p2p__conn_free(node, conn);
     return 1;
 }
+
 static int p2p__conn_event(p2p_node *node, p2p__conn *conn, uint32_t flag, p2p_event *out) {
     switch (flag) {
     case P2P__EV_CONNECTED:
@@ -10061,6 +10373,7 @@ static int p2p__conn_event(p2p_node *node, p2p__conn *conn, uint32_t flag, p2p_e
         return 1;
     }
 }
+
 static int p2p__stream_event(p2p_node *node, p2p__stream *s, uint32_t flag, p2p_event *out) {
     p2p__conn *conn = p2p__stream_conn(node, s);
     void *user = s->user;
@@ -10087,6 +10400,7 @@ static int p2p__stream_event(p2p_node *node, p2p__stream *s, uint32_t flag, p2p_
         return out->type != P2P_EVENT_NONE;
     }
 }
+
 static uint32_t p2p__lowest(uint32_t flags) { return flags & (~flags + 1u); }
 /* What the last event left open is over: the connection whose DISCONNECTED was given. */
 static void p2p__events_after(p2p_node *node) {
@@ -10105,7 +10419,9 @@ static void p2p__events_after(p2p_node *node) {
         }
     }
 }
-/* Takes one flag of the first object that has something to say: 1 an event, 0 nothing came of it, -1 nothing is pending. */
+
+/* Takes one flag of the first object that has something to say: 1 an event, 0 nothing came of
+ * it, -1 nothing is pending. */
 static int p2p__event_take(p2p_node *node, p2p_event *out) {
     uint32_t ref = node->ready_first, flags, flag, n = 0;
     p2p__conn *conn;
@@ -10131,6 +10447,7 @@ static int p2p__event_take(p2p_node *node, p2p_event *out) {
                ? p2p__stream_event(node, &node->streams[ref & ~P2P__REF_STREAM], flag, out)
                : p2p__conn_event(node, p2p__conn_at(node, ref), flag, out);
 }
+
 static int p2p__timer_event(p2p_node *node, p2p_event *out) {
     uint32_t i;
     if (node->timer_next_us > node->now_us)
@@ -10146,6 +10463,7 @@ static int p2p__timer_event(p2p_node *node, p2p_event *out) {
         }
     return 0;
 }
+
 static int p2p__handler_run(p2p_node *node) {
     uint32_t ref = node->ready_first;
     p2p__stream *s;
@@ -10161,14 +10479,17 @@ static int p2p__handler_run(p2p_node *node) {
     p2p__count(node, P2P_METRIC_handlers_run, 1);
     return 1;
 }
+
 static bool p2p__events_pending(const p2p_node *node) {
     return node->ready_first != P2P__REF_NONE || p2p__discovery_pending(node) ||
            node->timer_next_us <= node->now_us || p2p__stop_done(node);
 }
 
 /* ==== >>public ====
- * The calls of the declarations: each checks what the caller may get wrong, then asks the room that knows.
- * Always: a stale handle is P2P_ERR_HANDLE, a call a handler may not make P2P_ERR_STATE; nothing is clamped in silence.
+ * The calls of the declarations: each checks what the caller may get wrong, then asks the room
+ * that knows.
+ * Always: a stale handle is P2P_ERR_HANDLE, a call a handler may not make P2P_ERR_STATE; nothing
+ *         is clamped in silence.
  * Covered by tests/behaviour/. */
 P2P_DEF size_t p2p_arena_size(const p2p_desc *desc) {
     p2p_desc d;
@@ -10184,14 +10505,17 @@ P2P_DEF size_t p2p_arena_size(const p2p_desc *desc) {
     measure.desc = d;
     return p2p__node_layout(&d, NULL, &measure);
 }
+
 static void p2p__put_text(p2p__writer *w, const char *text) {
     p2p__put_bytes(w, text, strlen(text));
 }
+
 static void p2p__put_number(p2p__writer *w, uint64_t value) {
     char digits[21];
     p2p_str s = p2p_u64_str(value, digits);
     p2p__put_bytes(w, s.data, s.size);
 }
+
 /* Writes one line of p2p_arena_text: "name  count x size = bytes". */
 static void p2p__arena_line(p2p__writer *w, const char *name, uint64_t count, uint64_t size) {
     uint64_t parts[3];
@@ -10205,6 +10529,7 @@ static void p2p__arena_line(p2p__writer *w, const char *name, uint64_t count, ui
     }
     p2p__put_u8(w, '\n');
 }
+
 P2P_DEF int p2p_arena_text(const p2p_desc *desc, char *out, size_t size) {
     p2p_desc d;
     p2p__problem p;
@@ -10237,15 +10562,18 @@ P2P_DEF int p2p_arena_text(const p2p_desc *desc, char *out, size_t size) {
     out[size - 1 - (size_t)(w.end - w.at)] = 0;
     return (int)(size - 1 - (size_t)(w.end - w.at));
 }
+
 P2P_DEF uint32_t p2p_abi(void) { return P2P_ABI; }
 P2P_DEF int p2p_node_open_abi(p2p_node **out, const p2p_desc *desc, void *arena, size_t arena_size,
                               uint32_t abi) {
     return p2p__node_open(out, desc, arena, arena_size, abi, false);
 }
+
 P2P_DEF int p2p_node_open_simulated(p2p_node **out, const p2p_desc *desc, void *arena,
                                     size_t arena_size, uint32_t abi) {
     return p2p__node_open(out, desc, arena, arena_size, abi, true);
 }
+
 P2P_DEF void p2p_node_close(p2p_node *node) {
     uint32_t i;
     size_t size;
@@ -10260,7 +10588,9 @@ P2P_DEF void p2p_node_close(p2p_node *node) {
     size = node->arena_size;
     p2p_wipe(node, size);
 }
-/* Ends a connection after what was accepted is delivered; at once when there is nobody to deliver to. */
+
+/* Ends a connection after what was accepted is delivered; at once when there is nobody to
+ * deliver to. */
 static int p2p__close_begin(p2p_node *node, p2p__conn *conn, uint32_t code, p2p_str reason,
                             uint64_t within_us) {
     p2p__session *session = p2p__session_at(node, conn->session);
@@ -10283,6 +10613,7 @@ static int p2p__close_begin(p2p_node *node, p2p__conn *conn, uint32_t code, p2p_
                   0); /* the next p2p_poll sees whether anything is left to deliver */
     return P2P_OK;
 }
+
 P2P_DEF int p2p_node_stop(p2p_node *node, uint32_t code) {
     uint32_t i;
     if (!node)
@@ -10305,6 +10636,7 @@ P2P_DEF int p2p_node_stop(p2p_node *node, uint32_t code) {
     }
     return 0;
 }
+
 P2P_DEF const p2p_id *p2p_node_id(const p2p_node *node) { return &node->key.id; }
 P2P_DEF void *p2p_node_user(const p2p_node *node) { return node->desc.user; }
 P2P_DEF void p2p_last_error(const p2p_node *node, p2p_error_detail *out) { *out = node->failed; }
@@ -10316,6 +10648,7 @@ static int p2p__may_drive(const p2p_node *node) {
            : node->in_call ? p2p__fail(node, P2P_ERR_STATE, "not from inside a handler or hook")
                            : P2P_OK;
 }
+
 P2P_DEF int p2p_input(p2p_node *node, uint64_t now_us, const p2p_packet *in) {
     size_t step, at;
     int taken = 0;
@@ -10333,6 +10666,7 @@ P2P_DEF int p2p_input(p2p_node *node, uint64_t now_us, const p2p_packet *in) {
     }
     return taken;
 }
+
 P2P_DEF uint64_t p2p_poll(p2p_node *node, uint64_t now_us) {
     uint32_t bound;
     if (p2p__may_drive(node) < 0)
@@ -10351,6 +10685,7 @@ P2P_DEF uint64_t p2p_poll(p2p_node *node, uint64_t now_us) {
     node->polled_us = node->now_us;
     return p2p_deadline(node);
 }
+
 /* Further datagrams of the same session behind the first, all of one size but the last. */
 static size_t p2p__output_run(p2p_node *node, p2p__session *session, p2p_packet *io, size_t room,
                               size_t first) {
@@ -10369,6 +10704,7 @@ static size_t p2p__output_run(p2p_node *node, p2p__session *session, p2p_packet 
     p2p__count(node, P2P_METRIC_datagrams_out, count);
     return size;
 }
+
 P2P_DEF int p2p_output(p2p_node *node, uint64_t now_us, p2p_packet *inout) {
     p2p_addr remote;
     size_t room, n;
@@ -10406,6 +10742,7 @@ P2P_DEF int p2p_output(p2p_node *node, uint64_t now_us, p2p_packet *inout) {
     p2p__count(node, P2P_METRIC_bytes_out, n);
     return 1;
 }
+
 P2P_DEF uint64_t p2p_wakeup(const p2p_node *node) {
     uint64_t us = node->timer_next_us > node->now_us ? node->timer_next_us : P2P_NEVER;
     if (node->out_first != P2P__NIL || node->retry_count)
@@ -10416,15 +10753,18 @@ P2P_DEF uint64_t p2p_wakeup(const p2p_node *node) {
     us = P2P__MIN(us, node->stop_by_us);
     return us <= node->now_us ? 0 : us;
 }
+
 P2P_DEF uint64_t p2p_deadline(const p2p_node *node) {
     if (!node)
         return P2P_NEVER;
     return p2p__events_pending(node) ? 0 : p2p_wakeup(node);
 }
+
 P2P_DEF int p2p_run_handler(p2p_node *node) {
     int err = p2p__may_drive(node);
     return err < 0 ? err : p2p__handler_run(node);
 }
+
 P2P_DEF int p2p_next_event(p2p_node *node, p2p_event *out) {
     uint32_t n;
     int rc = 0;
@@ -10454,6 +10794,7 @@ P2P_DEF int p2p_next_event(p2p_node *node, p2p_event *out) {
     memset(out, 0, sizeof *out); /* a handler ran, and no event is left: NONE, come again */
     return 1;
 }
+
 P2P_DEF int p2p_network_changed(p2p_node *node, uint64_t now_us, const p2p_addr *local,
                                 size_t count) {
     uint32_t i;
@@ -10475,6 +10816,7 @@ P2P_DEF int p2p_network_changed(p2p_node *node, uint64_t now_us, const p2p_addr 
     p2p__discovery_refresh(node);
     return 0;
 }
+
 P2P_DEF int p2p_timer_set(p2p_node *node, uint32_t number, uint64_t at_us) {
     if (!node)
         return P2P_ERR_ARG;
@@ -10493,6 +10835,7 @@ static int p2p__conn_for(const p2p_node *node, p2p_conn handle, p2p__conn **out)
     *out = p2p__conn_get(node, handle);
     return *out ? P2P_OK : p2p__fail(node, P2P_ERR_HANDLE, "conn: stale, or of another node");
 }
+
 /* The place of an ALPN among the node's; a new one takes a free place. */
 static int p2p__alpn_place(p2p_node *node, const char *alpn) {
     uint32_t i;
@@ -10508,6 +10851,7 @@ static int p2p__alpn_place(p2p_node *node, const char *alpn) {
     memcpy(node->alpn[node->alpn_count], alpn, size + 1);
     return (int)node->alpn_count++;
 }
+
 static int p2p__connect_check(p2p_node *node, const p2p_connect_desc *desc, int *alpn) {
     *alpn = (int)P2P__ANY_ALPN;
     if (node->stopping)
@@ -10518,6 +10862,7 @@ static int p2p__connect_check(p2p_node *node, const p2p_connect_desc *desc, int 
         *alpn = p2p__alpn_place(node, desc->alpn);
     return *alpn < 0 ? *alpn : P2P_OK;
 }
+
 static int p2p__connect_id_check(const p2p_node *node, const p2p_id *peer) {
     if (p2p__id_check(peer) < 0)
         return p2p__fail(node, P2P_ERR_INVALID_ID, "peer: not a NodeId");
@@ -10529,6 +10874,7 @@ static int p2p__connect_id_check(const p2p_node *node, const p2p_id *peer) {
                               p2p__conns_with(node, peer) + 1u, node->desc.max.conns_per_peer);
     return P2P_OK;
 }
+
 static p2p__conn *p2p__connect_begin(p2p_node *node, const p2p_id *peer,
                                      const p2p_connect_desc *desc, int alpn) {
     p2p__conn *conn = p2p__conn_make(node, peer);
@@ -10548,6 +10894,7 @@ static p2p__conn *p2p__connect_begin(p2p_node *node, const p2p_id *peer,
     p2p__conn_schedule(node, conn);
     return conn;
 }
+
 P2P_DEF int p2p_connect(p2p_node *node, const p2p_id *peer, const p2p_connect_desc *desc,
                         p2p_conn *out) {
     const p2p_ticket *known;
@@ -10576,6 +10923,7 @@ P2P_DEF int p2p_connect(p2p_node *node, const p2p_id *peer, const p2p_connect_de
         (void)p2p__query_start(node, NULL, peer, out->id, &conn->query);
     return P2P_OK;
 }
+
 P2P_DEF int p2p_connect_name(p2p_node *node, const char *name, const p2p_connect_desc *desc,
                              p2p_conn *out) {
     p2p__conn *conn;
@@ -10600,6 +10948,7 @@ P2P_DEF int p2p_connect_name(p2p_node *node, const char *name, const p2p_connect
     }
     return err < 0 ? err : P2P_OK;
 }
+
 P2P_DEF int p2p_listen(p2p_node *node, const p2p_listen_desc *desc, p2p_listener *out) {
     p2p__listener *l;
     int alpn = 0;
@@ -10627,6 +10976,7 @@ P2P_DEF int p2p_listen(p2p_node *node, const p2p_listen_desc *desc, p2p_listener
     p2p__log(&node->log, P2P__LOG_LISTENING);
     return P2P_OK;
 }
+
 P2P_DEF int p2p_unlisten(p2p_node *node, p2p_listener listener) {
     p2p__listener *l;
     uint32_t i, index;
@@ -10647,6 +10997,7 @@ P2P_DEF int p2p_unlisten(p2p_node *node, p2p_listener listener) {
     p2p__pool_give(&node->listeners, l);
     return P2P_OK;
 }
+
 P2P_DEF int p2p_accept(p2p_node *node, p2p_listener listener, p2p_conn *out) {
     p2p__listener *l;
     p2p__conn *conn;
@@ -10662,6 +11013,7 @@ P2P_DEF int p2p_accept(p2p_node *node, p2p_listener listener, p2p_conn *out) {
     *out = p2p__conn_handle(node, conn);
     return P2P_OK;
 }
+
 P2P_DEF int p2p_close(p2p_node *node, p2p_conn handle, uint32_t code, const char *reason) {
     p2p_str words = p2p_str_of(reason ? reason : "");
     p2p__conn *conn;
@@ -10673,6 +11025,7 @@ P2P_DEF int p2p_close(p2p_node *node, p2p_conn handle, uint32_t code, const char
                               P2P__REASON_BYTES);
     return p2p__close_begin(node, conn, code, words, P2P__FLUSH_US);
 }
+
 P2P_DEF int p2p_retain(p2p_node *node, p2p_conn handle) {
     p2p__conn *conn;
     int err = p2p__conn_for(node, handle, &conn);
@@ -10681,6 +11034,7 @@ P2P_DEF int p2p_retain(p2p_node *node, p2p_conn handle) {
     conn->holders++;
     return (int)P2P__MIN(conn->holders, (uint32_t)INT32_MAX);
 }
+
 P2P_DEF int p2p_release(p2p_node *node, p2p_conn handle) {
     p2p__conn *conn;
     int err = p2p__conn_for(node, handle, &conn);
@@ -10692,10 +11046,12 @@ P2P_DEF int p2p_release(p2p_node *node, p2p_conn handle) {
         return (int)P2P__MIN(conn->holders, (uint32_t)INT32_MAX);
     return p2p__close_begin(node, conn, 0, p2p__no_words(), P2P__FLUSH_US);
 }
+
 P2P_DEF bool p2p_is_connected(const p2p_node *node, p2p_conn handle) {
     p2p__conn *conn = node ? p2p__conn_get(node, handle) : NULL;
     return conn && conn->state == P2P__CONN_OPEN;
 }
+
 P2P_DEF int p2p_remote_id(const p2p_node *node, p2p_conn handle, p2p_id *out) {
     p2p__conn *conn;
     int err = p2p__conn_for(node, handle, &conn);
@@ -10704,6 +11060,7 @@ P2P_DEF int p2p_remote_id(const p2p_node *node, p2p_conn handle, p2p_id *out) {
     *out = conn->peer;
     return P2P_OK;
 }
+
 P2P_DEF int p2p_connections(const p2p_node *node, p2p_conn *out, size_t capacity) {
     uint32_t i;
     int n = 0;
@@ -10719,6 +11076,7 @@ P2P_DEF int p2p_connections(const p2p_node *node, p2p_conn *out, size_t capacity
     }
     return n;
 }
+
 P2P_DEF int p2p_conn_alpn(const p2p_node *node, p2p_conn handle, p2p_str *out) {
     p2p__conn *conn;
     int err = p2p__conn_for(node, handle, &conn);
@@ -10729,6 +11087,7 @@ P2P_DEF int p2p_conn_alpn(const p2p_node *node, p2p_conn handle, p2p_str *out) {
     *out = p2p__alpn(node, conn->alpn);
     return P2P_OK;
 }
+
 P2P_DEF int p2p_conn_set_user(p2p_node *node, p2p_conn handle, void *user) {
     p2p__conn *conn;
     int err = p2p__conn_for(node, handle, &conn);
@@ -10736,10 +11095,12 @@ P2P_DEF int p2p_conn_set_user(p2p_node *node, p2p_conn handle, void *user) {
         conn->user = user;
     return err;
 }
+
 P2P_DEF void *p2p_conn_user(const p2p_node *node, p2p_conn handle) {
     p2p__conn *conn = node ? p2p__conn_get(node, handle) : NULL;
     return conn ? conn->user : NULL;
 }
+
 P2P_DEF int p2p_conn_stats(const p2p_node *node, p2p_conn handle, p2p_stats *out) {
     p2p__conn *conn;
     const p2p__session *session;
@@ -10775,6 +11136,7 @@ static uint64_t p2p__message_limit(const p2p_node *node, const p2p__conn *conn) 
     const p2p__session *session = p2p__session_at(node, conn->session);
     return conn->attached && session ? session->theirs.message_max : UINT64_MAX >> 2;
 }
+
 static int p2p__message_conn(const p2p_node *node, p2p_conn handle, p2p__conn **conn,
                              p2p__stream **s) {
     int err = p2p__conn_for(node, handle, conn);
@@ -10785,6 +11147,7 @@ static int p2p__message_conn(const p2p_node *node, p2p_conn handle, p2p__conn **
               : p2p__fail(node, P2P_ERR_CONFIG,
                           "bytes.message_max: P2P_NONE, no messages on this node");
 }
+
 static int p2p__message_sendable(const p2p_node *node, const p2p__conn *conn, const void *message,
                                  size_t size) {
     if (conn->state >= P2P__CONN_FLUSHING)
@@ -10797,6 +11160,7 @@ static int p2p__message_sendable(const p2p_node *node, const p2p__conn *conn, co
                               p2p__message_limit(node, conn));
     return P2P_OK;
 }
+
 static void p2p__message_prefix(p2p_node *node, p2p__conn *conn, p2p__stream *s, uint64_t size) {
     uint8_t prefix[P2P__MESSAGE_OVER];
     p2p__writer w = p2p__writer_of(prefix, sizeof prefix);
@@ -10806,6 +11170,7 @@ static void p2p__message_prefix(p2p_node *node, p2p__conn *conn, p2p__stream *s,
     conn->message_largest = P2P__MAX(conn->message_largest, size);
     p2p__count(node, P2P_METRIC_messages_sent, 1);
 }
+
 P2P_DEF int p2p_send(p2p_node *node, p2p_conn handle, const void *message, size_t size) {
     p2p__conn *conn;
     p2p__stream *s;
@@ -10824,6 +11189,7 @@ P2P_DEF int p2p_send(p2p_node *node, p2p_conn handle, const void *message, size_
     (void)p2p__send_put(node, s, message, size);
     return (int)size;
 }
+
 P2P_DEF int p2p_send_ref(p2p_node *node, p2p_conn handle, const void *message, size_t size,
                          void *token) {
     p2p__conn *conn;
@@ -10848,6 +11214,7 @@ P2P_DEF int p2p_send_ref(p2p_node *node, p2p_conn handle, const void *message, s
     conn->sent_token = token;
     return (int)size;
 }
+
 P2P_DEF int p2p_recv_size(const p2p_node *node, p2p_conn handle) {
     p2p__conn *conn;
     p2p__stream *s;
@@ -10856,6 +11223,7 @@ P2P_DEF int p2p_recv_size(const p2p_node *node, p2p_conn handle) {
         return err;
     return conn->message_size == P2P_NEVER || conn->lent ? P2P_ERR_AGAIN : (int)conn->message_size;
 }
+
 P2P_DEF int p2p_recv(p2p_node *node, p2p_conn handle, void *buffer, size_t capacity) {
     p2p__conn *conn;
     p2p__stream *s;
@@ -10882,6 +11250,7 @@ P2P_DEF int p2p_recv(p2p_node *node, p2p_conn handle, void *buffer, size_t capac
     p2p__message_next(node, conn);
     return (int)size;
 }
+
 P2P_DEF int p2p_recv_ref(p2p_node *node, p2p_conn handle, void *buffer, size_t capacity) {
     p2p__conn *conn;
     p2p__stream *s;
@@ -10912,6 +11281,7 @@ static int p2p__stream_for(const p2p_node *node, p2p_stream handle, p2p__stream 
     *out = p2p__stream_get(node, handle);
     return *out ? P2P_OK : p2p__fail(node, P2P_ERR_HANDLE, "stream: stale, or of another node");
 }
+
 P2P_DEF int p2p_stream_open(p2p_node *node, p2p_conn handle, const p2p_stream_desc *desc,
                             p2p_stream *out) {
     p2p__conn *conn;
@@ -10931,6 +11301,7 @@ P2P_DEF int p2p_stream_open(p2p_node *node, p2p_conn handle, const p2p_stream_de
     *out = p2p__stream_handle(node, s);
     return P2P_OK;
 }
+
 P2P_DEF int p2p_stream_accept(p2p_node *node, p2p_conn handle, p2p_stream *out) {
     p2p__conn *conn;
     p2p__stream *s;
@@ -10949,6 +11320,7 @@ P2P_DEF int p2p_stream_accept(p2p_node *node, p2p_conn handle, p2p_stream *out) 
     *out = p2p__stream_handle(node, s);
     return P2P_OK;
 }
+
 P2P_DEF int p2p_stream_set_user(p2p_node *node, p2p_stream handle, void *user) {
     p2p__stream *s;
     int err = p2p__stream_for(node, handle, &s);
@@ -10958,10 +11330,12 @@ P2P_DEF int p2p_stream_set_user(p2p_node *node, p2p_stream handle, void *user) {
     s->app_user_set = 1;
     return P2P_OK;
 }
+
 P2P_DEF void *p2p_stream_user(const p2p_node *node, p2p_stream handle) {
     p2p__stream *s = node ? p2p__stream_get(node, handle) : NULL;
     return s ? s->user : NULL;
 }
+
 P2P_DEF int p2p_stream_conn(const p2p_node *node, p2p_stream handle, p2p_conn *out) {
     p2p__stream *s;
     int err = p2p__stream_for(node, handle, &s);
@@ -10970,6 +11344,7 @@ P2P_DEF int p2p_stream_conn(const p2p_node *node, p2p_stream handle, p2p_conn *o
     *out = s->conn_handle;
     return P2P_OK;
 }
+
 /* Whether the application may write to it now. */
 static int p2p__stream_writable(const p2p_node *node, p2p_stream handle, p2p__stream **s) {
     int err = p2p__stream_for(node, handle, s);
@@ -10986,6 +11361,7 @@ static int p2p__stream_writable(const p2p_node *node, p2p_stream handle, p2p__st
     return (*s)->err ? p2p__fail(node, P2P_ERR_CLOSED, "stream: its connection is closed")
                      : p2p__fail(node, P2P_ERR_STATE, "stream: finished");
 }
+
 P2P_DEF int p2p_stream_write(p2p_node *node, p2p_stream handle, const void *data, size_t size) {
     p2p__stream *s;
     size_t room;
@@ -11005,6 +11381,7 @@ P2P_DEF int p2p_stream_write(p2p_node *node, p2p_stream handle, const void *data
         return P2P_ERR_AGAIN;
     return p2p__send_put(node, s, data, P2P__MIN(size, room));
 }
+
 P2P_DEF int p2p_stream_reserve(p2p_node *node, p2p_stream handle, size_t want, p2p_room *out) {
     p2p__stream *s;
     size_t place, room;
@@ -11024,6 +11401,7 @@ P2P_DEF int p2p_stream_reserve(p2p_node *node, p2p_stream handle, size_t want, p
     s->send.reserved_bytes = (uint32_t)out->size;
     return (int)out->size;
 }
+
 P2P_DEF int p2p_stream_commit(p2p_node *node, p2p_stream handle, size_t size) {
     p2p__stream *s;
     int err = p2p__stream_writable(node, handle, &s);
@@ -11037,6 +11415,7 @@ P2P_DEF int p2p_stream_commit(p2p_node *node, p2p_stream handle, size_t size) {
         p2p__send_accept(node, s, size);
     return (int)size;
 }
+
 /* Whether there may be something to read: 1, 0 at the end, or why not. */
 static int p2p__stream_readable(p2p_node *node, p2p_stream handle, p2p__stream **s) {
     int err = p2p__stream_for(node, handle, s);
@@ -11061,6 +11440,7 @@ static int p2p__stream_readable(p2p_node *node, p2p_stream handle, p2p__stream *
                ? p2p__fail(node, P2P_ERR_CLOSED, "stream: reading ended")
                : P2P_ERR_AGAIN;
 }
+
 static void p2p__stream_took(p2p_node *node, p2p__stream *s, size_t size) {
     p2p__recv_take(node, s, size);
     if (s->kind == P2P__KIND_REQUEST)
@@ -11069,6 +11449,7 @@ static void p2p__stream_took(p2p_node *node, p2p__stream *s, size_t size) {
     if (s->recv.read < s->recv.here || (size && s->recv.state == P2P__RECV_WHOLE))
         p2p__raise(node, s, P2P__EV_READABLE);
 }
+
 P2P_DEF int p2p_stream_read(p2p_node *node, p2p_stream handle, void *buffer, size_t capacity) {
     p2p__stream *s;
     int err = p2p__stream_readable(node, handle, &s);
@@ -11085,6 +11466,7 @@ P2P_DEF int p2p_stream_read(p2p_node *node, p2p_stream handle, void *buffer, siz
     p2p__stream_took(node, s, n);
     return (int)n;
 }
+
 P2P_DEF int p2p_stream_peek(p2p_node *node, p2p_stream handle, p2p_span *out) {
     p2p__stream *s;
     int err = p2p__stream_readable(node, handle, &s);
@@ -11100,6 +11482,7 @@ P2P_DEF int p2p_stream_peek(p2p_node *node, p2p_stream handle, p2p_span *out) {
     out->size = p2p__recv_have(s);
     return (int)P2P__MIN(out->size, (size_t)INT32_MAX);
 }
+
 P2P_DEF int p2p_stream_skip(p2p_node *node, p2p_stream handle, size_t size) {
     p2p__stream *s;
     int err = p2p__stream_readable(node, handle, &s);
@@ -11111,6 +11494,7 @@ P2P_DEF int p2p_stream_skip(p2p_node *node, p2p_stream handle, size_t size) {
     p2p__stream_took(node, s, size);
     return (int)size;
 }
+
 P2P_DEF int p2p_stream_finish(p2p_node *node, p2p_stream handle) {
     p2p__stream *s;
     int err = p2p__stream_writable(node, handle, &s);
@@ -11122,6 +11506,7 @@ P2P_DEF int p2p_stream_finish(p2p_node *node, p2p_stream handle) {
     p2p__send_finish(node, s);
     return P2P_OK;
 }
+
 P2P_DEF int p2p_stream_reset(p2p_node *node, p2p_stream handle, uint32_t code) {
     p2p__stream *s;
     int err = p2p__stream_for(node, handle, &s);
@@ -11142,11 +11527,13 @@ static uint64_t p2p__datagram_limit(const p2p_node *node, const p2p__conn *conn)
                           P2P__MIN(session->theirs.datagram_max, session->theirs.max_packet - 9));
     return P2P__MIN(most, packet);
 }
+
 P2P_DEF int p2p_datagram_max(const p2p_node *node, p2p_conn handle) {
     p2p__conn *conn;
     int err = p2p__conn_for(node, handle, &conn);
     return err < 0 ? err : (int)p2p__datagram_limit(node, conn);
 }
+
 P2P_DEF int p2p_datagram_send(p2p_node *node, p2p_conn handle, const void *data, size_t size) {
     p2p__conn *conn;
     int err = p2p__conn_for(node, handle, &conn);
@@ -11165,6 +11552,7 @@ P2P_DEF int p2p_datagram_send(p2p_node *node, p2p_conn handle, const void *data,
     p2p__wake(node, conn);
     return (int)size;
 }
+
 P2P_DEF int p2p_datagram_recv(p2p_node *node, p2p_conn handle, void *buffer, size_t capacity) {
     p2p__conn *conn;
     p2p__datagram *d;
@@ -11210,6 +11598,7 @@ static int p2p__tickets_parse(const char *text, p2p_ticket *out, uint32_t room) 
     }
     return (int)n;
 }
+
 static int p2p__env_times(p2p_desc *desc, p2p_getenv_fn get, void *ctx, const char **bad_name) {
     static const char *const names[3] = {"P2P_CONNECT_TIMEOUT_MS", "P2P_IDLE_TIMEOUT_MS",
                                          "P2P_KEEPALIVE_MS"};
@@ -11228,8 +11617,10 @@ static int p2p__env_times(p2p_desc *desc, p2p_getenv_fn get, void *ctx, const ch
     }
     return P2P_OK;
 }
-/* The environment's share of a desc: P2P_NETWORK, P2P_SEED (64 hex digits), P2P_RELAYS and P2P_BOOTSTRAP (tickets, separated
- * by commas), P2P_CONNECT_TIMEOUT_MS, P2P_IDLE_TIMEOUT_MS, P2P_KEEPALIVE_MS. What is unset stays as it is. */
+
+/* The environment's share of a desc: P2P_NETWORK, P2P_SEED (64 hex digits), P2P_RELAYS and
+ * P2P_BOOTSTRAP (tickets, separated by commas), P2P_CONNECT_TIMEOUT_MS, P2P_IDLE_TIMEOUT_MS,
+ * P2P_KEEPALIVE_MS. What is unset stays as it is. */
 P2P_DEF int p2p_desc_from_env(p2p_desc *desc, p2p_env *storage, p2p_getenv_fn get, void *ctx,
                               const char **bad_name) {
     const char *text, *ignored;
@@ -11275,6 +11666,7 @@ P2P_DEF int p2p_desc_from_env(p2p_desc *desc, p2p_env *storage, p2p_getenv_fn ge
         *bad_name = NULL;
     return n;
 }
+
 P2P_DEF int p2p_ticket_of(const p2p_node *node, p2p_ticket *out) {
     uint32_t i;
     if (!node || !out)
@@ -11286,6 +11678,7 @@ P2P_DEF int p2p_ticket_of(const p2p_node *node, p2p_ticket *out) {
             out->addrs[out->addr_count++] = node->desc.link.local[i];
     return P2P_OK;
 }
+
 /* Bytes of the arena that hold something now: what must be the same after every peer has gone. */
 static uint64_t p2p__arena_used(const p2p_node *node) {
     const p2p_desc *d = &node->desc;
@@ -11305,6 +11698,7 @@ static uint64_t p2p__arena_used(const p2p_node *node) {
     n += ((uint64_t)node->datagram_in_used + node->datagram_out_used) * node->datagram_stride;
     return n + (uint64_t)node->discovery.queries.used * sizeof(p2p__query);
 }
+
 P2P_DEF void p2p_metrics_get(const p2p_node *node, p2p_metrics *out) {
     if (!node || !out)
         return;
@@ -11318,6 +11712,7 @@ P2P_DEF void p2p_metrics_get(const p2p_node *node, p2p_metrics *out) {
     out->value[P2P_METRIC_arena_bytes] = node->arena_size;
     out->value[P2P_METRIC_arena_used_bytes] = p2p__arena_used(node);
 }
+
 P2P_DEF int p2p_metrics_text(const p2p_node *node, char *out, size_t size) {
     static const struct {
         const char *name, *kind, *help;
@@ -11384,6 +11779,7 @@ static const char *p2p__check_stream(const p2p_node *node, const p2p__stream *s)
             return "stream: runs overlap or touch";
     return NULL;
 }
+
 static const char *p2p__check_session(const p2p_node *node, const p2p__session *s) {
     uint64_t bytes = 0, before = 0;
     uint32_t n = 0;
@@ -11401,6 +11797,7 @@ static const char *p2p__check_session(const p2p_node *node, const p2p__session *
         return "session: its connection does not know it";
     return NULL;
 }
+
 static const char *p2p__check_conn(const p2p_node *node, const p2p__conn *conn) {
     uint64_t high = 0;
     uint16_t at;
@@ -11422,6 +11819,7 @@ static const char *p2p__check_conn(const p2p_node *node, const p2p__conn *conn) 
         return "connection: more was sent than the peer allowed";
     return NULL;
 }
+
 static const char *p2p__check_lists(const p2p_node *node) {
     uint32_t ref, n = 0, handlers = 0, i;
     for (ref = node->ready_first; ref != P2P__REF_NONE; ref = p2p__ready_of(node, ref)->next) {
@@ -11437,6 +11835,7 @@ static const char *p2p__check_lists(const p2p_node *node) {
             return "heap: out of order";
     return NULL;
 }
+
 static const char *p2p__check_counts(const p2p_node *node) {
     uint64_t granted = 0, packets = 0, shared = 0;
     uint32_t i, kind, half_open[2] = {0, 0}, waiting = 0;
@@ -11467,6 +11866,7 @@ static const char *p2p__check_counts(const p2p_node *node) {
         return "node: half-open sessions or waiting dials do not add up";
     return NULL;
 }
+
 P2P_DEF int p2p_check(const p2p_node *node) {
     const char *wrong;
     uint32_t i;
@@ -11487,13 +11887,20 @@ P2P_DEF int p2p_check(const p2p_node *node) {
 /* ==== >>license ====
  * MIT No Attribution
  *
- * Permission is hereby granted, free of charge, to any person obtaining a copy of this software and associated documentation
- * files (the "Software"), to deal in the Software without restriction, including without limitation the rights to use, copy,
- * modify, merge, publish, distribute, sublicense, and/or sell copies of the Software, and to permit persons to whom the
+ * Permission is hereby granted, free of charge, to any person obtaining a copy of this software
+ * and associated documentation
+ * files (the "Software"), to deal in the Software without restriction, including without
+ * limitation the rights to use, copy,
+ * modify, merge, publish, distribute, sublicense, and/or sell copies of the Software, and to
+ * permit persons to whom the
  * Software is furnished to do so.
  *
- * THE SOFTWARE IS PROVIDED "AS IS", WITHOUT WARRANTY OF ANY KIND, EXPRESS OR IMPLIED, INCLUDING BUT NOT LIMITED TO THE
- * WARRANTIES OF MERCHANTABILITY, FITNESS FOR A PARTICULAR PURPOSE AND NONINFRINGEMENT. IN NO EVENT SHALL THE AUTHORS OR
- * COPYRIGHT HOLDERS BE LIABLE FOR ANY CLAIM, DAMAGES OR OTHER LIABILITY, WHETHER IN AN ACTION OF CONTRACT, TORT OR OTHERWISE,
- * ARISING FROM, OUT OF OR IN CONNECTION WITH THE SOFTWARE OR THE USE OR OTHER DEALINGS IN THE SOFTWARE. */
+ * THE SOFTWARE IS PROVIDED "AS IS", WITHOUT WARRANTY OF ANY KIND, EXPRESS OR IMPLIED, INCLUDING
+ * BUT NOT LIMITED TO THE
+ * WARRANTIES OF MERCHANTABILITY, FITNESS FOR A PARTICULAR PURPOSE AND NONINFRINGEMENT. IN NO
+ * EVENT SHALL THE AUTHORS OR
+ * COPYRIGHT HOLDERS BE LIABLE FOR ANY CLAIM, DAMAGES OR OTHER LIABILITY, WHETHER IN AN ACTION OF
+ * CONTRACT, TORT OR OTHERWISE,
+ * ARISING FROM, OUT OF OR IN CONNECTION WITH THE SOFTWARE OR THE USE OR OTHER DEALINGS IN THE
+ * SOFTWARE. */
 #endif /* P2P_IMPLEMENTATION */
