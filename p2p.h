@@ -1425,12 +1425,11 @@ P2P_DEF p2p_str p2p_str_of(const char *text) {
 }
 
 P2P_DEF bool p2p_str_equal(p2p_str a, const char *b) {
-    size_t i = 0;
+    size_t size;
     if (!a.data || !b)
         return !a.data && !b;
-    while (i < a.size && b[i] && a.data[i] == b[i])
-        i++;
-    return i == a.size && !b[i];
+    size = p2p__text_size(b);
+    return a.size == size && P2P_MEMCMP(a.data, b, size) == 0;
 }
 
 /* Decimal digits, all of the text; no sign, no space; a leading zero is taken. */
@@ -3409,7 +3408,8 @@ typedef struct p2p__recv {
     uint64_t final;      /* size of the whole, or P2P_NEVER */
     uint32_t room, held; /* held: bytes before read that keep their place */
     uint32_t code;
-    uint8_t state, want_max, want_stop, runs;
+    uint8_t state, want_max, want_stop, runs; /* want_stop: 1 to be said, 2 said, 3 heard; 0 when
+                                                 the final size is known */
     struct {
         uint32_t first, end;
     } run[P2P__HOLES]; /* arrived beyond `here`; low halves of offsets, ascending */
@@ -4195,6 +4195,15 @@ static uint16_t p2p__chunk_take(p2p_node *node, p2p__stream *s, uint32_t what) {
     return at;
 }
 
+/* Whether new bytes of a stream may take a chunk: the last ones are kept for streams that have none
+ * and for what was lost, so that no peer that never acknowledges starves the others. */
+static bool p2p__chunk_allowed(const p2p_node *node, const p2p__stream *s) {
+    const p2p__flight *f = &node->flight;
+    uint32_t kept = P2P__MIN(node->stream_total, f->chunk_count / 2);
+    return f->chunk_free != P2P__NIL &&
+           (s->send.chunk_first == P2P__NIL || f->chunks_used + kept < f->chunk_count);
+}
+
 static void p2p__chunk_give(p2p_node *node, uint16_t at) {
     p2p__chunk *c = &node->flight.chunks[at];
     P2P_ASSERT(c->state != P2P__CHUNK_FREE);
@@ -4303,7 +4312,7 @@ static void p2p__stream_free(p2p_node *node, p2p__stream *s) {
 static bool p2p__stream_over(const p2p__stream *s) {
     return (s->send.state == P2P__SEND_DONE || s->send.state == P2P__SEND_NONE) &&
            (s->recv.state == P2P__RECV_DONE || s->recv.state == P2P__RECV_NONE) &&
-           !s->recv.want_stop; /* the peer would send on, and its half never end */
+           !s->recv.want_stop; /* the final size is due: the connection's window needs it */
 }
 
 /* Both halves are done: CLOSED is told, and with it the place is free. */
@@ -4543,7 +4552,7 @@ static bool p2p__emit_fresh(p2p__build *b, p2p__stream *s) {
     int n;
     if (fresh == 0 && !p2p__send_fin_due(b->conn, s))
         return false;
-    if (b->node->flight.chunk_free == P2P__NIL)
+    if (!p2p__chunk_allowed(b->node, s))
         return false;
     n = p2p__put_stream(b, s, w->sent, (uint32_t)P2P__MIN(fresh, (uint64_t)0xffff),
                         last && fresh <= 0xffff);
@@ -4732,7 +4741,7 @@ static void p2p__chunk_acked(p2p_node *node, uint16_t at) {
         if (s)
             s->send.controls--;
         if (s && c->what == P2P__CHUNK_STOP)
-            s->recv.want_stop = 0;
+            s->recv.want_stop = s->recv.final == P2P_NEVER ? 3 : 0;
         p2p__chunk_give(node, at);
         if (reset)
             s->send.state = P2P__SEND_DONE;
@@ -4759,7 +4768,7 @@ static void p2p__chunk_lost(p2p_node *node, uint16_t at) {
     if (s && c->what == P2P__CHUNK_RESET && s->send.state == P2P__SEND_RESETTING)
         s->send.want_reset = 1;
     if (s && c->what == P2P__CHUNK_STOP)
-        s->recv.want_stop = s->recv.state == P2P__RECV_DONE && s->recv.final == P2P_NEVER;
+        s->recv.want_stop = s->recv.final == P2P_NEVER;
     if (s && c->what == P2P__CHUNK_MAX && s->recv.state == P2P__RECV_OPEN &&
         c->offset == s->recv.limit)
         s->recv.want_max = 1;
@@ -4884,6 +4893,15 @@ static void p2p__recv_news(p2p_node *node, p2p__stream *s) {
         p2p__raise(node, s, P2P__EV_READABLE);
 }
 
+/* The size of the whole is known: a half that was stopped ends with it. */
+static void p2p__recv_finals(p2p_node *node, p2p__stream *s, uint64_t size) {
+    s->recv.final = size;
+    if (!s->recv.want_stop)
+        return;
+    s->recv.want_stop = 0;
+    p2p__stream_settle(node, s);
+}
+
 /* Takes stream bytes off a packet: 1 taken, 0 no place for another hole (the packet must not be
  * acknowledged), -1 the connection was closed. */
 static int p2p__recv_input(p2p_node *node, p2p__conn *conn, p2p__stream *s, const p2p__frame *f) {
@@ -4911,7 +4929,7 @@ static int p2p__recv_input(p2p_node *node, p2p__conn *conn, p2p__stream *s, cons
         r->high = high;
     }
     if (f->fin)
-        r->final = high;
+        p2p__recv_finals(node, s, high);
     if (r->state != P2P__RECV_OPEN)
         return 1;
     if (first < r->here && high > r->here) { /* the part that is new */
@@ -4943,7 +4961,7 @@ static void p2p__reset_input(p2p_node *node, p2p__conn *conn, p2p__stream *s, co
             p2p__conn_taken(node, conn, f->value - r->high);
         r->high = f->value;
     }
-    r->final = f->value;
+    p2p__recv_finals(node, s, f->value);
     if (r->state != P2P__RECV_OPEN)
         return; /* all had arrived, or nobody reads: a late reset changes nothing */
     p2p__count(node, P2P_METRIC_streams_reset_received, 1);
@@ -5161,8 +5179,10 @@ static void p2p__emit_datagrams(p2p__build *b) {
     while (conn->datagram_out_first != P2P__NIL) {
         p2p__datagram *d = p2p__datagram_at(node, true, conn->datagram_out_first);
         size_t left = (size_t)(b->w.end - b->w.at), length = p2p__varint_size(d->size);
-        if (node->desc.time.datagram_us &&
-            node->now_us - d->born_us > node->desc.time.datagram_us) {
+        bool late = node->desc.time.datagram_us &&
+                    node->now_us - d->born_us > node->desc.time.datagram_us;
+        if (late || d->size > b->session->theirs.datagram_max ||
+            d->size + 9u > b->session->theirs.max_packet) { /* queued before its limits came */
             p2p__datagram_drop(node, conn, true);
             continue;
         }
@@ -5387,8 +5407,9 @@ static void p2p__packet_lose(p2p_node *node, p2p__session *session, uint16_t pre
  * are lost. */
 static void p2p__loss_detect(p2p_node *node, p2p__session *session) {
     uint64_t rtt = P2P__MAX(session->rtt.smoothed_us, session->rtt.latest_us);
-    uint64_t delay = P2P__MAX(rtt + rtt / 8, 1000u), run_us = 0, run_number = 0;
+    uint64_t delay = P2P__MAX(rtt + rtt / 8, 1000u), run_us = 0, run_number = P2P_NEVER - 1;
     uint16_t prev = P2P__NIL, at = session->packet_first, next;
+    bool persistent = false;
     session->loss_us = 0;
     for (; at != P2P__NIL; at = next) {
         p2p__packet *packet = &node->flight.packets[at];
@@ -5403,13 +5424,14 @@ static void p2p__loss_detect(p2p_node *node, p2p__session *session) {
             run_us = packet->sent_us;
         run_number = packet->number;
         if (session->rtt.sampled && packet->sent_us - run_us > 3 * p2p__pto_base_us(session)) {
-            p2p__count(node, P2P_METRIC_persistent_congestion, 1);
+            persistent = true;
             run_us = packet->sent_us;
-            p2p__packet_lose(node, session, prev, at);
-            p2p__cc_collapsed(&session->cc);
-            continue;
         }
         p2p__packet_lose(node, session, prev, at);
+    }
+    if (persistent) { /* after all of them, so that slow start goes on to half of what was */
+        p2p__count(node, P2P_METRIC_persistent_congestion, 1);
+        p2p__cc_collapsed(&session->cc);
     }
 }
 
@@ -5428,6 +5450,10 @@ static void p2p__loss_probe(p2p_node *node, p2p__session *session) {
             continue;
         p2p__packet_owed(node, session, packet);
         n++;
+    }
+    while (session->packet_first != P2P__NIL && !p2p__packet_allowed(node, session)) {
+        p2p__packet_owed(node, session, &node->flight.packets[session->packet_first]);
+        p2p__packet_remove(node, session, P2P__NIL, session->packet_first); /* a place to probe */
     }
     session->elicited_us = node->now_us; /* the next probe waits its full, doubled time from here */
     p2p__out_add(node, session);
@@ -7337,10 +7363,10 @@ static void p2p__packet_acks(p2p_node *node, p2p__session *session, p2p__reader 
 
 static void p2p__packet_input(p2p_node *node, p2p__session *session, const uint8_t *data,
                               size_t size) {
-    p2p__reader r = p2p__reader_of(data, size);
+    p2p__reader r = p2p__reader_of(data, size), again;
     uint64_t number = p2p__get_varint(&r);
     p2p__frame f;
-    bool eliciting;
+    bool eliciting, datagrams = false;
     int rc = r.bad ? -1 : 1, old;
     if (rc > 0 && (old = p2p__seen_before(session, number)) != 0) {
         p2p__count(node, old == 2 ? P2P_METRIC_packets_old : P2P_METRIC_packets_duplicate, 1);
@@ -7368,8 +7394,16 @@ static void p2p__packet_input(p2p_node *node, p2p__session *session, const uint8
     session->tested = 0;
     session->packets_received++;
     p2p__count(node, P2P_METRIC_packets_received, 1);
-    while (rc == 1 && p2p__frame_get(&r, &f) == 1)
-        rc = p2p__frame_input(node, session, &f);
+    again = r;
+    while (rc == 1 && p2p__frame_get(&r, &f) == 1) {
+        if (f.type == P2P__FRAME_DATAGRAM)
+            datagrams = true; /* last, when nothing can send the packet back: they come only once */
+        else
+            rc = p2p__frame_input(node, session, &f);
+    }
+    while (datagrams && rc == 1 && p2p__frame_get(&again, &f) == 1)
+        if (f.type == P2P__FRAME_DATAGRAM)
+            rc = p2p__frame_input(node, session, &f);
     if (rc == 1)
         p2p__seen_note(node, session, number, eliciting);
 }
@@ -9834,8 +9868,8 @@ static bool p2p__desc_check_bytes(const p2p_desc *d, p2p__problem *p) {
         {"link.segments: 1 to 64", d->link.segments, 1, 64},
         {"link.local_count: at most 8", d->link.local_count, 0, 8},
         {"relay_count: relays are not built in", d->relay_count, 0, 0},
-        {"congestion: only 0 and 3 (NewReno) are built in", d->congestion == 3 ? 0 : d->congestion,
-         0, 0},
+        {"congestion: only 0 and 3 (NewReno) are built in",
+         (uint64_t)(d->congestion == 3 ? 0u : d->congestion), 0, 0},
     };
     size_t i;
     for (i = 0; i < sizeof rows / sizeof rows[0]; i++)

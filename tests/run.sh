@@ -10,8 +10,7 @@
 set -u
 
 run_one() {
-    local program=$1 log=$2/$(echo "$1" | tr / _) code line start=$SECONDS
-    local with=${WRAP:-}
+    local program=$1 log=$2/${1//\//_} with=${WRAP:-} code line start=$SECONDS
     case $program in
     *.py) with=python3 ;;
     *.sh) with=bash ;;
