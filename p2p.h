@@ -5179,8 +5179,8 @@ static void p2p__emit_datagrams(p2p__build *b) {
     while (conn->datagram_out_first != P2P__NIL) {
         p2p__datagram *d = p2p__datagram_at(node, true, conn->datagram_out_first);
         size_t left = (size_t)(b->w.end - b->w.at), length = p2p__varint_size(d->size);
-        bool late = node->desc.time.datagram_us &&
-                    node->now_us - d->born_us > node->desc.time.datagram_us;
+        bool late =
+            node->desc.time.datagram_us && node->now_us - d->born_us > node->desc.time.datagram_us;
         if (late || d->size > b->session->theirs.datagram_max ||
             d->size + 9u > b->session->theirs.max_packet) { /* queued before its limits came */
             p2p__datagram_drop(node, conn, true);
@@ -5993,6 +5993,7 @@ static p2p__session *p2p__admit(p2p_node *node, const p2p_addr *from, const uint
         return (void)p2p__drop(node, P2P_METRIC_drop_gate), (p2p__session *)NULL;
     if (!proven &&
         (p2p__source_count(node, from) >= P2P__PER_SOURCE ||
+         node->half_open[1] >= node->desc.max.half_open ||
          node->unproven >= P2P__MAX(1u, node->sessions.count / 4) || !p2p__token_take(node))) {
         p2p__retry_queue(node, from, id); /* whoever spoofs an address does not get the cookie */
         return NULL;

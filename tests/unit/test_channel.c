@@ -171,32 +171,6 @@ TEST(the_gate_is_asked_before_anything_is_spent) {
     p2p_node_close(node);
 }
 
-TEST(two_half_open_sessions_a_source) {
-    p2p_addr a = addr4(1, 1), b = addr4(1, 2), c = addr4(1, 3), other = addr4(2, 1);
-    CHECK(listening(16, 16));
-    (void)knock(&a, 1, NULL);
-    (void)knock(&b, 2, NULL);
-    (void)knock(&c, 3, NULL);
-    CHECK_INT(node->sessions.used, 2);
-    CHECK_INT(counter(P2P_METRIC_drop_source_limit), 1);
-    (void)knock(&other, 4, NULL);
-    CHECK_INT(node->sessions.used, 3);
-    p2p_node_close(node);
-}
-
-/* A /64 is one source: its hosts cost an attacker nothing. */
-TEST(a_source_is_a_network_of_ipv6) {
-    p2p_addr a = addr6(1, 1), b = addr6(1, 2), c = addr6(1, 3), other = addr6(2, 1);
-    CHECK(listening(16, 16));
-    (void)knock(&a, 1, NULL);
-    (void)knock(&b, 2, NULL);
-    (void)knock(&c, 3, NULL);
-    CHECK_INT(counter(P2P_METRIC_drop_source_limit), 1);
-    (void)knock(&other, 4, NULL);
-    CHECK_INT(node->sessions.used, 3);
-    p2p_node_close(node);
-}
-
 /* Fills the quarter of places that callers without a cookie may have. */
 static void fill_unproven(uint8_t count) {
     for (uint8_t i = 0; i < count; i++) {
@@ -217,6 +191,50 @@ static bool ask_cookie(const p2p_addr *from, uint8_t id, uint8_t cookie[P2P__COO
         return false;
     memcpy(cookie, out + P2P__ENVELOPE_HEAD, P2P__COOKIE);
     return true;
+}
+
+/* Knocks with the cookie of that address, though it has two sessions already: its oldest gives way. */
+static void two_a_source(p2p_addr a, p2p_addr b, p2p_addr c, p2p_addr other) {
+    uint8_t cookie[P2P__COOKIE], first[8];
+    memset(first, 1, sizeof first);
+    CHECK(listening(16, 16));
+    (void)knock(&a, 1, NULL);
+    (void)p2p_poll(node, node->now_us + 1000);
+    (void)knock(&b, 2, NULL);
+    CHECK_INT(node->sessions.used, 2);
+    CHECK(ask_cookie(&c, 3, cookie));
+    CHECK_INT(node->sessions.used, 2);
+    (void)knock(&c, 3, cookie);
+    CHECK_INT(node->sessions.used, 2);
+    CHECK(!p2p__session_find(node, first, true));
+    CHECK_INT(counter(P2P_METRIC_half_open_evicted), 1);
+    (void)knock(&other, 4, NULL);
+    CHECK_INT(node->sessions.used, 3);
+    p2p_node_close(node);
+}
+
+TEST(two_half_open_sessions_a_source) {
+    two_a_source(addr4(1, 1), addr4(1, 2), addr4(1, 3), addr4(2, 1));
+}
+
+/* A /64 is one source: its hosts cost an attacker nothing. */
+TEST(a_source_is_a_network_of_ipv6) {
+    two_a_source(addr6(1, 1), addr6(1, 2), addr6(1, 3), addr6(2, 1));
+}
+
+/* Callers that proved their address are not pushed out by others of the same network. */
+TEST(a_source_with_two_cookies_is_full) {
+    p2p_addr from[3] = {addr4(1, 1), addr4(1, 2), addr4(1, 3)};
+    uint8_t cookie[P2P__COOKIE];
+    CHECK(listening(16, 16));
+    for (uint8_t i = 0; i < 3; i++) {
+        node->tokens_milli = 0;
+        CHECK(ask_cookie(&from[i], (uint8_t)(i + 1), cookie));
+        (void)knock(&from[i], (uint8_t)(i + 1), cookie);
+    }
+    CHECK_INT(node->sessions.used, 2);
+    CHECK_INT(counter(P2P_METRIC_drop_source_limit), 1);
+    p2p_node_close(node);
 }
 
 TEST(retry_when_a_quarter_is_unproven) {
@@ -276,9 +294,8 @@ TEST(a_cookie_evicts_the_oldest_unproven) {
     uint8_t cookie[P2P__COOKIE], id[8];
     CHECK(listening(16, 2));
     fill_unproven(2);
-    (void)knock(&next, 2, NULL);
+    CHECK(ask_cookie(&next, 2, cookie)); /* without one, RETRY */
     CHECK_INT(node->sessions.used, 2);
-    CHECK_INT(counter(P2P_METRIC_drop_half_open_limit), 1);
     node->tokens_milli = 0;
     CHECK(ask_cookie(&from, 1, cookie));
     (void)knock(&from, 1, cookie);
@@ -396,6 +413,7 @@ TEST_MAIN(P2P_TEST_ENTRY(first_byte_says_what_it_is), P2P_TEST_ENTRY(short_datag
           P2P_TEST_ENTRY(the_gate_is_asked_before_anything_is_spent),
           P2P_TEST_ENTRY(two_half_open_sessions_a_source),
           P2P_TEST_ENTRY(a_source_is_a_network_of_ipv6),
+          P2P_TEST_ENTRY(a_source_with_two_cookies_is_full),
           P2P_TEST_ENTRY(retry_when_a_quarter_is_unproven),
           P2P_TEST_ENTRY(retry_when_tokens_are_out),
           P2P_TEST_ENTRY(cookies_live_between_one_minute_and_two),

@@ -21,6 +21,8 @@ static p2p__session *sender(void) {
     p2p__stream_get(node, stream)->send.limit = 1u << 30;
     while (leaves(out, NULL))
         continue;
+    p2p__packets_clear(node, s);
+    s->control = 0;
     return s;
 }
 
