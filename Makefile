@@ -54,7 +54,8 @@ test: ## builds and runs all tests; the last line is "N passed, N failed"
 
 test-asan: ## the test programs under AddressSanitizer and UndefinedBehaviorSanitizer
 	@tools/deps.sh test
-	$(again) -j$(JOBS) BUILD=build/asan CFLAGS='$(sanitize)' TEST_CFLAGS='$(sanitize)' build-all
+	$(again) -j$(JOBS) BUILD=build/asan CFLAGS='$(sanitize)' TEST_CFLAGS='$(sanitize)' \
+	    programs= benches= build-all
 	@JOBS=$(JOBS) tests/run.sh $(patsubst build/%,build/asan/%,$(tests))
 
 test-valgrind: ## unit tests and the behaviour suite in the simulator under valgrind
@@ -68,7 +69,7 @@ lint: ## format, contents list, warnings as errors, C99, C++11, 32 bits, clang-t
 
 demo: ## two processes on loopback, one plays a piece of music from the other by its public key
 	@tools/deps.sh build
-	$(again) -j$(JOBS) build-all tests= benches=
+	$(again) -j$(JOBS) $(BUILD)/examples/streamer $(BUILD)/examples/speaker_posix
 	@tools/demo.sh
 
 bench: ## measures, prints a table and writes build/bench.json
@@ -116,7 +117,7 @@ $(BUILD)/%: %.c $(MBEDTLS_LIB)
 # Several sources in one command: -MF would keep what the last one includes, so all is named here.
 $(BUILD)/p2p: $(wildcard tools/p2p*.[ch]) $(headers) $(MBEDTLS_LIB)
 	@mkdir -p $(@D)
-	$(filter-out -MMD -MP,$(compile)) -o $@ $(filter %.c,$^) $(libs)
+	$(filter-out -MMD -MP,$(compile)) $(CFLAGS) -o $@ $(filter %.c,$^) $(libs)
 
 $(worlds): tests/behaviour/suite.c $(MBEDTLS_LIB)
 	@mkdir -p $(@D)

@@ -1108,7 +1108,7 @@ P2P_DEF int p2p_peer_remove(p2p_node *node, const p2p_id *peer);
 
 /* Dials. 0: CONNECTED or DISCONNECTED will come. 1: with desc.share, an open one serves; neither
  * comes, and p2p_release is due when done. desc NULL: all defaults. P2P_ERR_LIMIT (max.conns,
- * max.conns_per_peer), P2P_ERR_INVALID_ID, P2P_ERR_ARG (one's own id). */
+ * max.conns_per_peer), P2P_ERR_INVALID_ID (one's own id is one). */
 P2P_DEF int p2p_connect(p2p_node *node, const p2p_id *peer, const p2p_connect_desc *desc,
                         p2p_conn *out);
 
@@ -3471,6 +3471,7 @@ typedef struct p2p__session {
     uint8_t close_origin, challenged, queued, want_close;
     uint8_t waits, paced, refusal,
         tested;       /* waits: why in WAITING; tested: a PING must be answered */
+    uint8_t socket;   /* of the port, which the peer reached */
     uint8_t withheld; /* client: its proof waits for a dial of the peer */
     uint8_t held;     /* an unproven source has its 3 x already: more goes when it sends more */
     uint16_t conn;    /* index or P2P__NIL */
@@ -3481,7 +3482,7 @@ typedef struct p2p__session {
     uint8_t cookie[P2P__COOKIE];
     uint8_t tag_key[32];
     void *slab;
-    p2p_addr remote;
+    p2p_addr remote, local; /* local: where the peer reached us; answers leave from there */
     p2p_id peer;
     uint8_t hello_hash[32];    /* of the peer's HELLO, to catch a second one */
     uint8_t transcript[2][32]; /* what the server's and the client's AUTH sign */
@@ -3609,9 +3610,12 @@ struct p2p_node {
     char alpn[P2P__ALPNS][P2P__ALPN_BYTES + 1];
     uint32_t alpn_count;
     struct {
-        p2p_addr remote;
+        p2p_addr remote, local;
         uint8_t id[8];
+        uint8_t socket;
     } retries[P2P__RETRIES];
+    p2p_addr in_local, out_local; /* of the packet that p2p_input or p2p_output has in hand */
+    uint8_t in_socket, out_socket;
     uint32_t retry_count;
     uint8_t *slabs;
     size_t slab_bytes;
@@ -5951,6 +5955,8 @@ static void p2p__retry_queue(p2p_node *node, const p2p_addr *from, const uint8_t
     if (node->retry_count == P2P__RETRIES)
         return; /* the caller repeats */
     node->retries[node->retry_count].remote = *from;
+    node->retries[node->retry_count].local = node->in_local;
+    node->retries[node->retry_count].socket = node->in_socket;
     memcpy(node->retries[node->retry_count++].id, id, 8);
 }
 
@@ -5981,6 +5987,14 @@ static uint32_t p2p__drop(p2p_node *node, uint32_t metric) {
     return 0;
 }
 
+/* The path of a session: where its peer is, and where here it came in. */
+static void p2p__session_reached(const p2p_node *node, p2p__session *session,
+                                 const p2p_addr *from) {
+    session->remote = *from;
+    session->local = node->in_local;
+    session->socket = node->in_socket;
+}
+
 /* A first datagram whose tag is good: a new session, or NULL after it was dropped or answered by
  * RETRY. */
 static p2p__session *p2p__admit(p2p_node *node, const p2p_addr *from, const uint8_t id[8],
@@ -6008,7 +6022,7 @@ static p2p__session *p2p__admit(p2p_node *node, const p2p_addr *from, const uint
     session = p2p__session_take(node, true, id, proven);
     if (!session)
         return (void)p2p__drop(node, P2P_METRIC_drop_half_open_limit), (p2p__session *)NULL;
-    session->remote = *from;
+    p2p__session_reached(node, session, from);
     session->proven = proven;
     session->alpn_mask = (uint8_t)p2p__alpn_listening(node);
     return p2p__session_begin(node, session, node->psk) < 0 ? NULL : session;
@@ -6090,7 +6104,7 @@ static uint32_t p2p__to_client_input(p2p_node *node, uint8_t *data, size_t size,
     if (!session->answered) { /* the first valid answer fixes the path */
         session->answered = 1;
         session->flight_to = 0;
-        session->remote = *from;
+        p2p__session_reached(node, session, from);
     }
     p2p__channel_feed(node, session, data + P2P__ENVELOPE_HEAD, size - P2P__ENVELOPE_HEAD);
     return 1;
@@ -6126,6 +6140,8 @@ static size_t p2p__retry_output(p2p_node *node, uint8_t *out, size_t room, p2p_a
     p2p__secret_turn(node);
     head = p2p__datagram_head(node, out, P2P__RETRY, node->retries[at].id) + 16;
     *remote = node->retries[at].remote;
+    node->out_local = node->retries[at].local;
+    node->out_socket = node->retries[at].socket;
     if (p2p__cookie(node, 0, remote, node->retries[at].id, out + head) < 0)
         return 0;
     p2p__count(node, P2P_METRIC_retry_sent, 1);
@@ -10692,6 +10708,8 @@ P2P_DEF int p2p_input(p2p_node *node, uint64_t now_us, const p2p_packet *in) {
     if (!in || (!in->data && in->size))
         return p2p__fail(node, P2P_ERR_ARG, "in: NULL, or without data");
     p2p__clock(node, now_us);
+    node->in_local = in->local;
+    node->in_socket = in->socket;
     step = in->segment ? in->segment : in->size;
     for (at = 0; at < in->size; at += step) {
         size_t n = P2P__MIN(step, in->size - at);
@@ -10758,6 +10776,8 @@ P2P_DEF int p2p_output(p2p_node *node, uint64_t now_us, p2p_packet *inout) {
     while (n == 0 && node->out_first != P2P__NIL) {
         p2p__session *session = p2p__session_at(node, node->out_first);
         bool down = session->state == P2P__SESSION_DOWN;
+        node->out_local = session->local;
+        node->out_socket = session->socket;
         n = down ? 0 : p2p__session_output(node, session, (uint8_t *)inout->data, room, &remote);
         if (n)
             n = p2p__output_run(node, session, inout, room, n);
@@ -10770,10 +10790,10 @@ P2P_DEF int p2p_output(p2p_node *node, uint64_t now_us, p2p_packet *inout) {
     if (n == 0)
         return 0;
     inout->remote = remote;
-    memset(&inout->local, 0, sizeof inout->local);
+    inout->local = node->out_local;
     inout->size = n;
     inout->ecn = 0;
-    inout->socket = 0;
+    inout->socket = node->out_socket;
     p2p__count(node, P2P_METRIC_bytes_out, n);
     return 1;
 }

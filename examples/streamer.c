@@ -1,8 +1,8 @@
 /* streamer: offers audio files to whoever holds its ticket, until Ctrl-C.
  *
- *     streamer FILE...
+ *     streamer [--listen ADDR[:PORT]] FILE...
  *
- * Prints its ticket in the first line of stdout. Routes and event handler are in streamer_app.h;
+ * Without --listen it takes any port of every address. Prints its ticket in the first line of stdout. Routes and event handler are in streamer_app.h;
  * here is only what the world needs: mapped files, sockets, a clock, Ctrl-C. */
 #define P2P_IMPLEMENTATION
 #define P2P_POSIX_IMPLEMENTATION
@@ -125,20 +125,28 @@ int main(int argc, char **argv) {
     p2p_node *node = NULL;
     void *arena;
     size_t size;
-    int i;
+    p2p_posix_desc sockets;
+    int i, first = 1;
     memset(&why, 0, sizeof why);
-    if (argc < 2 || sodium_init() < 0) {
-        (void)fputs("usage: streamer FILE...\n", stderr);
+    memset(&sockets, 0, sizeof sockets);
+    sockets.why = &why;
+    if (argc > 3 && strcmp(argv[1], "--listen") == 0) {
+        sockets.bind = (const char *const *)&argv[2];
+        sockets.bind_count = 1;
+        first = 3;
+    }
+    if (argc <= first || sodium_init() < 0) {
+        (void)fputs("usage: streamer [--listen ADDR[:PORT]] FILE...\n", stderr);
         return 2;
     }
-    for (i = 1; i < argc; i++)
+    for (i = first; i < argc; i++)
         if (add_track(&app, argv[i]) != 0)
             return 1;
     desc.why = &why;
     desc.time.stop_us = 500000;
     app.volume = "40";
     streamer_limits(&desc);
-    if (p2p_posix_open(&io, NULL, &desc) < 0)
+    if (p2p_posix_open(&io, &sockets, &desc) < 0)
         return fail("sockets", why.text);
     size = p2p_arena_size(&desc);
     arena = malloc(size ? size : 1);

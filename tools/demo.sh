@@ -26,7 +26,7 @@ if [ ! -s "$wav" ]; then
 fi
 echo "track       $wav, $(wc -c <"$wav") bytes: 30 s, 16 bit, 44.1 kHz, stereo"
 
-"$build/examples/streamer" "$wav" >"$work/ticket" 2>"$work/streamer.log" &
+"$build/examples/streamer" --listen 127.0.0.1 "$wav" >"$work/ticket" 2>"$work/streamer.log" &
 streamer=$!
 for _ in $(seq 100); do
     [ -s "$work/ticket" ] && break

@@ -27,7 +27,10 @@ static int heap_watch_works(void) {
 }
 
 #if defined(__SANITIZE_ADDRESS__)
-#include <sanitizer/allocator_interface.h>
+/* Of the sanitizer's runtime; gcc does not install the header that declares it. */
+extern int __sanitizer_install_malloc_and_free_hooks(void (*on_malloc)(const volatile void *,
+                                                                       size_t),
+                                                     void (*on_free)(const volatile void *));
 static void heap_on_malloc(const volatile void *block, size_t size) {
     (void)block;
     (void)size;

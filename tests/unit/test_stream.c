@@ -205,9 +205,9 @@ TEST(chunks_over_a_bad_network) {
             uint8_t out[1500];
             size_t size;
             if (written < total) {
-                int took = p2p_stream_write(
-                    node, stream, model + written,
-                    (size_t)P2P__MIN(total - written, 1 + unit_below(&rng, 3000)));
+                uint64_t most = 1 + unit_below(&rng, 3000);
+                int took = p2p_stream_write(node, stream, model + written,
+                                            (size_t)P2P__MIN(total - written, most));
                 CHECK(took >= 0 || took == P2P_ERR_AGAIN);
                 written += took > 0 ? (uint64_t)took : 0;
             } else if (end == P2P_NEVER) {
