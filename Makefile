@@ -85,7 +85,7 @@ fuzz: ## runs each fuzzer for FUZZ_SECONDS (30) on top of its corpus
 flags: ## prints what a program outside the tree needs: cc prog.c $(make -s flags)
 	@tools/deps.sh build >&2
 	$(again) -s $(MBEDTLS_LIB) >&2
-	@printf '%s\n' '$(strip $(call absolute,-I. $(subst ',,$(mbedtls)))) $(abspath $(MBEDTLS_LIB)) -lsodium'
+	@printf '%s\n' '$(strip -D_GNU_SOURCE $(call absolute,-I. $(subst ',,$(mbedtls)))) $(abspath $(MBEDTLS_LIB)) -lsodium'
 
 install: ## copies the headers and a pkg-config file to PREFIX (/usr/local)
 	@tools/install.sh '$(DESTDIR)' '$(PREFIX)'
