@@ -1801,13 +1801,11 @@ static void *p2p__pool_get(const p2p__pool *pool, uint32_t id) {
 
 /* Level (1 error, 2 warning, 3 info, 4 debug), item, text. */
 #define P2P__LOG_ITEMS(X)                                                              \
-    X(1, RANDOM_FAILED, "the random source failed")                                    \
-    X(1, CRYPTO_FAILED, "the crypto table failed")                                     \
+    X(1, RANDOM_FAILED, "the generator or the crypto table failed")                    \
     X(1, SECURE_FAILED, "the secure channel failed")                                   \
     X(2, AUTH_FAILED, "a peer could not prove the identity that was dialled")          \
     X(2, PROTOCOL_BROKEN, "a peer broke the protocol; its connection was closed")      \
     X(2, REFUSED, "the allow hook refused a peer")                                     \
-    X(2, TABLE_FULL, "a table of the desc is full")                                    \
     X(2, CLOCK_BACK, "the clock went back; the older time is kept")                    \
     X(3, LISTENING, "listening")                                                       \
     X(3, DIALLING, "dialling a peer")                                                  \
@@ -3341,12 +3339,10 @@ enum p2p__control {
 };
 typedef struct p2p__packet {
     uint64_t number, sent_us;
-    uint64_t delivered; /* bytes acknowledged in the session when this one left */
     uint32_t control;
     uint16_t bytes;
     uint16_t next; /* older to newer */
     uint16_t chunks;
-    uint8_t probe, reserved[5];
 } p2p__packet;
 
 typedef struct p2p__flight { /* the node's pools of both, shared fairly by the sessions */
@@ -3437,7 +3433,6 @@ typedef struct p2p__stream {
     uint8_t sending;   /* is in a send list */
     uint8_t accepting; /* is in the accept list */
     uint8_t announced; /* the application knows it */
-    uint8_t dead;      /* connection lost; CLOSED when what had arrived was read */
 } p2p__stream;
 
 /* ---- sessions: one secure channel with a peer, and recovery over it */
@@ -3461,14 +3456,14 @@ typedef struct p2p__limits { /* what a HELLO grants */
 
 typedef struct p2p__session {
     p2p__slot slot;
-    uint8_t state, server, alpn, version;
-    uint8_t has_cookie, cookie_shown, retried, proven;
+    uint8_t state, server, alpn;
+    uint8_t has_cookie, retried, proven;
     uint8_t peer_hello, peer_proved, done_sent, done_acked;
     uint8_t opened_record; /* an application record decrypted: envelopes are over */
     uint8_t flight_to;     /* which address of the dial gets the current flight next */
     uint8_t answered;      /* client: a valid answer fixed the path */
     uint8_t signed_auth, alpn_mask, holds_grant;
-    uint8_t close_origin, challenged, queued, want_close;
+    uint8_t close_origin, queued, want_close;
     uint8_t waits, paced, refusal,
         tested;       /* waits: why in WAITING; tested: a PING must be answered */
     uint8_t socket;   /* of the port, which the peer reached */
@@ -3502,7 +3497,7 @@ typedef struct p2p__session {
     uint32_t packet_used, pto_count;
     uint64_t next_number, skip_number, acked_number; /* acked_number: largest acknowledged + 1 */
     uint64_t skipped[P2P__SKIPPED];
-    uint64_t in_flight_bytes, delivered_bytes, loss_us, elicited_us, spoke_us, tick_us;
+    uint64_t in_flight_bytes, loss_us, elicited_us, spoke_us, tick_us;
     uint32_t probes; /* packets that may leave beyond the window */
     uint32_t close_code, close_count;
     uint64_t test_by_us;
@@ -3527,8 +3522,8 @@ enum p2p__conn_state {
 typedef struct p2p__conn {
     p2p__slot slot;
     p2p__ready ready;
-    uint8_t state, incoming, alpn, told;         /* told: CONNECTED was given */
-    uint8_t addr_count, addr_next, share, given; /* given: DISCONNECTED was */
+    uint8_t state, incoming, alpn, told; /* told: CONNECTED was given */
+    uint8_t addr_count, share, given;    /* given: DISCONNECTED was */
     uint8_t accepting, wrong_proof, message_asked, reason_size, attached;
     uint8_t confirmed; /* the peer acknowledged data: it has let this session in */
     uint16_t session, listener;
@@ -3561,8 +3556,7 @@ typedef struct p2p__conn {
     uint64_t message_largest; /* sent so far: the peer's limit may not have been known */
     uint64_t message_size;    /* of the one being received; P2P_NEVER: its length is not here yet */
     uint8_t *lent;            /* p2p_recv_ref */
-    uint64_t lent_room, lent_have;
-    void *lent_done;
+    uint64_t lent_have;
     void *sent_token;
     uint64_t sent_at; /* offset at whose acknowledgement SENT is told */
     int32_t sent_err;
@@ -3593,7 +3587,7 @@ typedef struct p2p__heap { /* of references to what has a deadline: sessions and
 } p2p__heap;
 
 struct p2p_node {
-    uint32_t abi, magic;
+    uint32_t magic;
     p2p_desc desc; /* defaults resolved: every 0 replaced, P2P_NONE turned into 0 */
     p2p_key key;
     p2p__drbg drbg;
@@ -3603,7 +3597,6 @@ struct p2p_node {
     uint64_t now_us, polled_us;
     uint32_t ticks, fresh; /* clock steps; the count when a deadline was last set from outside */
     uint8_t in_call, stopping, stopped, simulated, secret_made;
-    uint32_t stop_code;
     uint64_t stop_by_us;
     size_t arena_size;
     char network[65];
@@ -3625,7 +3618,7 @@ struct p2p_node {
     p2p__pool sessions, conns, listeners, local_streams, peer_streams;
     uint8_t *rings[3];    /* of messages, local and peers' streams */
     p2p__stream *streams; /* messages of each connection, then local, then the peers' */
-    uint32_t stream_total, stream_local_at, stream_peer_at;
+    uint32_t stream_total;
     uint32_t half_open[2]; /* sessions that are not open yet: dials, callers */
     uint32_t unproven, waiting_dials,
         granted; /* granted: streams promised to peers or open by them */
@@ -3636,7 +3629,7 @@ struct p2p_node {
     p2p__flight flight;
     uint8_t *datagrams_in, *datagrams_out; /* tables of p2p__datagram + bytes */
     uint16_t datagram_in_free, datagram_out_free;
-    uint32_t datagram_stride, datagram_in_used, datagram_out_used, datagram_room;
+    uint32_t datagram_stride, datagram_in_used, datagram_out_used;
     uint64_t *timers;
     uint32_t timer_count;
     uint64_t timer_next_us;
@@ -3644,7 +3637,6 @@ struct p2p_node {
     uint32_t
         given; /* connections whose DISCONNECTED was given and that still have streams to read */
     uint32_t exposed_conn; /* DISCONNECTED of it was given: freed at the next p2p_next_event */
-    uint16_t accept_any;
     p2p__router router;
     p2p__discovery discovery;
 };
@@ -3689,6 +3681,12 @@ static p2p__conn *p2p__stream_conn(const p2p_node *node, const p2p__stream *s) {
 
 static void p2p__count(p2p_node *node, uint32_t metric, uint64_t n) {
     node->metrics.value[metric] += n;
+}
+
+/* The generator or the crypto table refused: what it was for is left undone, and tried again. */
+static void p2p__random_failed(p2p_node *node) {
+    p2p__count(node, P2P_METRIC_random_failed, 1);
+    p2p__log(&node->log, P2P__LOG_RANDOM_FAILED);
 }
 
 /* Records why a call failed; the text names the field. Const calls may fail too, and the record
@@ -5402,6 +5400,7 @@ static void p2p__packet_lose(p2p_node *node, p2p__session *session, uint16_t pre
     p2p__packet *packet = &node->flight.packets[at];
     session->packets_lost++;
     p2p__count(node, P2P_METRIC_packets_lost, 1);
+    p2p__log(&node->log, P2P__LOG_PACKET_LOST);
     p2p__cc_lost(&session->cc, packet->sent_us, node->now_us);
     p2p__packet_owed(node, session, packet);
     p2p__packet_remove(node, session, prev, at);
@@ -5445,6 +5444,7 @@ static void p2p__loss_probe(p2p_node *node, p2p__session *session) {
     uint16_t at = session->packet_first;
     uint32_t n;
     p2p__count(node, P2P_METRIC_pto_fired, 1);
+    p2p__log(&node->log, P2P__LOG_PROBE);
     session->pto_count++;
     session->probes = 2;
     session->control |= P2P__CONTROL_PING;
@@ -5507,7 +5507,6 @@ static bool p2p__ack_input(p2p_node *node, p2p__session *session, const p2p__fra
         newest_us = packet->sent_us;
         top = packet->number == largest;
         bytes = packet->bytes;
-        session->delivered_bytes += bytes;
         p2p__cc_acked(&session->cc, newest_us, bytes, limited);
         p2p__packet_acked(node, session, packet);
         p2p__packet_remove(node, session, prev, at);
@@ -5919,9 +5918,9 @@ static void p2p__secret_turn(p2p_node *node) {
     if (node->secret_made && age_us < 2u * P2P__COOKIE_LIFE_US)
         memcpy(node->secret[1], node->secret[0], 32);
     else if (p2p__drbg_fill(&node->drbg, node->secret[1], 32) < 0)
-        p2p__count(node, P2P_METRIC_random_failed, 1);
+        p2p__random_failed(node);
     if (p2p__drbg_fill(&node->drbg, node->secret[0], 32) < 0)
-        p2p__count(node, P2P_METRIC_random_failed, 1);
+        p2p__random_failed(node);
     node->secret_us = node->now_us;
     node->secret_made = 1;
 }
@@ -7295,7 +7294,6 @@ static int p2p__conn_frame(p2p_node *node, p2p__session *session, const p2p__fra
     case P2P__FRAME_PATH_RESPONSE: return 1;
     case P2P__FRAME_PATH_CHALLENGE:
         memcpy(session->challenge, f->bytes, 8);
-        session->challenged = 1;
         session->control |= P2P__CONTROL_CHALLENGED;
         p2p__out_add(node, session);
         return 1;
@@ -7470,7 +7468,7 @@ static void p2p__emit_hello(p2p__build *b) {
     uint8_t *start = b->w.at;
     p2p__session *session = b->session;
     if (p2p__auth_sign(b->node, session) < 0) {
-        p2p__count(b->node, P2P_METRIC_random_failed, 1);
+        p2p__random_failed(b->node);
         session->control &= ~(uint32_t)(P2P__CONTROL_HELLO | P2P__CONTROL_AUTH);
         return;
     }
@@ -7619,7 +7617,6 @@ static void p2p__packet_sent(p2p__build *b, uint64_t number, size_t bytes) {
         p2p__packet *packet = &node->flight.packets[at];
         packet->number = number;
         packet->sent_us = node->now_us;
-        packet->delivered = session->delivered_bytes;
         packet->control = b->control;
         packet->chunks = b->chunks;
         packet->bytes = (uint16_t)bytes;
@@ -9338,8 +9335,11 @@ static void p2p__request_returned(p2p_node *node, p2p__stream *s, int status) {
         return;
     if (s->x.state == P2P__EXCHANGE_RUNNING && status == 0 && (s->x.flags & P2P__EXCHANGE_DEFERRED))
         p2p__exchange_go(node, s, P2P__EXCHANGE_LATER);
-    else if (s->x.state == P2P__EXCHANGE_RUNNING)
+    else if (s->x.state == P2P__EXCHANGE_RUNNING) {
+        if (status == 0)
+            p2p__log(&node->log, P2P__LOG_HANDLER_SILENT);
         p2p__router_refuse(node, s, status != 0 ? status : (int)P2P__STATUS_INTERNAL);
+    }
     p2p__request_conceal(node, s);
 }
 
@@ -10209,6 +10209,7 @@ static void p2p__clock(p2p_node *node, uint64_t now_us) {
     uint64_t jump_us = now_us - node->now_us;
     if (now_us < node->now_us) {
         p2p__count(node, P2P_METRIC_clock_back, 1);
+        p2p__log(&node->log, P2P__LOG_CLOCK_BACK);
         return;
     }
     if (jump_us > P2P__FRESH_US && node->fresh == node->ticks)
@@ -10672,7 +10673,6 @@ P2P_DEF int p2p_node_stop(p2p_node *node, uint32_t code) {
     if (node->stopping)
         return 0;
     node->stopping = 1;
-    node->stop_code = code;
     node->fresh = node->ticks;
     node->stop_by_us = p2p__time_add(node->now_us, node->desc.time.stop_us);
     for (i = 0; i < node->conns.count; i++) {
@@ -11323,7 +11323,6 @@ P2P_DEF int p2p_recv_ref(p2p_node *node, p2p_conn handle, void *buffer, size_t c
                               conn->message_size, capacity);
     p2p__ready_clear(node, p2p__conn_index(node, conn), P2P__EV_MESSAGE);
     conn->lent = (uint8_t *)buffer;
-    conn->lent_room = capacity;
     conn->lent_have = 0;
     p2p__message_fill(node, conn);
     return (int)conn->message_size;
