@@ -3560,7 +3560,9 @@ typedef struct p2p__conn {
     void *sent_token;
     uint64_t sent_at; /* offset at whose acknowledgement SENT is told */
     int32_t sent_err;
-    uint8_t sent_pending, want_writable, reserved8[2];
+    uint8_t sent_pending, want_writable;
+    uint8_t starved; /* kinds of streams, as bits, of which the peer got no more */
+    uint8_t reserved8;
     uint16_t datagram_first, datagram_last, datagram_out_first, datagram_out_last;
     uint64_t messages_sent, messages_received, bytes_sent, bytes_received, datagrams_sent,
         datagrams_received, datagrams_dropped;
@@ -3968,11 +3970,24 @@ static void p2p__grant_more(p2p_node *node, p2p__conn *conn, uint32_t kind) {
         return;
     more = (p2p__grantable(node) + 1) / 2;
     more = P2P__MIN(more, node->desc.max.peer_streams_per_conn - have);
+    conn->starved = (uint8_t)(conn->starved | 1u << kind);
     if (more == 0)
         return;
+    conn->starved = (uint8_t)(conn->starved & ~(1u << kind));
     node->granted += (uint32_t)more;
     conn->taken_limit[kind] += more;
     p2p__conn_control(node, conn, (uint32_t)P2P__CONTROL_MAX_STREAMS << kind);
+}
+
+/* A place that a lost connection held is free: those that got none before are looked at again. */
+static void p2p__grant_starved(p2p_node *node) {
+    uint32_t i, kind;
+    for (i = 0; i < node->conns.count; i++) {
+        p2p__conn *conn = p2p__conn_at(node, i);
+        for (kind = 0; kind < P2P__KINDS && p2p__slot_live(conn) && conn->starved; kind++)
+            if (conn->starved >> kind & 1)
+                p2p__grant_more(node, conn, kind);
+    }
 }
 
 /* ==== >>stream ====
@@ -4307,8 +4322,10 @@ static void p2p__stream_free(p2p_node *node, p2p__stream *s) {
     if (local)
         return;
     node->granted--;
-    if (conn)
+    if (conn && conn->attached)
         p2p__grant_more(node, conn, kind);
+    else
+        p2p__grant_starved(node);
 }
 
 static bool p2p__stream_over(const p2p__stream *s) {
@@ -4436,6 +4453,8 @@ static void p2p__stream_abort(p2p_node *node, p2p__stream *s, uint32_t code) {
  * sent again. */
 static void p2p__send_rewind(p2p_node *node, p2p__stream *s) {
     p2p__chunks_abandon(node, s);
+    if (s->send.state == P2P__SEND_RESETTING)
+        s->send.end = s->send.acked = 0; /* of what was sent before, the new session knows none */
     s->send.sent = s->send.acked;
     s->send.fin_sent = 0;
     s->send.limit = 0;

@@ -90,7 +90,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         settle(data[0] & 2, data[0] & 4);
         at += 2 + n;
     }
-    FUZZ_CHECK(node->peer_streams.used <= 8 && node->flight.chunks_used <= node->flight.chunk_count);
+    FUZZ_CHECK(node->peer_streams.used <= 8 &&
+               node->flight.chunks_used <= node->flight.chunk_count);
     p2p_node_close(node);
     return 0;
 }

@@ -85,9 +85,7 @@ TEST(ack_ranges_as_a_naive_model) {
                 number = at + unit_below(&rng, 2000);
             if (number >= sizeof seen)
                 break;
-            old = number >= s.seen_top                    ? 0
-                  : s.seen_top - number > P2P__WINDOW ? 2
-                                                          : seen[number];
+            old = number >= s.seen_top ? 0 : s.seen_top - number > P2P__WINDOW ? 2 : seen[number];
             CHECK_INT(p2p__seen_before(&s, number), old);
             if (old)
                 continue;

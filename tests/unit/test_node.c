@@ -1,4 +1,4 @@
-/* >>node, >>heap, >>state: the desc, the clock, the heap of deadlines, and handles of what is gone. */
+/* >>node, >>heap, >>state: the desc, the clock, the heap of deadlines, handles of what is gone. */
 #include <stddef.h>
 #include "bare.h"
 
@@ -282,9 +282,8 @@ TEST(handles_of_what_is_gone) {
     p2p_node_close(node);
 }
 
-TEST_MAIN(P2P_TEST_ENTRY(fields_out_of_range_are_named),
-          P2P_TEST_ENTRY(a_desc_that_was_not_zeroed), P2P_TEST_ENTRY(an_arena_one_byte_too_small),
-          P2P_TEST_ENTRY(the_heap_as_a_table),
+TEST_MAIN(P2P_TEST_ENTRY(fields_out_of_range_are_named), P2P_TEST_ENTRY(a_desc_that_was_not_zeroed),
+          P2P_TEST_ENTRY(an_arena_one_byte_too_small), P2P_TEST_ENTRY(the_heap_as_a_table),
           P2P_TEST_ENTRY(deadlines_before_the_first_poll_count_from_it),
           P2P_TEST_ENTRY(a_clock_that_goes_back_stands_still), P2P_TEST_ENTRY(a_clock_that_leaps),
           P2P_TEST_ENTRY(silence_ends_without_spinning),

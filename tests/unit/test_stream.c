@@ -255,7 +255,7 @@ TEST(chunks_over_a_bad_network) {
     }
 }
 
-/* One stream of small writes that nobody acknowledges does not keep another from its first bytes. */
+/* Small writes on one stream that nobody acknowledges: another still gets its first bytes out. */
 TEST(chunks_are_left_for_other_streams) {
     p2p__session *s = dial_open();
     p2p_stream one, other;
@@ -397,6 +397,67 @@ TEST(a_message_of_2_62_bytes) {
     CHECK(!p2p_is_connected(node, conn));
     p2p_node_close(node);
 }
+
+/* Streams of a lost connection hold the last places; when they are read, a peer that asked in vain
+ * is granted some. */
+TEST(places_of_a_lost_connection_go_to_who_asked) {
+    p2p__session *s = dial_open();
+    p2p__stream *held[8];
+    p2p__conn *c;
+    uint32_t n = 0;
+    uint64_t limit;
+    char asks[16];
+    CHECK(s);
+    c = the_conn();
+    while (node->granted < node->desc.max.peer_streams) {
+        held[n] = p2p__stream_take(node, &node->peer_streams, false);
+        CHECK(held[n]);
+        held[n]->conn = P2P__NIL;
+        held[n++]->send.chunk_first = P2P__NIL;
+        node->granted++;
+    }
+    for (uint32_t kind = 0; kind < P2P__KINDS; kind++) { /* all it had is used up */
+        node->granted -= (uint32_t)(c->taken_limit[kind] - c->taken[kind]);
+        c->taken[kind] = c->taken_limit[kind];
+    }
+    while (node->granted < node->desc.max.peer_streams) {
+        held[n] = p2p__stream_take(node, &node->peer_streams, false);
+        CHECK(held[n]);
+        held[n]->conn = P2P__NIL;
+        held[n++]->send.chunk_first = P2P__NIL;
+        node->granted++;
+    }
+    limit = c->taken_limit[P2P__KIND_BIDI];
+    (void)snprintf(asks, sizeof asks, "1600%02x", (unsigned)limit);
+    give_hex(s, 2, asks);
+    CHECK_INT(c->taken_limit[P2P__KIND_BIDI], limit);
+    while (n)
+        p2p__stream_free(node, held[--n]);
+    CHECK(c->taken_limit[P2P__KIND_BIDI] > limit);
+    CHECK_INT(p2p_check(node), P2P_OK);
+    p2p_node_close(node);
+}
+
+/* Reset before the dial moves to another session: there nothing was sent, and the size says so. */
+TEST(a_reset_stream_moves_with_size_0) {
+    uint8_t packet[512];
+    p2p__session *s = dial();
+    p2p_stream stream;
+    CHECK(s);
+    give(s, packet, proof_packet(0, -1, packet));
+    stream = open_stream();
+    CHECK_INT(p2p_stream_write(node, stream, "hello", 5), 5);
+    drain();
+    CHECK_INT(the_conn()->send_total, 5);
+    CHECK_INT(p2p_stream_reset(node, stream, 1), P2P_OK);
+    CHECK_INT(p2p__stream_get(node, stream)->send.end, 5);
+    p2p__conn_detach(node, the_conn());
+    CHECK_INT(the_conn()->send_total, 0);
+    CHECK_INT(p2p__stream_get(node, stream)->send.end, 0);
+    CHECK_INT(p2p__stream_get(node, stream)->send.want_reset, 1);
+    p2p_node_close(node);
+}
+
 TEST(four_thousand_challenges) {
     p2p__session *s = dial_open();
     uint8_t out[1500];
@@ -421,4 +482,6 @@ TEST_MAIN(P2P_TEST_ENTRY(rings_as_a_byte_array), P2P_TEST_ENTRY(pieces_in_any_or
           P2P_TEST_ENTRY(a_stopped_stream_that_ends_by_itself),
           P2P_TEST_ENTRY(a_datagram_of_a_packet_not_taken),
           P2P_TEST_ENTRY(a_datagram_queued_too_early), P2P_TEST_ENTRY(a_message_of_2_62_bytes),
+          P2P_TEST_ENTRY(a_reset_stream_moves_with_size_0),
+          P2P_TEST_ENTRY(places_of_a_lost_connection_go_to_who_asked),
           P2P_TEST_ENTRY(four_thousand_challenges))
