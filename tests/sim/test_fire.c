@@ -121,36 +121,50 @@ static void expect_one(void) {
     }
 }
 
-static void dial_at_once(int dtls, uint32_t loss_ppm) {
+static void dial_at_once(int dtls, uint32_t loss_ppm, uint64_t seed) {
+    p2p_sim_link link = bad_link(seed);
+    uint64_t skew_us = seed / 7 % 5 * link.latency_us / 2;
+    int first = (int)(seed % 2);
+    link.loss_ppm = loss_ppm;
+    sim_begin(seed, dtls, &link);
+    CHECK_SO_FAR();
+    memset(side, 0, sizeof side);
+    for (int k = 0; k < 2; k++) {
+        int me = k ^ first;
+        CHECK_INT(p2p_connect(sim_nodes[me], &sim_ids[!me], NULL, &side[me].mine), 0);
+        CHECK(p2p_send(sim_nodes[me], side[me].mine, me ? "from 1" : "from 0", 6) >= 0);
+        if (k == 0)
+            CHECK(p2p_sim_run_until(sim, skew_us) >= 0);
+    }
+    for (int k = 0; k < 4500; k++) {
+        CHECK(p2p_sim_run_until(sim, p2p_sim_now(sim) + 10 * MS) >= 0);
+        side_events();
+    }
+    expect_one();
+}
+
+static void dial_at_once_often(int dtls, uint32_t loss_ppm) {
     for (int i = 0; i < test_seeds(20); i++) {
-        uint64_t seed = test_seed();
-        p2p_sim_link link = bad_link(seed);
-        uint64_t skew_us = seed / 7 % 5 * link.latency_us / 2;
-        int first = (int)(seed % 2);
-        link.loss_ppm = loss_ppm;
-        sim_begin(seed, dtls, &link);
-        CHECK_SO_FAR();
-        memset(side, 0, sizeof side);
-        for (int k = 0; k < 2; k++) {
-            int me = k ^ first;
-            CHECK_INT(p2p_connect(sim_nodes[me], &sim_ids[!me], NULL, &side[me].mine), 0);
-            CHECK(p2p_send(sim_nodes[me], side[me].mine, me ? "from 1" : "from 0", 6) >= 0);
-            if (k == 0)
-                CHECK(p2p_sim_run_until(sim, skew_us) >= 0);
-        }
-        for (int k = 0; k < 4500; k++) {
-            CHECK(p2p_sim_run_until(sim, p2p_sim_now(sim) + 10 * MS) >= 0);
-            side_events();
-        }
-        expect_one();
+        dial_at_once(dtls, loss_ppm, test_seed());
         CHECK_SO_FAR();
     }
 }
 
-TEST(both_at_once_null) { dial_at_once(0, 0); }
-TEST(both_at_once_dtls) { dial_at_once(1, 0); }
-TEST(both_at_once_over_loss_null) { dial_at_once(0, 300000); }
-TEST(both_at_once_over_loss_dtls) { dial_at_once(1, 300000); }
+TEST(both_at_once_null) { dial_at_once_often(0, 0); }
+TEST(both_at_once_dtls) { dial_at_once_often(1, 0); }
+TEST(both_at_once_over_loss_null) { dial_at_once_often(0, 300000); }
+TEST(both_at_once_over_loss_dtls) { dial_at_once_often(1, 300000); }
+
+/* Seeds that once left two connections, or none, or lost what was queued. */
+TEST(both_at_once_as_it_once_failed) {
+    static const uint64_t seeds[] = {924461484, 685551415, 99612882};
+    for (size_t i = 0; i < sizeof seeds / sizeof *seeds; i++) {
+        dial_at_once(0, 300000, seeds[i]);
+        CHECK_SO_FAR();
+        dial_at_once(1, 300000, seeds[i]);
+        CHECK_SO_FAR();
+    }
+}
 
 /* ---- attackers, on a wire that they hold ---- */
 
@@ -501,7 +515,8 @@ TEST_MAIN(P2P_TEST_ENTRY(loss_30_null), P2P_TEST_ENTRY(loss_30_dtls),
           P2P_TEST_ENTRY(corrupt_30_null), P2P_TEST_ENTRY(corrupt_30_dtls),
           P2P_TEST_ENTRY(both_at_once_null), P2P_TEST_ENTRY(both_at_once_dtls),
           P2P_TEST_ENTRY(both_at_once_over_loss_null), P2P_TEST_ENTRY(both_at_once_over_loss_dtls),
-          P2P_TEST_ENTRY(reflected_client_hello), P2P_TEST_ENTRY(replayed_handshakes),
+          P2P_TEST_ENTRY(both_at_once_as_it_once_failed), P2P_TEST_ENTRY(reflected_client_hello),
+          P2P_TEST_ENTRY(replayed_handshakes),
           P2P_TEST_ENTRY(forged_server_hello_and_alert_off_path),
           P2P_TEST_ENTRY(forged_alerts_on_path), P2P_TEST_ENTRY(forged_server_hello_on_path),
           P2P_TEST_ENTRY(fast_liar_with_a_wrong_proof), P2P_TEST_ENTRY(fast_liar_without_a_proof),
