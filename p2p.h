@@ -306,12 +306,12 @@ extern "C" {
 #define P2P_ARENA_NODE (sizeof(void *) == 8 ? (size_t)7168 : (size_t)5632)
 /* max.conns, and bytes.message_send or message_recv, whichever is larger (0 for P2P_NONE) */
 #define P2P_ARENA_CONNS(conns, message_bytes) \
-    ((size_t)(conns) * (2688u + 2u * (size_t)(message_bytes)))
+    ((size_t)(conns) * (2688u + 2u * (size_t)(message_bytes) + (size_t)(message_bytes) / 256u))
 /* max.in_flight */
 #define P2P_ARENA_IN_FLIGHT(packets) ((size_t)(packets)*72u)
 /* max.streams with bytes.stream_*; once more for max.peer_streams with bytes.peer_* */
 #define P2P_ARENA_STREAMS(streams, send, recv) \
-    ((size_t)(streams) * (584u + (size_t)(send) + (size_t)(recv)))
+    ((size_t)(streams) * (496u + (size_t)(send) + (size_t)(recv) + (size_t)(recv) / 256u))
 /* max.datagrams_in and datagrams_out together */
 #define P2P_ARENA_DATAGRAMS(in_and_out) ((size_t)(in_and_out)*1168u)
 /* max.peers: what p2p_peer_add and discovery remember */
@@ -894,7 +894,7 @@ typedef struct p2p_response_head {
     X(streams_reset_sent, "counter", "streams abandoned here")                                     \
     X(streams_reset_received, "counter", "streams abandoned by a peer")                            \
     X(stream_bytes_dropped, "counter", "stream bytes for which no reader was left")                \
-    X(holes_full, "counter", "packets not acknowledged: a stream had 32 holes already")            \
+    X(holes_full, "counter", "packets not acknowledged: a stream had no place for one more hole")  \
     X(messages_sent, "counter", "messages taken by p2p_send and p2p_send_ref")                     \
     X(messages_received, "counter", "messages given by p2p_recv and p2p_recv_ref")                 \
     X(message_too_large, "counter", "connections closed for a message over message_max")           \
@@ -3236,7 +3236,9 @@ static void p2p__router_layout(p2p__layout *l, const p2p_desc *desc, p2p__router
  * Covered by tests/unit/test_node.c and, through p2p_check, by every behaviour test. */
 
 #define P2P__NIL            0xffffu /* no index */
-#define P2P__HOLES          32u     /* out-of-order runs kept a stream */
+#define P2P__RUN_BYTES      2048u   /* of a receive ring, for each run out of order it can keep */
+#define P2P__RUNS_MIN       16u     /* and so many at least */
+#define P2P__RUNS_MAX       1024u   /* and at most: packet numbers are not remembered longer */
 #define P2P__WINDOW         1024u   /* packet numbers remembered against duplicates */
 #define P2P__ENVELOPE_MAX   512u    /* bytes of a handshake datagram */
 #define P2P__ENVELOPE_HEAD  25u     /* type, session id, tag */
@@ -3395,8 +3397,13 @@ typedef struct p2p__send {
     uint8_t state, fin_sent, want_reset, want_writable;
 } p2p__send;
 
+typedef struct p2p__run { /* bytes that arrived beyond a gap: the low halves of their offsets */
+    uint32_t first, end;
+} p2p__run;
+
 typedef struct p2p__recv {
     uint8_t *ring;
+    p2p__run *run;       /* ascending, all beyond `here` */
     uint64_t read;       /* next byte for the application */
     uint64_t here;       /* every byte below has arrived */
     uint64_t high;       /* highest offset seen, exclusive */
@@ -3404,11 +3411,9 @@ typedef struct p2p__recv {
     uint64_t final;      /* size of the whole, or P2P_NEVER */
     uint32_t room, held; /* held: bytes before read that keep their place */
     uint32_t code;
-    uint8_t state, want_max, want_stop, runs; /* want_stop: 1 to be said, 2 said, 3 heard; 0 when
-                                                 the final size is known */
-    struct {
-        uint32_t first, end;
-    } run[P2P__HOLES]; /* arrived beyond `here`; low halves of offsets, ascending */
+    uint16_t runs, run_room;
+    uint8_t state, want_max, want_stop; /* want_stop: 1 to be said, 2 said, 3 heard; 0 when the
+                                           final size is known */
 } p2p__recv;
 
 typedef struct p2p__stream {
@@ -4144,18 +4149,42 @@ static void p2p__stream_begin(p2p_node *node, p2p__stream *s, p2p__conn *conn, u
     *hash = index;
 }
 
-/* A stream of a pool, with the rings that belong to its place. */
+/* The memory of a stream's place: its runs, its send ring, its receive ring. */
+typedef struct p2p__rooms {
+    uint32_t send, recv, runs;
+    size_t bytes;
+} p2p__rooms;
+
+/* kind: 0 messages, 1 streams opened here, 2 streams of a peer. */
+static p2p__rooms p2p__stream_rooms(const p2p_desc *d, uint32_t kind) {
+    p2p__rooms m;
+    m.send = kind == 0   ? d->bytes.message_send
+             : kind == 1 ? d->bytes.stream_send
+                         : d->bytes.peer_send;
+    m.recv = kind == 0   ? d->bytes.message_recv
+             : kind == 1 ? d->bytes.stream_recv
+                         : d->bytes.peer_recv;
+    m.runs = P2P__MIN(P2P__MAX(m.recv / P2P__RUN_BYTES, P2P__RUNS_MIN), P2P__RUNS_MAX);
+    m.bytes = (m.runs * sizeof(p2p__run) + m.send + m.recv + 7u) & ~(size_t)7;
+    return m;
+}
+
+static void p2p__stream_rings(const p2p_node *node, p2p__stream *s, uint32_t kind, uint32_t index) {
+    p2p__rooms m = p2p__stream_rooms(&node->desc, kind);
+    uint8_t *at = node->rings[kind] + index * m.bytes;
+    s->local = kind != 2;
+    s->send.room = m.send;
+    s->recv.room = m.recv;
+    s->recv.run_room = (uint16_t)m.runs;
+    s->recv.run = (p2p__run *)(void *)at;
+    s->send.ring = at + m.runs * sizeof(p2p__run);
+    s->recv.ring = s->send.ring + m.send;
+}
+
 static p2p__stream *p2p__stream_take(p2p_node *node, p2p__pool *pool, bool local) {
     p2p__stream *s = (p2p__stream *)p2p__pool_take(pool);
-    uint32_t send = local ? node->desc.bytes.stream_send : node->desc.bytes.peer_send;
-    uint32_t recv = local ? node->desc.bytes.stream_recv : node->desc.bytes.peer_recv;
-    if (!s)
-        return NULL;
-    s->local = local;
-    s->send.room = send;
-    s->recv.room = recv;
-    s->send.ring = node->rings[local ? 1 : 2] + (size_t)p2p__pool_index(pool, s) * (send + recv);
-    s->recv.ring = s->send.ring + send;
+    if (s)
+        p2p__stream_rings(node, s, local ? 1 : 2, p2p__pool_index(pool, s));
     return s;
 }
 
@@ -4859,24 +4888,32 @@ static uint64_t p2p__run_at(const p2p__recv *r, uint32_t low) {
     return r->here + (uint32_t)(low - (uint32_t)r->here);
 }
 
+/* The first run that does not end before this offset. */
+static uint32_t p2p__run_find(const p2p__recv *r, uint64_t offset) {
+    uint32_t low = 0, high = r->runs;
+    while (low < high) {
+        uint32_t mid = (low + high) / 2;
+        if (p2p__run_at(r, r->run[mid].end) < offset)
+            low = mid + 1;
+        else
+            high = mid;
+    }
+    return low;
+}
+
 /* Whether bytes at this offset can be remembered: in order, or in one of the runs there is room
  * for. */
 static bool p2p__recv_fits(const p2p__recv *r, uint64_t offset, size_t size) {
     uint32_t i;
-    if (offset <= r->here || r->runs < P2P__HOLES || size == 0)
+    if (offset <= r->here || r->runs < r->run_room || size == 0)
         return true;
-    for (i = 0; i < r->runs; i++)
-        if (offset <= p2p__run_at(r, r->run[i].end) &&
-            offset + size >= p2p__run_at(r, r->run[i].first))
-            return true;
-    return false;
+    i = p2p__run_find(r, offset);
+    return i < r->runs && offset + size >= p2p__run_at(r, r->run[i].first);
 }
 
 /* Notes [first, end) as arrived and moves `here` over what is now without gap. */
 static void p2p__recv_note(p2p__recv *r, uint64_t first, uint64_t end) {
-    uint32_t i = 0, j, left;
-    while (i < r->runs && p2p__run_at(r, r->run[i].end) < first)
-        i++;
+    uint32_t i = p2p__run_find(r, first), j, left;
     for (j = i; j < r->runs && p2p__run_at(r, r->run[j].first) <= end; j++) {
         first = P2P__MIN(first, p2p__run_at(r, r->run[j].first));
         end = P2P__MAX(end, p2p__run_at(r, r->run[j].end));
@@ -4885,14 +4922,14 @@ static void p2p__recv_note(p2p__recv *r, uint64_t first, uint64_t end) {
     if (first <= r->here) { /* i is 0 here: runs lie above */
         r->here = P2P__MAX(r->here, end);
         memmove(&r->run[0], &r->run[j], left * sizeof r->run[0]);
-        r->runs = (uint8_t)left;
+        r->runs = (uint16_t)left;
         return;
     }
-    P2P_ASSERT(j > i || r->runs < P2P__HOLES);
+    P2P_ASSERT(j > i || r->runs < r->run_room);
     memmove(&r->run[i + 1], &r->run[j], left * sizeof r->run[0]);
     r->run[i].first = (uint32_t)first;
     r->run[i].end = (uint32_t)end;
-    r->runs = (uint8_t)(i + 1 + left);
+    r->runs = (uint16_t)(i + 1 + left);
 }
 
 /* Limits first: 0, or the transport code to close with. */
@@ -6507,12 +6544,8 @@ static p2p__conn *p2p__conn_make(p2p_node *node, const p2p_id *peer) {
     i = p2p__conn_index(node, conn);
     s = &node->streams[i];
     memset(s, 0, sizeof *s);
-    s->local = 1;
     s->priority = 1;
-    s->send.room = node->desc.bytes.message_send;
-    s->recv.room = node->desc.bytes.message_recv;
-    s->send.ring = node->rings[0] + (size_t)i * (s->send.room + s->recv.room);
-    s->recv.ring = s->send.ring + s->send.room;
+    p2p__stream_rings(node, s, 0, i);
     p2p__stream_begin(node, s, conn, P2P__KIND_MESSAGES, 0);
     s->announced = 1;
     conn->messages = (uint16_t)i;
@@ -9974,16 +10007,15 @@ static uint32_t p2p__pow2(uint32_t at_least) {
 }
 
 static void p2p__rings_layout(p2p__layout *l, const p2p_desc *d, p2p_node *node) {
-    uint8_t *rings[3];
-    rings[0] =
-        (uint8_t *)p2p__layout_take(l, d->bytes.message_max ? d->max.conns : 0u,
-                                    (size_t)d->bytes.message_send + d->bytes.message_recv, 8);
-    rings[1] = (uint8_t *)p2p__layout_take(l, d->max.streams,
-                                           (size_t)d->bytes.stream_send + d->bytes.stream_recv, 8);
-    rings[2] = (uint8_t *)p2p__layout_take(l, d->max.peer_streams,
-                                           (size_t)d->bytes.peer_send + d->bytes.peer_recv, 8);
-    if (node)
-        memcpy(node->rings, rings, sizeof rings);
+    uint32_t kind, count[3];
+    count[0] = d->bytes.message_max ? d->max.conns : 0;
+    count[1] = d->max.streams;
+    count[2] = d->max.peer_streams;
+    for (kind = 0; kind < 3; kind++) {
+        void *rings = p2p__layout_take(l, count[kind], p2p__stream_rooms(d, kind).bytes, 8);
+        if (node)
+            node->rings[kind] = (uint8_t *)rings;
+    }
 }
 
 static uint32_t p2p__stream_slots(const p2p_desc *d) {
@@ -10616,11 +10648,11 @@ P2P_DEF int p2p_arena_text(const p2p_desc *desc, char *out, size_t size) {
                     d.secure.api->session_size(d.secure.ctx, p2p__packet_max(&d)));
     if (d.bytes.message_max)
         p2p__arena_line(&w, "messages", d.max.conns,
-                        sizeof(p2p__stream) + d.bytes.message_send + d.bytes.message_recv);
+                        sizeof(p2p__stream) + p2p__stream_rooms(&d, 0).bytes);
     p2p__arena_line(&w, "streams", d.max.streams,
-                    sizeof(p2p__stream) + d.bytes.stream_send + d.bytes.stream_recv);
+                    sizeof(p2p__stream) + p2p__stream_rooms(&d, 1).bytes);
     p2p__arena_line(&w, "peer streams", d.max.peer_streams,
-                    sizeof(p2p__stream) + d.bytes.peer_send + d.bytes.peer_recv);
+                    sizeof(p2p__stream) + p2p__stream_rooms(&d, 2).bytes);
     p2p__arena_line(&w, "in flight", d.max.in_flight,
                     sizeof(p2p__packet) + sizeof(p2p__chunk) + sizeof(p2p__chunk) / 4);
     p2p__arena_line(&w, "datagrams", (uint64_t)d.max.datagrams_in + d.max.datagrams_out,
@@ -11757,15 +11789,12 @@ static uint64_t p2p__arena_used(const p2p_node *node) {
     const p2p_desc *d = &node->desc;
     uint64_t n = sizeof *node;
     n += (uint64_t)node->conns.used *
-         (sizeof(p2p__conn) + (d->bytes.message_max ? sizeof(p2p__stream) + d->bytes.message_send +
-                                                          d->bytes.message_recv
-                                                    : 0));
+         (sizeof(p2p__conn) +
+          (d->bytes.message_max ? sizeof(p2p__stream) + p2p__stream_rooms(d, 0).bytes : 0));
     n += (uint64_t)node->sessions.used * (sizeof(p2p__session) + node->slab_bytes);
     n += (uint64_t)node->listeners.used * sizeof(p2p__listener);
-    n += (uint64_t)node->local_streams.used *
-         (sizeof(p2p__stream) + d->bytes.stream_send + d->bytes.stream_recv);
-    n += (uint64_t)node->peer_streams.used *
-         (sizeof(p2p__stream) + d->bytes.peer_send + d->bytes.peer_recv);
+    n += (uint64_t)node->local_streams.used * (sizeof(p2p__stream) + p2p__stream_rooms(d, 1).bytes);
+    n += (uint64_t)node->peer_streams.used * (sizeof(p2p__stream) + p2p__stream_rooms(d, 2).bytes);
     n += (uint64_t)node->flight.packets_used * sizeof(p2p__packet) +
          (uint64_t)node->flight.chunks_used * sizeof(p2p__chunk);
     n += ((uint64_t)node->datagram_in_used + node->datagram_out_used) * node->datagram_stride;

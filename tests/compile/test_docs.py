@@ -70,7 +70,8 @@ def check_counters(header, check):
 def check_limits(header, check):
     spec = read("docs/SPEC.md")
     limits = spec[spec.index("## 15. Limits"):spec.index("## 16.")]
-    for name, words in (("HOLES", "holes a stream | {} |"), ("ACK_RANGES", "ACK ranges | {} |"),
+    for name, words in (("RUNS_MIN", "holes a stream | {}, or"), ("RUN_BYTES", "one for every {} bytes"),
+                        ("RUNS_MAX", "buffer up to {} |"), ("ACK_RANGES", "ACK ranges | {} |"),
                         ("WINDOW", "packet numbers remembered | {} |"),
                         ("ENVELOPE_MAX", "envelope | {} bytes |"),
                         ("REASON_MAX", "reason of a CLOSE | {} bytes |"),

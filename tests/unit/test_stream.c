@@ -139,8 +139,11 @@ TEST(runs_as_a_map) {
         unit_rng rng = {test_seed()};
         uint8_t map[2000];
         uint64_t base = unit_spread(&rng, P2P__OFFSET_MAX - 4096), here;
+        p2p__run run[64];
         p2p__recv r;
         memset(&r, 0, sizeof r);
+        r.run = run;
+        r.run_room = (uint16_t)(1 + unit_below(&rng, 64));
         memset(map, 0, sizeof map);
         r.here = here = base;
         while (here < base + sizeof map) {
@@ -149,7 +152,7 @@ TEST(runs_as_a_map) {
             end = P2P__MIN(first + n, sizeof map);
             n = end - first;
             if (!p2p__recv_fits(&r, base + first, (size_t)n)) {
-                CHECK_INT(r.runs, P2P__HOLES);
+                CHECK_INT(r.runs, r.run_room);
                 first = here - base; /* what closes the first hole always fits */
                 end = P2P__MIN(first + 40, sizeof map);
             }
@@ -164,6 +167,37 @@ TEST(runs_as_a_map) {
                 runs += map[at] && (at == 0 || !map[at - 1]);
             CHECK_INT(r.runs, runs);
         }
+    }
+}
+
+/* Places for runs follow the buffer: of a window of full packets every second one can be missing,
+ * and small buffers pay for few. */
+static uint32_t runs_of(uint32_t recv) {
+    p2p_desc d;
+    memset(&d, 0, sizeof d);
+    d.bytes.peer_recv = recv;
+    return p2p__stream_rooms(&d, 2).runs;
+}
+TEST(places_for_runs_follow_the_buffer) {
+    CHECK_INT(runs_of(512), P2P__RUNS_MIN);
+    CHECK_INT(runs_of(8192), P2P__RUNS_MIN);
+    CHECK_INT(runs_of(1 << 20), 512);
+    CHECK_INT(runs_of(1 << 30), P2P__RUNS_MAX);
+    for (uint32_t room = 4096; room <= 1 << 20; room *= 2) {
+        static p2p__run run[1024];
+        uint64_t at;
+        p2p__recv r;
+        memset(&r, 0, sizeof r);
+        r.run = run;
+        r.run_room = (uint16_t)runs_of(room);
+        for (at = 1140; at + 1140 <= room; at += 2280) {
+            CHECK(p2p__recv_fits(&r, at, 1140));
+            p2p__recv_note(&r, at, at + 1140);
+        }
+        for (at = 0; at + 1140 <= room; at += 2280)
+            p2p__recv_note(&r, at, at + 1140);
+        CHECK_INT(r.here, room / 1140 * 1140);
+        CHECK_INT(r.runs, 0);
     }
 }
 
@@ -355,7 +389,7 @@ TEST(a_datagram_of_a_packet_not_taken) {
     p2p__session *s = dial_open();
     char last[64];
     CHECK(s);
-    for (uint32_t i = 0; i < 32; i++) {
+    for (uint32_t i = 0; i < P2P__RUNS_MIN; i++) {
         char frames[32];
         (void)snprintf(frames, sizeof frames, "0e01%04x0161", 0x4000u + 64 + 2 * i);
         give_hex(s, 2 + i, frames);
@@ -475,7 +509,8 @@ TEST(four_thousand_challenges) {
 }
 
 TEST_MAIN(P2P_TEST_ENTRY(rings_as_a_byte_array), P2P_TEST_ENTRY(pieces_in_any_order),
-          P2P_TEST_ENTRY(runs_as_a_map), P2P_TEST_ENTRY(chunks_over_a_bad_network),
+          P2P_TEST_ENTRY(runs_as_a_map), P2P_TEST_ENTRY(places_for_runs_follow_the_buffer),
+          P2P_TEST_ENTRY(chunks_over_a_bad_network),
           P2P_TEST_ENTRY(chunks_are_left_for_other_streams),
           P2P_TEST_ENTRY(a_peer_that_never_reads),
           P2P_TEST_ENTRY(a_stopped_stream_waits_for_its_final_size),
