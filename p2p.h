@@ -10790,6 +10790,13 @@ P2P_DEF uint64_t p2p_poll(p2p_node *node, uint64_t now_us) {
     return p2p_deadline(node);
 }
 
+/* Whether more may follow a datagram in one run: the others are no longer than the first, so that
+ * must not be one that just happened to be short. */
+static bool p2p__run_worthy(const p2p__session *session, size_t first) {
+    return session->state == P2P__SESSION_OPEN && session->queued &&
+           first >= session->cc.datagram_bytes - session->cc.datagram_bytes / 8;
+}
+
 /* Further datagrams of the same session behind the first, all of one size but the last. */
 static size_t p2p__output_run(p2p_node *node, p2p__session *session, p2p_packet *io, size_t room,
                               size_t first) {
@@ -10797,7 +10804,7 @@ static size_t p2p__output_run(p2p_node *node, p2p__session *session, p2p_packet 
     uint32_t count = 1;
     p2p_addr remote;
     while (n == first && count < node->desc.link.segments && room - size >= first &&
-           session->state == P2P__SESSION_OPEN) {
+           p2p__run_worthy(session, first)) {
         n = p2p__session_output(node, session, (uint8_t *)io->data + size, first, &remote);
         if (n == 0)
             break;

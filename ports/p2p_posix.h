@@ -53,9 +53,12 @@
  *                              Without it they are filled in where empty, from p2p_mbedtls.h and
  *                              p2p_sodium.h
  *   P2P_POSIX_NO_BATCHES       in that file: one system call a datagram, on Linux too
+ *   P2P_POSIX_NO_RUNS          in that file: no runs of datagrams, though the kernel has them
  *   P2P_DEF                    before each public function, as in p2p.h; P2P_STATIC makes it static
  * Linux's recvmmsg, sendmmsg and ppoll are used where the C library declares them (_GNU_SOURCE).
- * Else it is one system call a datagram, and waits are rounded up to milliseconds.
+ * Else it is one system call a datagram, and waits are rounded up to milliseconds. Where the kernel
+ * has UDP_SEGMENT and UDP_GRO as well, a run of equal datagrams goes through it as one; a system or
+ * device that refuses a run gets its datagrams one by one, from then on for good.
  *
  * CONTENTS of the implementation
  *     >>state >>say >>addr >>open >>random >>wake >>receive >>send >>step >>keyfile
@@ -79,13 +82,15 @@
 extern "C" {
 #endif
 
-#define P2P_POSIX_SOCKETS 8 /* most addresses to bind */
+#define P2P_POSIX_SOCKETS 8      /* most addresses to bind */
+#define P2P_POSIX_BUFFER  131072 /* bytes of the datagrams in hand: two of the largest runs */
 
 typedef struct p2p_posix {
     int fds[P2P_POSIX_SOCKETS]; /* the UDP sockets, to look at */
     uint32_t count;             /* how many */
     int wake[2];                /* readable after p2p_posix_wake, and where that writes */
     uint64_t private_state[60];
+    uint64_t private_bytes[P2P_POSIX_BUFFER / 8];
 } p2p_posix;
 
 typedef struct p2p_posix_desc {
@@ -187,6 +192,15 @@ extern "C" {
 #else
 #define P2P_POSIX__BATCHES 0
 #endif
+#if P2P_POSIX__BATCHES
+#include <netinet/udp.h>
+#endif
+/* ... and for a run of equal datagrams as one. */
+#if P2P_POSIX__BATCHES && defined(UDP_SEGMENT) && defined(UDP_GRO) && !defined(P2P_POSIX_NO_RUNS)
+#define P2P_POSIX__RUNS 1
+#else
+#define P2P_POSIX__RUNS 0
+#endif
 #ifndef MSG_NOSIGNAL
 #define MSG_NOSIGNAL 0
 #endif
@@ -196,10 +210,14 @@ extern "C" {
 
 enum {
     P2P_POSIX__OPEN = 0x70327031,      /* in state.open; anything else is not open */
-    P2P_POSIX__BATCH = 32,             /* datagrams a system call */
-    P2P_POSIX__BATCH_BYTES = 32768,    /* on the stack, of step only */
+    P2P_POSIX__BATCH = 32,             /* messages a system call */
+    P2P_POSIX__RUN = 65536,            /* room for a run: the largest UDP payload, rounded up */
+    P2P_POSIX__RUN_BYTES = 65507,      /* ... which is this over IPv4 */
+    P2P_POSIX__RUN_MOST = 64,          /* datagrams of a run: UDP_MAX_SEGMENTS of old kernels */
+    P2P_POSIX__MTU_MAX = 32768,        /* link.mtu */
     P2P_POSIX__ROOM_MIN = 2048,        /* for one datagram; more when link.mtu is more */
     P2P_POSIX__ROUNDS = 8,             /* batches a socket and step, each way */
+    P2P_POSIX__FLUSH_BYTES = 32768,    /* sent at once, so that the receiver works meanwhile */
     P2P_POSIX__BUFFER_BYTES = 4 << 20, /* asked for each way; the system may give less */
     P2P_POSIX__BLOCKED_MS = 10,        /* longest wait for a full socket in one step */
     P2P_POSIX__PORT_TRIES = 16         /* to find one port that both families have free */
@@ -209,6 +227,7 @@ typedef struct P2P_POSIX__ALIAS p2p_posix__state {
     uint32_t open, mtu, local_count, blocked; /* blocked: a bit for each socket that is full */
     uint64_t dropped;                         /* datagrams that the system did not take */
     uint32_t credit[P2P_POSIX_SOCKETS], credit_max[P2P_POSIX_SOCKETS];
+    uint8_t runs_out, runs_in; /* a bit for each socket that sends, or takes, runs */
     uint8_t family[P2P_POSIX_SOCKETS], loopback[P2P_POSIX_SOCKETS];
     uint16_t port[P2P_POSIX_SOCKETS];
     uint16_t any_port[2]; /* of the sockets on every address, IPv4 and IPv6; 0: there is none */
@@ -386,6 +405,21 @@ static void p2p_posix__tune(int fd, int family) {
 #endif
 }
 
+/* Asks the kernel once whether this socket takes runs, each way. */
+static void p2p_posix__probe_runs(p2p_posix__state *s, uint32_t socket, int fd) {
+#if P2P_POSIX__RUNS
+    static const int off = 0, on = 1;
+    if (setsockopt(fd, IPPROTO_UDP, UDP_SEGMENT, &off, (socklen_t)sizeof off) == 0)
+        s->runs_out = (uint8_t)(s->runs_out | 1u << socket);
+    if (setsockopt(fd, IPPROTO_UDP, UDP_GRO, &on, (socklen_t)sizeof on) == 0)
+        s->runs_in = (uint8_t)(s->runs_in | 1u << socket);
+#else
+    (void)s;
+    (void)socket;
+    (void)fd;
+#endif
+}
+
 #if !defined(SOCK_CLOEXEC) || !defined(__linux__)
 static int p2p_posix__set_flags(int fd) {
     int flags = fcntl(fd, F_GETFL);
@@ -444,6 +478,7 @@ static int p2p_posix__add(p2p_posix *io, p2p_addr *addr) {
     s->port[io->count] = addr->port;
     s->credit[io->count] = 0;
     s->credit_max[io->count] = (uint32_t)room / 2;
+    p2p_posix__probe_runs(s, io->count, fd);
     io->fds[io->count++] = fd;
     return 0;
 fail:
@@ -519,6 +554,7 @@ static int p2p_posix__bind_all(p2p_posix *io, uint16_t port, p2p_error_detail *w
         if (io->count == 0 || port != 0)
             break;
         (void)close(io->fds[--io->count]);
+        p2p_posix__of(io)->runs_out = p2p_posix__of(io)->runs_in = 0;
     }
     (void)p2p_addr_text(&addr, text);
     return p2p_posix__fail(why, P2P_ERR_IO, text, ": ", strerror(failed));
@@ -592,7 +628,7 @@ static int p2p_posix__fill(p2p_posix *io, p2p_desc *desc, p2p_error_detail *why)
     p2p_secure secure = desc->secure;
     p2p_crypto crypto = desc->crypto;
     int err = P2P_OK;
-    if (desc->link.mtu > P2P_POSIX__BATCH_BYTES)
+    if (desc->link.mtu > P2P_POSIX__MTU_MAX)
         return p2p_posix__fail(why, P2P_ERR_CONFIG, "link.mtu: more than 32768", "", "");
 #ifndef P2P_POSIX_NO_DEFAULTS
     if (crypto.api == NULL)
@@ -605,7 +641,7 @@ static int p2p_posix__fill(p2p_posix *io, p2p_desc *desc, p2p_error_detail *why)
     desc->secure = secure;
     desc->crypto = crypto;
     s->mtu = desc->link.mtu > s->mtu ? desc->link.mtu : s->mtu;
-    desc->link.segments = 1;
+    desc->link.segments = s->runs_out != 0 ? P2P_POSIX__RUN_MOST : 1;
     desc->link.local_count = s->local_count;
     memcpy(desc->link.local, s->local, sizeof desc->link.local);
     (void)err;
@@ -731,13 +767,23 @@ typedef struct p2p_posix__nodes {
     size_t count;
 } p2p_posix__nodes;
 
-typedef struct p2p_posix__batch {
+/* Room for the one control message that a run has: the size of its datagrams. */
+typedef struct p2p_posix__control {
+#if P2P_POSIX__RUNS
+    uint64_t bytes[(CMSG_SPACE(sizeof(int)) + 7) / 8]; /* aligned for a struct cmsghdr */
+#else
+    uint64_t none;
+#endif
+} p2p_posix__control;
+
+typedef struct p2p_posix__batch { /* the bytes lie in the p2p_posix */
     p2p_posix__mmsg messages[P2P_POSIX__BATCH];
     struct iovec parts[P2P_POSIX__BATCH];
     p2p_posix__name names[P2P_POSIX__BATCH];
-    uint64_t bytes[P2P_POSIX__BATCH_BYTES / 8]; /* aligned for whoever parses in place */
+    p2p_posix__control controls[P2P_POSIX__BATCH];
 } p2p_posix__batch;
 
+/* For the largest datagram. */
 static size_t p2p_posix__room(const p2p_posix__state *s) {
     size_t mtu = ((size_t)s->mtu + 7) & ~(size_t)7;
     return mtu > P2P_POSIX__ROOM_MIN ? mtu : (size_t)P2P_POSIX__ROOM_MIN;
@@ -767,31 +813,54 @@ static void p2p_posix__offer(const p2p_posix__nodes *nodes, p2p_packet *packet) 
             return;
 }
 
-/* Of a datagram that was cut off, no tag can be right: it is dropped here. */
-static void p2p_posix__take(const p2p_posix__nodes *nodes, const p2p_posix__batch *b, int i,
-                            uint32_t socket) {
-    const p2p_posix__mmsg *m = &b->messages[i];
+/* The size of a run's datagrams, 0 when it is a single one. */
+static uint32_t p2p_posix__segment_of(struct msghdr *head) {
+#if P2P_POSIX__RUNS
+    struct cmsghdr *at;
+    for (at = CMSG_FIRSTHDR(head); at != NULL; at = CMSG_NXTHDR(head, at)) {
+        int size;
+        if (at->cmsg_level != IPPROTO_UDP || at->cmsg_type != UDP_GRO)
+            continue;
+        memcpy(&size, CMSG_DATA(at), sizeof size);
+        return size > 0 ? (uint32_t)size : 0;
+    }
+#else
+    (void)head;
+#endif
+    return 0;
+}
+
+/* Of a datagram that was cut off, no tag can be right: it is dropped here. Returns how many there
+ * were. */
+static int p2p_posix__take(const p2p_posix__nodes *nodes, p2p_posix__batch *b, int i,
+                           uint32_t socket) {
+    p2p_posix__mmsg *m = &b->messages[i];
     p2p_packet packet;
     memset(&packet, 0, sizeof packet);
     if ((m->msg_hdr.msg_flags & MSG_TRUNC) != 0 || m->msg_len == 0 ||
         !p2p_posix__addr_of(&b->names[i].any, &packet.remote))
-        return;
+        return 1;
     packet.data = b->parts[i].iov_base;
     packet.size = m->msg_len;
+    packet.segment = p2p_posix__segment_of(&m->msg_hdr);
     packet.socket = (uint8_t)socket;
     p2p_posix__offer(nodes, &packet);
+    return packet.segment != 0 ? (int)((packet.size - 1) / packet.segment) + 1 : 1;
 }
 
-static void p2p_posix__prepare(p2p_posix__batch *b, size_t room, unsigned count) {
+static void p2p_posix__prepare(p2p_posix__batch *b, uint64_t *bytes, size_t room, unsigned count) {
     unsigned i;
     for (i = 0; i < count; i++) {
+        struct msghdr *head = &b->messages[i].msg_hdr;
         memset(&b->messages[i], 0, sizeof b->messages[i]);
-        b->parts[i].iov_base = (uint8_t *)b->bytes + i * room;
+        b->parts[i].iov_base = (uint8_t *)bytes + i * room;
         b->parts[i].iov_len = room;
-        b->messages[i].msg_hdr.msg_iov = &b->parts[i];
-        b->messages[i].msg_hdr.msg_iovlen = 1;
-        b->messages[i].msg_hdr.msg_name = &b->names[i];
-        b->messages[i].msg_hdr.msg_namelen = (socklen_t)sizeof b->names[i];
+        head->msg_iov = &b->parts[i];
+        head->msg_iovlen = 1;
+        head->msg_name = &b->names[i];
+        head->msg_namelen = (socklen_t)sizeof b->names[i];
+        head->msg_control = &b->controls[i];
+        head->msg_controllen = sizeof b->controls[i];
     }
 }
 
@@ -803,21 +872,21 @@ static bool p2p_posix__is_broken(int error) {
 /* One socket until it is empty, at most P2P_POSIX__ROUNDS batches. Datagrams, or < 0. */
 static int p2p_posix__receive(p2p_posix *io, const p2p_posix__nodes *nodes, uint32_t socket) {
     p2p_posix__batch b;
-    size_t room = p2p_posix__room(p2p_posix__of(io));
-    unsigned fit = (unsigned)(sizeof b.bytes / room);
+    bool runs = (p2p_posix__of(io)->runs_in >> socket & 1u) != 0;
+    size_t room = runs ? (size_t)P2P_POSIX__RUN : p2p_posix__room(p2p_posix__of(io));
+    unsigned fit = (unsigned)(sizeof io->private_bytes / room);
     unsigned most = fit < P2P_POSIX__BATCH ? fit : (unsigned)P2P_POSIX__BATCH;
     int round, i, total = 0;
     for (round = 0; round < P2P_POSIX__ROUNDS; round++) {
         int got;
-        p2p_posix__prepare(&b, room, most);
+        p2p_posix__prepare(&b, io->private_bytes, room, most);
         got = p2p_posix__recv(io->fds[socket], b.messages, most);
         if (got < 0 && p2p_posix__is_broken(errno))
             return P2P_ERR_IO;
         if (got < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
             break;
         for (i = 0; i < got; i++)
-            p2p_posix__take(nodes, &b, i, socket);
-        total += got > 0 ? got : 0;
+            total += p2p_posix__take(nodes, &b, i, socket);
         if (got >= 0 && (unsigned)got < most)
             break;
     }
@@ -832,8 +901,13 @@ static int p2p_posix__receive(p2p_posix *io, const p2p_posix__nodes *nodes, uint
 /* More than Linux charges for a datagram: a buffer rounded up to a power of two, and its head. */
 static uint32_t p2p_posix__cost(size_t size) { return (uint32_t)(2 * size + 1024); }
 
+/* For the largest packet that a node is asked for. */
+static size_t p2p_posix__send_room(const p2p_posix__state *s) {
+    return s->runs_out != 0 ? (size_t)P2P_POSIX__RUN_BYTES : p2p_posix__room(s);
+}
+
 static bool p2p_posix__has_credit(const p2p_posix__state *s, uint32_t socket) {
-    uint32_t need = p2p_posix__cost(p2p_posix__room(s));
+    uint32_t need = p2p_posix__cost(p2p_posix__send_room(s));
     return s->credit[socket] >= (need < s->credit_max[socket] ? need : s->credit_max[socket]);
 }
 
@@ -870,9 +944,10 @@ static int p2p_posix__emit(int fd, p2p_posix__mmsg *messages, unsigned count) {
 typedef struct p2p_posix__sender {
     p2p_posix *io;
     p2p_posix__batch batch;
-    unsigned count;  /* messages in the batch */
-    uint32_t socket; /* that all of them leave by */
-    size_t used;     /* bytes of the batch that they lie in */
+    uint32_t segments[P2P_POSIX__BATCH]; /* of each message that is a run, else 0 */
+    unsigned count;                      /* messages in the batch */
+    uint32_t socket;                     /* that all of them leave by */
+    size_t used, pulled; /* bytes of io->private_bytes that they lie in; of all in this step */
     int err;
 } p2p_posix__sender;
 
@@ -885,30 +960,65 @@ static bool p2p_posix__wait_writable(int fd) {
     return poll(&at, 1, P2P_POSIX__BLOCKED_MS) > 0;
 }
 
-static void p2p_posix__flush(p2p_posix__sender *out) {
+/* Whether to send once more what the system did not take; *again counts. */
+static bool p2p_posix__again(int fd, unsigned *again) {
+    if (*again >= P2P_POSIX__BATCH || (errno != EINTR && errno != EAGAIN && errno != EWOULDBLOCK))
+        return false;
+    ++*again;
+    return errno == EINTR || p2p_posix__wait_writable(fd);
+}
+
+/* One message, whatever it takes. False: it is lost; the next may go to somebody who can be
+ * reached. */
+static bool p2p_posix__emit_one(p2p_posix__sender *out, p2p_posix__mmsg *message) {
+    int fd = out->io->fds[out->socket];
+    unsigned again = 0;
+    while (p2p_posix__emit(fd, message, 1) < 0) {
+        if (p2p_posix__again(fd, &again))
+            continue;
+        if (p2p_posix__is_broken(errno))
+            out->err = P2P_ERR_IO;
+        p2p_posix__of(out->io)->dropped++;
+        return false;
+    }
+    return true;
+}
+
+/* A run that the system refused, datagram by datagram. When these leave, then it is runs that it
+ * does not like, and there will be no more. */
+static void p2p_posix__emit_apart(p2p_posix__sender *out, unsigned at) {
     p2p_posix__state *s = p2p_posix__of(out->io);
+    p2p_posix__mmsg *message = &out->batch.messages[at];
+    struct iovec *part = &out->batch.parts[at];
+    size_t left = part->iov_len;
+    message->msg_hdr.msg_control = NULL;
+    message->msg_hdr.msg_controllen = 0;
+    for (; left > 0 && out->err >= 0; left -= part->iov_len) {
+        part->iov_len = left < out->segments[at] ? left : out->segments[at];
+        if (p2p_posix__emit_one(out, message))
+            s->runs_out = (uint8_t)(s->runs_out & ~(1u << out->socket));
+        part->iov_base = (uint8_t *)part->iov_base + part->iov_len;
+    }
+}
+
+static void p2p_posix__flush(p2p_posix__sender *out) {
     int fd = out->io->fds[out->socket];
     unsigned at = 0, again = 0;
-    while (at < out->count) {
+    while (at < out->count && out->err >= 0) {
         int sent = p2p_posix__emit(fd, out->batch.messages + at, out->count - at);
         if (sent > 0) {
             at += (unsigned)sent;
-            continue;
-        }
-        if (p2p_posix__is_broken(errno)) {
+        } else if (p2p_posix__is_broken(errno)) {
             out->err = P2P_ERR_IO;
-            break;
+        } else if (!p2p_posix__again(fd, &again)) {
+            if (out->segments[at] != 0)
+                p2p_posix__emit_apart(out, at);
+            else
+                p2p_posix__of(out->io)->dropped++;
+            at++;
         }
-        if (errno == EINTR && again++ < P2P_POSIX__BATCH)
-            continue;
-        if ((errno == EAGAIN || errno == EWOULDBLOCK) && again++ < P2P_POSIX__BATCH &&
-            p2p_posix__wait_writable(fd))
-            continue;
-        at++; /* This one is lost; the next may go to somebody who can be reached. */
-        s->dropped++;
     }
     out->count = 0;
-    out->used = 0;
 }
 
 /* A socket of the right family: one on loopback for what is on loopback and for nothing else, and
@@ -928,8 +1038,29 @@ static int p2p_posix__socket_for(const p2p_posix *io, const p2p_packet *packet) 
     return best;
 }
 
+/* Tells the kernel to cut the message into datagrams of this size. */
+static void p2p_posix__as_run(p2p_posix__sender *out, uint32_t segment) {
+#if P2P_POSIX__RUNS
+    struct msghdr *head = &out->batch.messages[out->count].msg_hdr;
+    uint16_t size = (uint16_t)segment;
+    struct cmsghdr *control;
+    memset(&out->batch.controls[out->count], 0, sizeof out->batch.controls[out->count]);
+    head->msg_control = &out->batch.controls[out->count];
+    head->msg_controllen = CMSG_SPACE(sizeof size);
+    control = CMSG_FIRSTHDR(head);
+    control->cmsg_level = IPPROTO_UDP;
+    control->cmsg_type = UDP_SEGMENT;
+    control->cmsg_len = CMSG_LEN(sizeof size);
+    memcpy(CMSG_DATA(control), &size, sizeof size);
+#else
+    (void)out;
+    (void)segment;
+#endif
+}
+
+/* One datagram, or with segment a run of them. */
 static void p2p_posix__add_message(p2p_posix__sender *out, uint32_t socket, uint8_t *data,
-                                   size_t size, const p2p_addr *remote) {
+                                   size_t size, uint32_t segment, const p2p_addr *remote) {
     p2p_posix__state *s = p2p_posix__of(out->io);
     uint32_t cost = p2p_posix__cost(size);
     struct msghdr *head;
@@ -945,6 +1076,9 @@ static void p2p_posix__add_message(p2p_posix__sender *out, uint32_t socket, uint
     head->msg_namelen = p2p_posix__name_of(remote, &out->batch.names[out->count]);
     head->msg_iov = &out->batch.parts[out->count];
     head->msg_iovlen = 1;
+    out->segments[out->count] = segment;
+    if (segment != 0)
+        p2p_posix__as_run(out, segment);
     out->count++;
 }
 
@@ -957,25 +1091,33 @@ static void p2p_posix__add_packet(p2p_posix__sender *out, const p2p_packet *pack
         p2p_posix__of(out->io)->dropped++;
         return;
     }
+    if (step < packet->size && (p2p_posix__of(out->io)->runs_out >> socket & 1u) != 0) {
+        p2p_posix__add_message(out, (uint32_t)socket, data, packet->size, packet->segment,
+                               &packet->remote);
+        return;
+    }
     while (at < packet->size) {
         size_t size = packet->size - at < step ? packet->size - at : step;
-        p2p_posix__add_message(out, (uint32_t)socket, data + at, size, &packet->remote);
+        p2p_posix__add_message(out, (uint32_t)socket, data + at, size, 0, &packet->remote);
         at += size;
     }
 }
 
 /* Pulls one packet. False: the node has none now. */
 static bool p2p_posix__pull(p2p_posix__sender *out, p2p_node *node) {
-    size_t room = p2p_posix__room(p2p_posix__of(out->io));
+    size_t room = p2p_posix__send_room(p2p_posix__of(out->io));
     p2p_packet packet;
     memset(&packet, 0, sizeof packet);
-    if (sizeof out->batch.bytes - out->used < room)
+    if (out->used >= P2P_POSIX__FLUSH_BYTES)
         p2p_posix__flush(out);
-    packet.data = (uint8_t *)out->batch.bytes + out->used;
+    if (out->count == 0)
+        out->used = 0;
+    packet.data = (uint8_t *)out->io->private_bytes + out->used;
     packet.size = room;
     if (p2p_output(node, p2p_posix_now_us(), &packet) <= 0)
         return false;
     out->used += (packet.size + 7) & ~(size_t)7;
+    out->pulled += packet.size;
     p2p_posix__add_packet(out, &packet);
     return true;
 }
@@ -986,9 +1128,10 @@ static int p2p_posix__send(p2p_posix *io, p2p_node *node) {
     out.io = io;
     out.count = 0;
     out.socket = 0;
-    out.used = 0;
+    out.used = out.pulled = 0;
     out.err = P2P_OK;
-    while (left-- > 0 && out.err >= 0 && p2p_posix__may_send(io) && p2p_posix__pull(&out, node)) {}
+    while (left-- > 0 && out.pulled < P2P_POSIX__ROUNDS * (size_t)P2P_POSIX_BUFFER &&
+           out.err >= 0 && p2p_posix__may_send(io) && p2p_posix__pull(&out, node)) {}
     p2p_posix__flush(&out);
     return out.err;
 }

@@ -26,7 +26,7 @@ typedef struct fake_node {
     p2p_packet out; /* what p2p_output gives, left times: data is numbered by the first 4 bytes */
     uint32_t left, given, polls;
     int takes; /* whether p2p_input takes what it is offered */
-    uint32_t offers, bytes;
+    uint32_t offers, bytes, segment;
     p2p_addr remote;
     uint8_t last[2048];
 } fake_node;
@@ -40,6 +40,7 @@ static int fake_input(p2p_node *node, uint64_t now_us, const p2p_packet *in) {
     f->offers++;
     f->remote = in->remote;
     f->bytes = (uint32_t)in->size;
+    f->segment = in->segment;
     memcpy(f->last, in->data, in->size < sizeof f->last ? in->size : sizeof f->last);
     return f->takes;
 }
@@ -201,13 +202,25 @@ static bool contains(const char *text, const char *part) { return strstr(text, p
 
 /* ---- sockets */
 
+/* Whether this build and this kernel know runs of datagrams. */
+static bool has_runs(void) {
+#if P2P_POSIX__RUNS
+    int fd = socket(AF_INET, SOCK_DGRAM, 0), off = 0;
+    bool has = setsockopt(fd, IPPROTO_UDP, UDP_SEGMENT, &off, (socklen_t)sizeof off) == 0;
+    (void)close(fd);
+    return has;
+#else
+    return false;
+#endif
+}
+
 TEST(opens_both_families_on_one_port) {
     p2p_addr addr;
     CHECK_INT(open_at(&io, NULL, 0), 0);
     CHECK(io.count == 2 || (io.count == 1 && !has_ipv6()));
     CHECK(desc.link.local_count > 0);
     CHECK_INT(desc.link.mtu, 0);
-    CHECK_INT(desc.link.segments, 1);
+    CHECK_INT(desc.link.segments, has_runs() ? 64 : 1);
     CHECK(desc.random.fill != NULL);
     CHECK_INT(p2p_posix__of(&io)->port[0], p2p_posix__of(&io)->port[io.count - 1]);
     for (uint32_t i = 0; i < desc.link.local_count; i++) {
@@ -409,6 +422,7 @@ TEST(drops_what_is_too_long_or_empty) {
     p2p_addr peer;
     int fd = peer_open(4, &peer);
     CHECK_INT(open_at(&io, "127.0.0.1:0", 0), 0);
+    p2p_posix__of(&io)->runs_in = 0; /* a socket that takes runs has room for all there is */
     CHECK_INT(peer_send(fd, &desc.link.local[0], zeros, 2049), 0);
     CHECK_INT(peer_send(fd, &desc.link.local[0], zeros, 0), 0);
     CHECK_INT(p2p_posix_step(&io, node_of(&f), 1000), 2);
@@ -479,6 +493,81 @@ TEST(sends_each_segment) {
             CHECK_INT(got[100], i);
         }
     }
+    p2p_posix_close(&io);
+    (void)close(fd);
+}
+
+/* Two nodes' sockets with the kernel between them: a run that goes in as one comes out as one, and
+ * equals what goes datagram by datagram. */
+TEST(runs_arrive_as_runs) {
+    static p2p_posix other;
+    p2p_addr here;
+    fake_node from, to = quiet_node();
+    CHECK_INT(open_at(&other, "127.0.0.1:0", 0), 0);
+    here = desc.link.local[0];
+    CHECK_INT(open_at(&io, "127.0.0.1:0", 0), 0);
+    from = sending_node(&here, 1, 2000, 300);
+    CHECK_INT(p2p_posix_step(&io, node_of(&from), -1), 0);
+    CHECK_INT(p2p_posix_step(&other, node_of(&to), 1000), 7);
+    CHECK_INT(to.offers, has_runs() ? 1 : 7);
+    CHECK_INT(to.segment, has_runs() ? 300 : 0);
+    CHECK_INT(to.bytes, has_runs() ? 2000 : 200);
+    p2p_posix_close(&io);
+    p2p_posix_close(&other);
+}
+
+/* The system refuses a run and takes its datagrams: no datagram is lost, and no run is tried
+ * again. When it refuses the datagrams too, it is not the run that it minds. */
+static void refuse_run(int error, int then) {
+    p2p_addr peer;
+    int fd = peer_open(4, &peer), left = then != 0 ? 6 : 7;
+    fake_node f = sending_node(&peer, 2, 2000, 300);
+    uint8_t got[2048];
+    CHECK_INT(open_at(&io, "127.0.0.1:0", 0), 0);
+    CHECK_INT(p2p_posix__of(&io)->runs_out, 1);
+    fail_send[1] = fail_send[2] = fail_send[3] = 0;
+    fail_send[0] = error;
+    fail_send[1] = then;
+    fail_at = 0;
+    f.left = 1;
+    CHECK_INT(p2p_posix_step(&io, node_of(&f), -1), 0);
+    fail_at = 4;
+    CHECK_INT(p2p_posix__of(&io)->runs_out, 0);
+    CHECK_INT(p2p_posix__of(&io)->dropped, then != 0 ? 1 : 0);
+    for (int i = 0; i < left; i++)
+        CHECK_INT(peer_recv(fd, got, sizeof got), i < left - 1 ? 300 : 200);
+    f.left = 1;
+    CHECK_INT(p2p_posix_step(&io, node_of(&f), -1), 0);
+    for (int i = 0; i < 7; i++)
+        CHECK_INT(peer_recv(fd, got, sizeof got), i < 6 ? 300 : 200);
+    p2p_posix_close(&io);
+    (void)close(fd);
+}
+
+TEST(falls_back_where_runs_are_refused) {
+    if (!has_runs())
+        return;
+    refuse_run(EIO, 0);
+    refuse_run(EINVAL, 0);
+    refuse_run(ENOPROTOOPT, 0);
+    refuse_run(EINVAL, EMSGSIZE);
+}
+
+/* Larger than the path takes, in a run or not: they are lost, and runs are none the worse. */
+TEST(too_large_is_no_fault_of_runs) {
+    p2p_addr peer;
+    int fd = peer_open(4, &peer);
+    fake_node f = sending_node(&peer, 1, 900, 300);
+    if (!has_runs())
+        return;
+    CHECK_INT(open_at(&io, "127.0.0.1:0", 0), 0);
+    for (int i = 0; i < 4; i++)
+        fail_send[i] = EMSGSIZE;
+    fail_at = 0;
+    CHECK_INT(p2p_posix_step(&io, node_of(&f), -1), 0);
+    fail_at = 4;
+    CHECK_INT(p2p_posix__of(&io)->dropped, 3);
+    CHECK_INT(p2p_posix__of(&io)->runs_out, 1);
     p2p_posix_close(&io);
     (void)close(fd);
 }
@@ -1060,7 +1149,9 @@ TEST_MAIN(
     P2P_TEST_ENTRY(receives_ipv4), P2P_TEST_ENTRY(receives_ipv6),
     P2P_TEST_ENTRY(offers_until_somebody_takes), P2P_TEST_ENTRY(drops_what_is_too_long_or_empty),
     P2P_TEST_ENTRY(bounds_a_flood), P2P_TEST_ENTRY(sends_ipv4), P2P_TEST_ENTRY(sends_ipv6),
-    P2P_TEST_ENTRY(sends_each_segment), P2P_TEST_ENTRY(loses_nothing_to_a_small_buffer),
+    P2P_TEST_ENTRY(sends_each_segment), P2P_TEST_ENTRY(runs_arrive_as_runs),
+    P2P_TEST_ENTRY(falls_back_where_runs_are_refused),
+    P2P_TEST_ENTRY(too_large_is_no_fault_of_runs), P2P_TEST_ENTRY(loses_nothing_to_a_small_buffer),
     P2P_TEST_ENTRY(waits_for_a_full_socket_instead_of_spinning),
     P2P_TEST_ENTRY(takes_errors_of_the_network_as_loss),
     P2P_TEST_ENTRY(counts_what_no_socket_can_reach), P2P_TEST_ENTRY(broken_sockets_are_an_error),
