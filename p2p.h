@@ -886,6 +886,8 @@ typedef struct p2p_response_head {
     X(ack_of_unsent, "counter", "connections closed for acknowledging what was never sent")        \
     X(flow_violations, "counter", "connections closed for a byte or stream beyond its limit")      \
     X(acks_sent, "counter", "ACK frames sent")                                                     \
+    X(challenges_answered, "counter", "PATH_RESPONSE frames sent")                                 \
+    X(challenges_dropped, "counter", "path challenges that got no answer: too many, or too short") \
     X(pto_fired, "counter", "probe timeouts")                                                      \
     X(persistent_congestion, "counter", "collapses of the congestion window")                      \
     /* streams, messages, datagrams */                                                             \
@@ -3250,6 +3252,7 @@ static void p2p__router_layout(p2p__layout *l, const p2p_desc *desc, p2p__router
 #define P2P__ALPN_BYTES     32u
 #define P2P__REASON_BYTES   P2P__REASON_MAX
 #define P2P__RETRIES        4u /* RETRY answers that wait for p2p_output */
+#define P2P__CHALLENGES     4u /* PATH_CHALLENGEs whose answer waits for p2p_output */
 #define P2P__ANY_ALPN       0xffu
 #ifndef P2P_ADMIT_PER_S
 #define P2P_ADMIT_PER_S \
@@ -3334,10 +3337,9 @@ enum p2p__control {
     P2P__CONTROL_DONE = 4,
     P2P__CONTROL_PING = 8,
     P2P__CONTROL_MAX_DATA = 16,
-    P2P__CONTROL_MAX_STREAMS = 32,      /* and the next two bits: one a kind */
-    P2P__CONTROL_BLOCKED = 256,         /* DATA_BLOCKED */
-    P2P__CONTROL_STREAMS_BLOCKED = 512, /* and the next two bits */
-    P2P__CONTROL_CHALLENGED = 4096      /* PATH_RESPONSE is owed; never repeated */
+    P2P__CONTROL_MAX_STREAMS = 32,     /* and the next two bits: one a kind */
+    P2P__CONTROL_BLOCKED = 256,        /* DATA_BLOCKED */
+    P2P__CONTROL_STREAMS_BLOCKED = 512 /* and the next two bits */
 };
 typedef struct p2p__packet {
     uint64_t number, sent_us;
@@ -3506,7 +3508,6 @@ typedef struct p2p__session {
     uint32_t probes; /* packets that may leave beyond the window */
     uint32_t close_code, close_count;
     uint64_t test_by_us;
-    uint8_t challenge[8];
     char close_reason[P2P__REASON_BYTES];
     uint8_t close_reason_size;
     p2p__rtt rtt;
@@ -3593,6 +3594,14 @@ typedef struct p2p__heap { /* of references to what has a deadline: sessions and
     uint32_t count, room;
 } p2p__heap;
 
+typedef struct p2p__challenge { /* an answer that is owed on the path it was asked on */
+    p2p_addr remote, local;
+    uint32_t session; /* its id in the pool */
+    uint32_t room;    /* bytes of the datagram that asked */
+    uint8_t bytes[8];
+    uint8_t socket;
+} p2p__challenge;
+
 struct p2p_node {
     uint32_t magic;
     p2p_desc desc; /* defaults resolved: every 0 replaced, P2P_NONE turned into 0 */
@@ -3614,9 +3623,11 @@ struct p2p_node {
         uint8_t id[8];
         uint8_t socket;
     } retries[P2P__RETRIES];
-    p2p_addr in_local, out_local; /* of the packet that p2p_input or p2p_output has in hand */
+    p2p_addr in_remote, in_local, out_local; /* of the packet p2p_input or p2p_output has in hand */
     uint8_t in_socket, out_socket;
-    uint32_t retry_count;
+    uint32_t in_bytes; /* of the datagram in hand; 0 once it had its PATH_RESPONSE */
+    uint32_t retry_count, challenge_count;
+    p2p__challenge challenges[P2P__CHALLENGES]; /* oldest first */
     uint8_t *slabs;
     size_t slab_bytes;
     uint8_t hash_key[16], tag_key[32], psk[32], secret[2][32];
@@ -6285,6 +6296,52 @@ static void p2p__path_add(p2p__conn *conn, const p2p_addr *addr) {
         conn->addrs[conn->addr_count++] = *addr;
 }
 
+/* ---- answers to PATH_CHALLENGE, which are sent once and never again */
+
+/* The one that gives way: the oldest of the session that has most of the queue, so that a peer that
+ * asks without end displaces nobody's question but its own. */
+static uint32_t p2p__challenge_spare(const p2p_node *node) {
+    uint32_t i, j, best = 0, most = 0;
+    for (i = 0; i < P2P__CHALLENGES; i++) {
+        uint32_t n = 0;
+        for (j = 0; j < P2P__CHALLENGES; j++)
+            n += node->challenges[j].session == node->challenges[i].session;
+        if (n > most) {
+            most = n;
+            best = i;
+        }
+    }
+    return best;
+}
+
+static void p2p__challenge_drop(p2p_node *node, uint32_t at) {
+    node->challenge_count--;
+    memmove(&node->challenges[at], &node->challenges[at + 1],
+            (node->challenge_count - at) * sizeof node->challenges[0]);
+}
+
+/* A datagram gets one answer, where it came from. */
+static void p2p__challenge_input(p2p_node *node, const p2p__session *session,
+                                 const uint8_t *bytes) {
+    p2p__challenge *c;
+    if (node->challenge_count == P2P__CHALLENGES && node->in_bytes) {
+        p2p__challenge_drop(node, p2p__challenge_spare(node));
+        p2p__count(node, P2P_METRIC_challenges_dropped, 1);
+    }
+    if (!node->in_bytes) {
+        p2p__count(node, P2P_METRIC_challenges_dropped, 1);
+        return;
+    }
+    c = &node->challenges[node->challenge_count++];
+    c->remote = node->in_remote;
+    c->local = node->in_local;
+    c->socket = node->in_socket;
+    c->session = p2p__pool_id(&node->sessions, session);
+    c->room = node->in_bytes;
+    memcpy(c->bytes, bytes, 8);
+    node->in_bytes = 0;
+}
+
 static void p2p__path_lied(p2p__conn *conn, const p2p_addr *addr) {
     uint32_t i;
     for (i = 0; i < conn->addr_count; i++)
@@ -7344,11 +7401,7 @@ static int p2p__conn_frame(p2p_node *node, p2p__session *session, const p2p__fra
     case P2P__FRAME_DATA_BLOCKED:
     case P2P__FRAME_STREAM_DATA_BLOCKED:
     case P2P__FRAME_PATH_RESPONSE: return 1;
-    case P2P__FRAME_PATH_CHALLENGE:
-        memcpy(session->challenge, f->bytes, 8);
-        session->control |= P2P__CONTROL_CHALLENGED;
-        p2p__out_add(node, session);
-        return 1;
+    case P2P__FRAME_PATH_CHALLENGE: p2p__challenge_input(node, session, f->bytes); return 1;
     case P2P__FRAME_DATAGRAM:
         p2p__datagram_input(node, conn, f);
         return conn->state == P2P__CONN_DOWN ? -1 : 1;
@@ -7573,14 +7626,9 @@ static void p2p__emit_controls(p2p__build *b) {
             (void)p2p__emit_plain(b, (uint32_t)P2P__CONTROL_STREAMS_BLOCKED << kind,
                                   P2P__FRAME_STREAMS_BLOCKED, 2, kind, conn->made_limit[kind]);
         }
-        if (session->control & P2P__CONTROL_CHALLENGED && (size_t)(b->w.end - b->w.at) >= 32) {
-            p2p__put_path_response(&b->w, session->challenge, &session->remote);
-            b->control |= P2P__CONTROL_CHALLENGED;
-        }
     }
     (void)p2p__emit_plain(b, P2P__CONTROL_PING, P2P__FRAME_PING, 0, 0, 0);
     session->control &= ~b->control;
-    b->control &= ~(uint32_t)P2P__CONTROL_CHALLENGED;
     if (b->control)
         b->eliciting = 1;
 }
@@ -7681,8 +7729,9 @@ static void p2p__packet_sent(p2p__build *b, uint64_t number, size_t bytes) {
 }
 
 /* One data datagram of a session into out: its size, or 0 when there is nothing that may leave
- * now. */
-static size_t p2p__data_output(p2p_node *node, p2p__session *session, uint8_t *out, size_t room) {
+ * now. With asked it is the answer to that, and nothing else. */
+static size_t p2p__data_output(p2p_node *node, p2p__session *session, uint8_t *out, size_t room,
+                               const p2p__challenge *asked) {
     size_t size = p2p__packet_room(node, session, room), head;
     uint8_t *packet;
     p2p__build b;
@@ -7704,7 +7753,9 @@ static size_t p2p__data_output(p2p_node *node, p2p__session *session, uint8_t *o
     number = session->next_number == session->skip_number ? session->next_number + 1
                                                           : session->next_number;
     p2p__put_varint(&b.w, number);
-    if (!p2p__packet_fill(&b))
+    if (asked)
+        p2p__put_path_response(&b.w, asked->bytes, &asked->remote);
+    else if (!p2p__packet_fill(&b))
         return 0;
     number = p2p__packet_number(node, session);
     p2p__packet_trim(&b);
@@ -7716,6 +7767,31 @@ static size_t p2p__data_output(p2p_node *node, p2p__session *session, uint8_t *o
         return 0; /* as if lost: recovery sees to it */
     }
     return head + (size_t)n;
+}
+
+/* A PATH_RESPONSE in a datagram of its own, which no window delays and no record remembers. To an
+ * address that is not the session's it is no longer than what asked. */
+static size_t p2p__response_output(p2p_node *node, uint8_t *out, size_t room, p2p_addr *remote) {
+    while (node->challenge_count > 0) {
+        p2p__challenge asked = node->challenges[0];
+        p2p__session *session = (p2p__session *)p2p__pool_get(&node->sessions, asked.session);
+        size_t n = 0;
+        p2p__challenge_drop(node, 0);
+        if (session && p2p__conn_sends(session, p2p__conn_at(node, session->conn)))
+            n = p2p__data_output(node, session, out,
+                                 p2p__addr_equal(&asked.remote, &session->remote)
+                                     ? room
+                                     : P2P__MIN(room, asked.room),
+                                 &asked);
+        p2p__count(node, n ? P2P_METRIC_challenges_answered : P2P_METRIC_challenges_dropped, 1);
+        if (n == 0)
+            continue;
+        *remote = asked.remote;
+        node->out_local = asked.local;
+        node->out_socket = asked.socket;
+        return n;
+    }
+    return 0;
 }
 
 /* ---- time */
@@ -10366,7 +10442,7 @@ static size_t p2p__session_output(p2p_node *node, p2p__session *session, uint8_t
     if (n == 0 && session->state != P2P__SESSION_HANDSHAKE &&
         session->state < P2P__SESSION_DRAINING) {
         *remote = session->remote;
-        n = p2p__data_output(node, session, out, room);
+        n = p2p__data_output(node, session, out, room, NULL);
     }
     if (n == 0)
         p2p__out_drop(node, session);
@@ -10759,6 +10835,7 @@ P2P_DEF int p2p_input(p2p_node *node, uint64_t now_us, const p2p_packet *in) {
     if (!in || (!in->data && in->size))
         return p2p__fail(node, P2P_ERR_ARG, "in: NULL, or without data");
     p2p__clock(node, now_us);
+    node->in_remote = in->remote;
     node->in_local = in->local;
     node->in_socket = in->socket;
     step = in->segment ? in->segment : in->size;
@@ -10766,6 +10843,7 @@ P2P_DEF int p2p_input(p2p_node *node, uint64_t now_us, const p2p_packet *in) {
         size_t n = P2P__MIN(step, in->size - at);
         p2p__count(node, P2P_METRIC_datagrams_in, 1);
         p2p__count(node, P2P_METRIC_bytes_in, n);
+        node->in_bytes = (uint32_t)n;
         taken |= (int)p2p__datagram_in(node, (uint8_t *)in->data + at, n, &in->remote);
     }
     return taken;
@@ -10828,6 +10906,8 @@ P2P_DEF int p2p_output(p2p_node *node, uint64_t now_us, p2p_packet *inout) {
     room = inout->size;
     memset(&remote, 0, sizeof remote);
     n = p2p__retry_output(node, (uint8_t *)inout->data, room, &remote);
+    if (n == 0)
+        n = p2p__response_output(node, (uint8_t *)inout->data, room, &remote);
     inout->segment = 0;
     if (n)
         p2p__count(node, P2P_METRIC_datagrams_out, 1);
@@ -10858,7 +10938,7 @@ P2P_DEF int p2p_output(p2p_node *node, uint64_t now_us, p2p_packet *inout) {
 
 P2P_DEF uint64_t p2p_wakeup(const p2p_node *node) {
     uint64_t us = node->timer_next_us > node->now_us ? node->timer_next_us : P2P_NEVER;
-    if (node->out_first != P2P__NIL || node->retry_count)
+    if (node->out_first != P2P__NIL || node->retry_count || node->challenge_count)
         return 0;
     if (node->heap.count)
         us = P2P__MIN(us, p2p__heap_us(node, 0));

@@ -168,32 +168,91 @@ TEST(a_malformed_packet_does_nothing) {
     p2p_node_close(node);
 }
 
-TEST(the_newest_challenge_is_answered) {
+/* A datagram from an address: a PATH_CHALLENGE that ends in `last`, and padding up to size. */
+static void challenge(const p2p__session *s, uint8_t number, uint8_t last, const p2p_addr *from,
+                      size_t size) {
+    uint8_t datagram[600] = {P2P__DATA_TO_CLIENT};
+    p2p_packet in;
+    memset(&in, 0, sizeof in);
+    memcpy(datagram + 1, s->id, 8);
+    datagram[P2P__DATA_HEAD] = number;
+    datagram[P2P__DATA_HEAD + 1] = P2P__FRAME_PATH_CHALLENGE;
+    datagram[P2P__DATA_HEAD + 9] = last;
+    in.remote = *from;
+    in.data = datagram;
+    in.size = size;
+    (void)p2p_input(node, node->now_us, &in);
+}
+
+/* The challenge that the next datagram answers, or -1: it must say where it goes to. */
+static int answer_leaves(p2p_addr *to, size_t *size) {
+    uint8_t out[1500];
+    p2p__frame f, behind;
+    p2p__reader r;
+    if ((*size = leaves(out, to)) == 0)
+        return -1;
+    r = p2p__reader_of(out + P2P__DATA_HEAD, *size - P2P__DATA_HEAD);
+    (void)p2p__get_varint(&r);
+    if (p2p__frame_get(&r, &f) != 1 || f.type != P2P__FRAME_PATH_RESPONSE ||
+        f.addr.port != to->port || f.addr.ip[0] != to->ip[0] || p2p__frame_get(&r, &behind) != 0)
+        return -1;
+    return f.bytes[7];
+}
+
+/* Four wait, the newest ones; another node's driver may be slow. */
+TEST(four_challenges_wait) {
     p2p__session *s = dial_open();
     uint8_t out[1500];
+    uint32_t records;
+    p2p_addr to;
     size_t size;
-    int responses = 0;
     CHECK(s);
-    give_hex(s, 2,
+    while (leaves(out, NULL))
+        continue;
+    records = s->packet_used;
+    for (uint8_t i = 0; i < 10; i++)
+        challenge(s, (uint8_t)(2 + i), i, &s->remote, 60);
+    CHECK_INT(p2p_deadline(node), 0);
+    for (int i = 6; i < 10; i++)
+        CHECK_INT(answer_leaves(&to, &size), i);
+    CHECK_INT(counter(P2P_METRIC_challenges_answered), 4);
+    CHECK_INT(counter(P2P_METRIC_challenges_dropped), 6);
+    CHECK_INT(s->packet_used, records); /* they are not repeated, so nothing remembers them */
+    p2p_node_close(node);
+}
+
+/* Where the challenge came from the answer goes, no longer than it; one answer a datagram. */
+TEST(a_challenge_is_answered_where_it_came_from) {
+    p2p__session *s = dial_open();
+    p2p_addr other, to;
+    uint8_t out[1500];
+    size_t size;
+    CHECK(s);
+    while (leaves(out, NULL))
+        continue;
+    other = s->remote;
+    other.ip[0] = 77;
+    other.port = 1234;
+    for (size_t n = 30; n < 160; n++) {
+        uint64_t was = counter(P2P_METRIC_challenges_dropped);
+        challenge(s, 2, 1, &other, n);
+        s->seen[0] &= 3; /* so that the number may come again */
+        if (answer_leaves(&to, &size) == 1)
+            CHECK(size <= n && p2p__addr_equal(&to, &other));
+        else
+            CHECK(n < 110 && counter(P2P_METRIC_challenges_dropped) == was + 1);
+    }
+    give_hex(s, 3,
              "1a0000000000000001"
              "1a0000000000000002");
-    while ((size = leaves(out, NULL)) > P2P__DATA_HEAD) {
-        p2p__reader r = p2p__reader_of(out + P2P__DATA_HEAD, size - P2P__DATA_HEAD);
-        p2p__frame f;
-        (void)p2p__get_varint(&r);
-        while (p2p__frame_get(&r, &f) == 1)
-            if (f.type == P2P__FRAME_PATH_RESPONSE) {
-                CHECK_INT(f.bytes[7], 2);
-                CHECK_INT(f.addr.port, 9);
-                responses++;
-            }
-    }
-    CHECK_INT(responses, 1);
+    CHECK_INT(answer_leaves(&to, &size), 1);
+    CHECK(p2p__addr_equal(&to, &s->remote));
+    CHECK_INT(answer_leaves(&to, &size), -1);
     p2p_node_close(node);
 }
 
 TEST_MAIN(P2P_TEST_ENTRY(violations_close_with_their_code),
           P2P_TEST_ENTRY(a_datagram_that_is_too_large), P2P_TEST_ENTRY(an_ack_of_a_number_left_out),
           P2P_TEST_ENTRY(a_packet_counts_once), P2P_TEST_ENTRY(holes_beyond_the_last_place),
-          P2P_TEST_ENTRY(a_malformed_packet_does_nothing),
-          P2P_TEST_ENTRY(the_newest_challenge_is_answered))
+          P2P_TEST_ENTRY(a_malformed_packet_does_nothing), P2P_TEST_ENTRY(four_challenges_wait),
+          P2P_TEST_ENTRY(a_challenge_is_answered_where_it_came_from))
