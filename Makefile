@@ -41,7 +41,7 @@ again    = @$(MAKE) --no-print-directory
 .DELETE_ON_ERROR:
 .SECONDARY:
 .PHONY: help test test-asan test-valgrind lint demo bench fuzz flags install deps format clean \
-        build-all build-fuzz print-flags
+        size build-all build-fuzz print-flags
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1|/p' Makefile | \
@@ -81,6 +81,10 @@ fuzz: ## runs each fuzzer for FUZZ_SECONDS (30) on top of its corpus
 	@tools/deps.sh lint
 	$(again) -j$(JOBS) build-fuzz
 	@tests/fuzz/run.sh $(fuzzers)
+
+size: ## bytes of code and texts of p2p.h on a Cortex-M4, a line a room; wants gcc-arm-none-eabi
+	@tools/deps.sh lint
+	@python3 tools/size.py p2p.h
 
 flags: ## prints what a program outside the tree needs: cc prog.c $(make -s flags)
 	@tools/deps.sh build >&2

@@ -835,7 +835,7 @@ typedef struct p2p_response_head {
     size_t header_count;
 } p2p_response_head;
 
-/* ---- metrics: name, Prometheus kind, help -------------------------------------------------- */
+/* ---- metrics: name, Prometheus kind, meaning. Gauges stand last, from conns_open on --------- */
 #define P2P_METRICS(X)                                                                             \
     /* datagrams on the sockets */                                                                 \
     X(datagrams_in, "counter", "UDP datagrams offered to p2p_input")                               \
@@ -1387,28 +1387,30 @@ static uint64_t p2p__time_add(uint64_t a_us, uint64_t b_us) {
     return b_us > P2P_NEVER - a_us ? P2P_NEVER : a_us + b_us;
 }
 
-typedef struct p2p__err_entry {
-    int err;
-    const char *name, *text;
-} p2p__err_entry;
-
-/* The entry of P2P_ERRORS; the last one stands for every number that is not in it. */
-static const p2p__err_entry *p2p__err_find(int err) {
-    static const p2p__err_entry table[] = {
-#define P2P__X(name, value, text) {value, #name, text},
-        P2P_ERRORS(P2P__X)
-#undef P2P__X
-            {1, "P2P_ERR_UNKNOWN", "an error not known to this version"},
-    };
-    size_t i = 0, last = sizeof table / sizeof table[0] - 1;
-    while (i < last && table[i].err != err)
-        i++;
-    return &table[i];
+/* Number n of texts that stand in a row, each with its NUL: a table of pointers to them would be
+ * larger than the walk is long. */
+static const char *p2p__nth_text(const char *texts, uint32_t n) {
+    while (n > 0)
+        n -= *texts++ == 0;
+    return texts;
 }
 
-P2P_DEF const char *p2p_err_name(int err) { return p2p__err_find(P2P__MIN(err, 0))->name; }
+/* Name (0) or text (1) of an error: the values of P2P_ERRORS descend from 0 one by one. */
+static const char *p2p__err_part(int err, uint32_t part) {
+#define P2P__X(name, value, text) #name "\0" text "\0"
+    static const char parts[] =
+        P2P_ERRORS(P2P__X) "P2P_ERR_UNKNOWN\0an error not known to this version";
+#undef P2P__X
+#define P2P__X(name, value, text) +1
+    const uint32_t count = 0 P2P_ERRORS(P2P__X);
+#undef P2P__X
+    uint32_t place = err < 0 ? 0u - (uint32_t)err : 0;
+    return p2p__nth_text(parts, 2 * P2P__MIN(place, count) + part);
+}
 
-P2P_DEF const char *p2p_err_text(int err) { return p2p__err_find(P2P__MIN(err, 0))->text; }
+P2P_DEF const char *p2p_err_name(int err) { return p2p__err_part(err, 0); }
+
+P2P_DEF const char *p2p_err_text(int err) { return p2p__err_part(err, 1); }
 
 P2P_DEF uint32_t p2p_version(void) { return P2P_VERSION; }
 
@@ -1834,20 +1836,19 @@ typedef struct p2p__log_sink { /* the log member of a p2p_desc */
     int level;
 } p2p__log_sink;
 
-typedef struct p2p__log_entry {
-    int level;
-    const char *item, *text;
-} p2p__log_entry;
-
-static void p2p__log(const p2p__log_sink *sink, int item) {
-    static const p2p__log_entry table[] = {
-#define P2P__X(level, item, text) {level, #item, text},
+static void p2p__log(const p2p__log_sink *sink, uint32_t item) {
+    static const uint8_t levels[] = {
+#define P2P__X(level, item, text) level,
         P2P__LOG_ITEMS(P2P__X)
 #undef P2P__X
     };
-    P2P_ASSERT(item >= 0 && item < (int)P2P__LOG_COUNT);
-    if (sink->fn && table[item].level <= sink->level)
-        sink->fn(sink->ctx, table[item].level, table[item].item, table[item].text);
+#define P2P__X(level, item, text) #item "\0" text "\0"
+    static const char parts[] = P2P__LOG_ITEMS(P2P__X);
+#undef P2P__X
+    P2P_ASSERT(item < P2P__LOG_COUNT);
+    if (sink->fn && levels[item] <= sink->level)
+        sink->fn(sink->ctx, levels[item], p2p__nth_text(parts, 2 * item),
+                 p2p__nth_text(parts, 2 * item + 1));
 }
 
 /* ==== >>hash ====
@@ -11902,36 +11903,38 @@ P2P_DEF void p2p_metrics_get(const p2p_node *node, p2p_metrics *out) {
     out->value[P2P_METRIC_arena_used_bytes] = p2p__arena_used(node);
 }
 
+/* Ends a text in out, whose writer left room for the NUL: its length. */
+static int p2p__text_end(const p2p__writer *w, char *out) {
+    *w->at = 0;
+    return (int)((char *)w->at - out);
+}
+
+/* One metric: "# TYPE p2p_name kind" and "p2p_name value". */
+static void p2p__metric_lines(p2p__writer *w, const char *name, const char *kind, uint64_t value) {
+    p2p__put_text(w, "# TYPE p2p_");
+    p2p__put_text(w, name);
+    p2p__put_text(w, kind);
+    p2p__put_text(w, name);
+    p2p__put_u8(w, ' ');
+    p2p__put_number(w, value);
+    p2p__put_u8(w, '\n');
+}
+
 P2P_DEF int p2p_metrics_text(const p2p_node *node, char *out, size_t size) {
-    static const struct {
-        const char *name, *kind, *help;
-    } rows[] = {
-#define P2P__ROW(name, kind, help) {#name, kind, help},
-        P2P_METRICS(P2P__ROW)
-#undef P2P__ROW
-    };
+#define P2P__X(name, kind, help) #name "\0"
+    static const char names[] = P2P_METRICS(P2P__X);
+#undef P2P__X
     p2p__writer w = p2p__writer_of(out, size ? size - 1 : 0);
     p2p_metrics m;
-    size_t i;
+    const char *name = names;
     if (!node || !out || size == 0)
         return P2P_ERR_ARG;
     p2p_metrics_get(node, &m);
-    for (i = 0; i < sizeof rows / sizeof rows[0]; i++) {
-        const char *parts[11];
-        uint32_t j;
-        parts[0] = "# HELP p2p_", parts[1] = rows[i].name, parts[2] = " ", parts[3] = rows[i].help;
-        parts[4] = "\n# TYPE p2p_", parts[5] = rows[i].name, parts[6] = " ",
-        parts[7] = rows[i].kind;
-        parts[8] = "\np2p_", parts[9] = rows[i].name, parts[10] = " ";
-        for (j = 0; j < 11; j++)
-            p2p__put_text(&w, parts[j]);
-        p2p__put_number(&w, m.value[i]);
-        p2p__put_u8(&w, '\n');
-    }
-    if (w.bad)
-        return p2p__fail(node, P2P_ERR_TOO_LARGE, "size: too small for the metrics");
-    out[size - 1 - (size_t)(w.end - w.at)] = 0;
-    return (int)(size - 1 - (size_t)(w.end - w.at));
+    for (uint32_t i = 0; i < P2P_METRIC_COUNT; i++, name = p2p__nth_text(name, 1))
+        p2p__metric_lines(&w, name, i < P2P_METRIC_conns_open ? " counter\np2p_" : " gauge\np2p_",
+                          m.value[i]);
+    return w.bad ? p2p__fail(node, P2P_ERR_TOO_LARGE, "size: too small for the metrics")
+                 : p2p__text_end(&w, out);
 }
 
 /* ==== >>check ====

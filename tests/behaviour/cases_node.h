@@ -384,6 +384,13 @@ TEST(junk_gets_no_answer) {
 }
 
 TEST(metrics_as_text) {
+    static const struct {
+        const char *name, *kind;
+    } rows[] = {
+#define ROW(name, kind, meaning) {#name, kind},
+        P2P_METRICS(ROW)
+#undef ROW
+    };
     static char text[32768];
     int n;
     world_pair(NULL);
@@ -392,7 +399,12 @@ TEST(metrics_as_text) {
     CHECK(n > 0);
     CHECK_INT(strlen(text), n);
     CHECK(strstr(text, "\np2p_conns_open 1\n") != NULL);
-    CHECK(strstr(text, "# TYPE p2p_conns_open gauge\n") != NULL);
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        char type[96];
+        snprintf(type, sizeof type, "# TYPE p2p_%s %s\np2p_%s ", rows[i].name, rows[i].kind,
+                 rows[i].name);
+        CHECK(strstr(text, type) != NULL);
+    }
     CHECK_INT(p2p_metrics_text(A->node, text, (size_t)n), P2P_ERR_TOO_LARGE);
 }
 
