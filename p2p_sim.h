@@ -66,11 +66,14 @@
  *       loss_ppm       part of datagrams lost. burst_ppm: chance that the one after a lost one is
  *                      lost too (Gilbert's two states, the mean stays loss_ppm); 0: independent
  *       duplicate_ppm  a second copy follows
- *       corrupt_ppm    one byte is changed
- *       rate_bps       bits a second of payload; datagrams are sent one after another
+ *       corrupt_ppm    one byte is changed, among the first corrupt_head; 0: anywhere
+ *       rate_bps       bits a second of payload and overhead; sent one after another
  *       latency_us     and up to jitter_us more, uniform. Order is kept, as queues keep it
  *       reorder_ppm    held back by up to latency_us + jitter_us (at least 1 ms) more, so that
  *                      later ones overtake it
+ *     overhead is what each datagram takes of queue and rate besides its payload: 28 for the headers
+ *     of IPv4 and UDP. burst_max: after so many in a row that were lost or corrupted the next one
+ *     is spared; 0: there is no such mercy.
  *     ppm: millionths, at most 1000000. Each link draws from a generator of its own, so a fault
  *     taken away on one leaves the draws of all others as they were.
  *
@@ -139,6 +142,7 @@ typedef struct p2p_sim_link {
     uint64_t latency_us, jitter_us, rate_bps;
     uint32_t loss_ppm, burst_ppm, duplicate_ppm, reorder_ppm, corrupt_ppm, queue_bytes, mtu;
     uint8_t down, reserved[3];
+    uint32_t burst_max, corrupt_head, overhead;
 } p2p_sim_link;
 enum p2p_sim_nat_kind {
     P2P_SIM_NAT_NONE,
@@ -343,6 +347,7 @@ typedef struct p2p_sim__edge {
     uint64_t random;
     uint32_t from, to, next_out, next_in;
     uint32_t good_ppm; /* chance of loss after a datagram that passed */
+    uint32_t harmed;   /* how many in a row were lost or corrupted */
     uint8_t bad;       /* the one before was lost */
 } p2p_sim__edge;
 
@@ -969,6 +974,8 @@ static const char *p2p_sim__link_wrong(const p2p_sim_link *l) {
         return "link.burst_ppm: 1000000 would never end a burst";
     if (l->queue_bytes != 0 && l->rate_bps == 0)
         return "link.queue_bytes: a queue needs a rate_bps";
+    if (l->overhead > P2P_SIM__DATAGRAM_MAX)
+        return "link.overhead: at most 65535";
     if (l->latency_us > P2P_NEVER / 4 || l->jitter_us > P2P_NEVER / 4)
         return "link.latency_us or jitter_us: too long";
     if (l->reserved[0] | l->reserved[1] | l->reserved[2])
@@ -1655,9 +1662,10 @@ static uint32_t p2p_sim__chain_clone(p2p_sim *s, uint32_t chain) {
     }
     return copy;
 }
-/* One byte at random turns into another. */
-static void p2p_sim__chain_corrupt(p2p_sim *s, uint32_t chain, uint64_t *random) {
-    size_t left = s->chunks[chain].head.size, at = (size_t)p2p_sim__below(random, left), n;
+/* One byte at random, among the first `head` if that is not 0, turns into another. */
+static void p2p_sim__chain_corrupt(p2p_sim *s, uint32_t chain, uint32_t head, uint64_t *random) {
+    size_t left = s->chunks[chain].head.size, n;
+    size_t at = (size_t)p2p_sim__below(random, head != 0 && head < left ? head : left);
     uint32_t c = chain;
     uint8_t *piece = p2p_sim__piece(s, c, true, left, &n);
     while (at >= n) {
@@ -1727,6 +1735,9 @@ static void p2p_sim__drop(p2p_sim *s, uint32_t fate, uint32_t chain, uint32_t at
 static uint64_t p2p_sim__line_ns(uint64_t bytes, uint64_t rate_bps) {
     return rate_bps ? bytes * 4000000000u / rate_bps * 2 : 0;
 }
+static bool p2p_sim__spared(const p2p_sim__edge *e) {
+    return e->link.burst_max != 0 && e->harmed >= e->link.burst_max;
+}
 /* Gilbert's two states: after a loss the next is lost with burst_ppm, after a success with
  * good_ppm, which keeps the mean at loss_ppm. */
 static bool p2p_sim__loses(p2p_sim__edge *e) {
@@ -1734,6 +1745,9 @@ static bool p2p_sim__loses(p2p_sim__edge *e) {
         return false;
     e->bad =
         p2p_sim__chance(&e->random, e->bad && e->link.burst_ppm ? e->link.burst_ppm : e->good_ppm);
+    if (p2p_sim__spared(e))
+        e->bad = 0;
+    e->harmed += e->bad;
     return e->bad != 0;
 }
 static uint64_t p2p_sim__arrival(p2p_sim__edge *e, uint64_t sent_us) {
@@ -1753,7 +1767,7 @@ static uint32_t p2p_sim__link_take(const p2p_sim *s, p2p_sim__edge *e, uint32_t 
                                    uint64_t *sent_us) {
     const p2p_sim_link *l = &e->link;
     uint64_t now_ns = s->now_us * 1000, start_ns = e->busy_ns > now_ns ? e->busy_ns : now_ns;
-    uint64_t line_ns = p2p_sim__line_ns(size, l->rate_bps);
+    uint64_t line_ns = p2p_sim__line_ns((uint64_t)size + l->overhead, l->rate_bps);
     if (l->mtu != 0 && size > l->mtu)
         return P2P_SIM_MTU;
     if (start_ns - now_ns > P2P_SIM__BACKLOG_NS)
@@ -1770,9 +1784,12 @@ static uint32_t p2p_sim__link_take(const p2p_sim *s, p2p_sim__edge *e, uint32_t 
 }
 static void p2p_sim__put_on_line(p2p_sim *s, p2p_sim__edge *e, uint32_t chain, uint64_t sent_us) {
     s->chunks[chain].head.hop = e->to;
-    if (p2p_sim__chance(&e->random, e->link.corrupt_ppm)) {
-        p2p_sim__chain_corrupt(s, chain, &e->random);
+    if (p2p_sim__chance(&e->random, e->link.corrupt_ppm) && !p2p_sim__spared(e)) {
+        p2p_sim__chain_corrupt(s, chain, e->link.corrupt_head, &e->random);
         p2p_sim__note_chain(s, P2P_SIM_CORRUPTED, chain, e->from);
+        e->harmed++;
+    } else {
+        e->harmed = 0;
     }
     p2p_sim__event_push(s, p2p_sim__arrival(e, sent_us), P2P_SIM__EV_DATAGRAM, chain);
 }

@@ -564,7 +564,7 @@ TEST(chains_hold_any_size) {
         sim->chunks[chain].head.size = (uint32_t)size;
         p2p_sim__chain_copy(sim, chain, NULL, data, size);
         copy = p2p_sim__chain_clone(sim, chain);
-        p2p_sim__chain_corrupt(sim, copy, &state);
+        p2p_sim__chain_corrupt(sim, copy, 0, &state);
         p2p_sim__chain_copy(sim, chain, back, NULL, size);
         CHECK_BYTES(data, back, size);
         p2p_sim__chain_copy(sim, copy, back, NULL, size);
@@ -889,6 +889,61 @@ TEST(links_lose_as_many_as_told) {
     CHECK_INT(p2p_sim_run_until(sim, 10), 0);
     CHECK_INT(count(P2P_SIM_LOST), 1);
     CHECK_INT(count(P2P_SIM_DELIVERED), 1);
+    p2p_sim_close(sim);
+}
+/* At most three in a row come to harm, and a changed byte lies among the first fifty. */
+TEST(links_spare_one_after_a_burst) {
+    p2p_sim *sim;
+    p2p_id id[2];
+    p2p_sim_link link;
+    uint32_t run = 0, longest = 0, losses;
+    memset(&link, 0, sizeof link);
+    link.loss_ppm = link.corrupt_ppm = 500000;
+    link.burst_max = 3;
+    link.corrupt_head = 50;
+    CHECK_INT(open_pair(&sim, NULL, &link, id), 0);
+    for (uint32_t i = 0; i < 1000; i++) {
+        uint32_t wrong = seen.wrong_bytes;
+        losses = count(P2P_SIM_LOST);
+        put(sim, &id[0], &id[1], 7, 60);
+        CHECK_INT(p2p_sim_run_until(sim, i), 0);
+        run = count(P2P_SIM_LOST) > losses || seen.wrong_bytes > wrong ? run + 1 : 0;
+        longest = run > longest ? run : longest;
+    }
+    CHECK_INT(longest, 3);
+    CHECK(count(P2P_SIM_LOST) > 350 && count(P2P_SIM_CORRUPTED) > 150);
+    link.loss_ppm = link.burst_max = 0;
+    link.corrupt_ppm = 1000000;
+    link.corrupt_head = 2; /* the number alone, so that all that follows it looks wrong, or one */
+    CHECK_INT(p2p_sim_link_set(sim, &id[0], &id[1], &link), 0);
+    seen.wrong_bytes = 0;
+    for (uint32_t i = 0; i < 100; i++)
+        put(sim, &id[0], &id[1], 7, 60);
+    CHECK_INT(p2p_sim_run_until(sim, 2000), 0);
+    CHECK_INT(seen.wrong_bytes % 58, 0);
+    CHECK(seen.wrong_bytes > 30 * 58 && seen.wrong_bytes < 70 * 58);
+    p2p_sim_close(sim);
+}
+/* 28 bytes of headers a datagram: 72 of payload take the line for 100 microseconds. */
+TEST(links_count_the_headers_below) {
+    p2p_sim *sim;
+    p2p_id id[2];
+    p2p_sim_link link;
+    memset(&link, 0, sizeof link);
+    link.rate_bps = 8000000; /* a byte a microsecond */
+    link.queue_bytes = 1000;
+    link.overhead = 28;
+    CHECK_INT(open_pair(&sim, NULL, &link, id), 0);
+    for (uint32_t i = 0; i < 12; i++)
+        put(sim, &id[0], &id[1], i, 72);
+    CHECK_INT(p2p_sim_run_until(sim, 2000), 0);
+    CHECK_INT(count(P2P_SIM_QUEUE), 2);
+    CHECK_INT(count(P2P_SIM_DELIVERED), 10);
+    for (uint32_t i = 2; i < 12; i++)
+        CHECK_INT(seen.time_us[i], (i - 1) * 100);
+    link.overhead = 65536;
+    CHECK_INT(p2p_sim_link_set(sim, &id[0], &id[1], &link), P2P_ERR_CONFIG);
+    CHECK_STR(why.text, "link.overhead: at most 65535");
     p2p_sim_close(sim);
 }
 TEST(links_duplicate_reorder_and_corrupt) {
@@ -1313,7 +1368,9 @@ TEST_MAIN(
     P2P_TEST_ENTRY(partitions_and_heals_overlap_freely),
     P2P_TEST_ENTRY(partition_forgets_what_is_covered),
     P2P_TEST_ENTRY(links_take_time_and_keep_order), P2P_TEST_ENTRY(links_have_a_rate_and_a_queue),
-    P2P_TEST_ENTRY(links_lose_as_many_as_told), P2P_TEST_ENTRY(links_duplicate_reorder_and_corrupt),
+    P2P_TEST_ENTRY(links_lose_as_many_as_told), P2P_TEST_ENTRY(links_spare_one_after_a_burst),
+    P2P_TEST_ENTRY(links_count_the_headers_below),
+    P2P_TEST_ENTRY(links_duplicate_reorder_and_corrupt),
     P2P_TEST_ENTRY(too_many_under_way_are_dropped_and_counted),
     P2P_TEST_ENTRY(datagrams_hop_and_stop_at_partitions), P2P_TEST_ENTRY(digest_follows_the_seed),
     P2P_TEST_ENTRY(boxes_let_in_whom_their_kind_says),
