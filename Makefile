@@ -41,7 +41,7 @@ again    = @$(MAKE) --no-print-directory
 .DELETE_ON_ERROR:
 .SECONDARY:
 .PHONY: help test test-asan test-valgrind lint demo bench fuzz flags install deps format clean \
-        size build-all build-fuzz print-flags
+        size interop build-all build-fuzz print-flags
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1|/p' Makefile | \
@@ -66,6 +66,11 @@ test-valgrind: ## unit tests and the behaviour suite in the simulator under valg
 lint: ## format, contents list, warnings as errors, C99, C++11, 32 bits, clang-tidy, cppcheck
 	@tools/deps.sh lint
 	@FLAGS="$(mbedtls)" tools/lint.sh
+
+interop: ## the transport cases of the QUIC interop runner in the simulator, SEEDS (1000) of each
+	@tools/deps.sh test
+	$(again) $(BUILD)/tests/sim/test_interop
+	@SEEDS=$${SEEDS:-1000} $(BUILD)/tests/sim/test_interop
 
 demo: ## two processes on loopback, one plays a piece of music from the other by its public key
 	@tools/deps.sh build

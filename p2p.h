@@ -3996,7 +3996,8 @@ static void p2p__grant_more(p2p_node *node, p2p__conn *conn, uint32_t kind) {
     p2p__conn_control(node, conn, (uint32_t)P2P__CONTROL_MAX_STREAMS << kind);
 }
 
-/* A place that a lost connection held is free: those that got none before are looked at again. */
+/* Places that a lost connection held, or was promised, are free: those that got none before are
+ * looked at again. */
 static void p2p__grant_starved(p2p_node *node) {
     uint32_t i, kind;
     for (i = 0; i < node->conns.count; i++) {
@@ -5816,6 +5817,8 @@ static void p2p__session_free(p2p_node *node, p2p__session *session) {
     p2p__out_drop(node, session);
     for (kind = 0; kind < P2P__KINDS && session->holds_grant; kind++)
         node->granted -= (uint32_t)session->mine.max_streams[kind];
+    if (session->holds_grant)
+        p2p__grant_starved(node);
     p2p__secure(node)->end(p2p__secure_ctx(node), session->slab);
     p2p__session_unhash(node, session);
     p2p__heap_set(node, P2P__REF_SESSION | p2p__session_index(node, session), P2P_NEVER);
@@ -6676,6 +6679,7 @@ static void p2p__conn_detach(p2p_node *node, p2p__conn *conn) {
     memcpy(conn->taken_limit, conn->taken, sizeof conn->taken_limit);
     memset(conn->made_limit, 0, sizeof conn->made_limit);
     conn->send_limit = conn->send_total;
+    p2p__grant_starved(node);
     if (conn->state >= P2P__CONN_OPEN)
         return;
     conn->send_total = conn->send_limit = 0;
@@ -7250,9 +7254,12 @@ static void p2p__close_input(p2p_node *node, p2p__session *session, const p2p__f
     p2p_str reason;
     reason.data = (const char *)f->data.data;
     reason.size = f->data.size;
-    if (conn && (!proved || (f->origin == 0 && f->code == P2P__CODE_DUPLICATE))) {
+    if (conn && (!proved || (f->origin == 0 &&
+                             (f->code == P2P__CODE_DUPLICATE || f->code == P2P__CODE_BAD_PROOF)))) {
         p2p__conn *dial = conn;
-        p2p__conn_detach(node, dial); /* an unproved CLOSE is only a failed attempt */
+        /* An unproved CLOSE is only a failed attempt, and so is one for want of our proof, which
+         * may have been lost. */
+        p2p__conn_detach(node, dial);
         p2p__session_drain(node, session);
         if (dial->state == P2P__CONN_DIALLING) {
             p2p__conn_go(dial, P2P__CONN_WAITING);
@@ -7677,6 +7684,7 @@ static bool p2p__packet_fill(p2p__build *b) {
     if (p2p__conn_sends(session, b->conn)) {
         p2p__emit_datagrams(b);
         p2p__emit_streams(b);
+        p2p__emit_controls(b); /* STREAMS_BLOCKED, which a stream has just asked for */
     }
     if (session->probes > 0 && !b->eliciting) {
         p2p__put_frame(&b->w, P2P__FRAME_PING, 0, NULL);
