@@ -30,6 +30,7 @@
             >>message    messages over one stream a direction
             >>datagram   unreliable datagrams
             >>cc         congestion control and pacing
+            >>pmtu       the largest datagram that comes through
             >>loss       packet numbers, ACK ranges, round trip, loss detection
             >>channel    envelopes, admission, cookies, session ids
             >>path       addresses of a dial
@@ -548,8 +549,8 @@ typedef struct p2p_packet {
 /* What the carrier below can do. Datagrams leave only by p2p_output, so there is nothing to
  * call. */
 typedef struct p2p_link {
-    /* largest datagram in bytes, default 1232, at least 576; what is sent has at most 1200 until
-     * path MTU discovery is built in */
+    /* largest datagram in bytes, default 1232, at least 576; a session sends at most 1200 until path
+     * MTU discovery found that more comes through */
     uint32_t mtu;
     /* most datagrams that p2p_output puts into one packet, default 1, at most 64 */
     uint32_t segments;
@@ -890,6 +891,8 @@ typedef struct p2p_response_head {
     X(challenges_dropped, "counter", "path challenges that got no answer: too many, or too short") \
     X(pto_fired, "counter", "probe timeouts")                                                      \
     X(persistent_congestion, "counter", "collapses of the congestion window")                      \
+    X(pmtu_probes, "counter", "datagrams sent to see whether their size comes through")            \
+    X(pmtu_black_holes, "counter", "sessions that fell back to 1200 bytes")                        \
     /* streams, messages, datagrams */                                                             \
     X(streams_opened, "counter", "streams opened here, requests included")                         \
     X(streams_accepted, "counter", "streams opened by peers, requests included")                   \
@@ -3264,8 +3267,11 @@ static void p2p__router_layout(p2p__layout *l, const p2p_desc *desc, p2p__router
     10000u /* clock steps below this need no correction of deadlines set meanwhile */
 #define P2P__SKIPPED          8u /* packet numbers left out and still acknowledgeable */
 #define P2P__PRIORITIES       8u
-#define P2P__PACKET_MIN       64u   /* no packet is begun in less room */
-#define P2P__START_DATAGRAM   1200u /* path MTU discovery starts here */
+#define P2P__PACKET_MIN       64u        /* no packet is begun in less room */
+#define P2P__START_DATAGRAM   1200u      /* path MTU discovery starts here */
+#define P2P__PMTU_STEP        48u        /* fewer bytes are not worth a probe */
+#define P2P__PMTU_TRIES       3u         /* probes of a size, and suspects of a black hole */
+#define P2P__PMTU_RAISE_US    600000000u /* a search is repeated so long after it ended */
 #define P2P__UNPROVEN_LIFE_US 5000000u
 #define P2P__ATTEMPT_US       4750000u /* before the callee forgets the attempt */
 #define P2P__ACK_DELAY_US     25000u
@@ -3364,6 +3370,16 @@ typedef struct p2p__rtt {
     uint64_t smoothed_us, variance_us, latest_us, min_us;
     uint8_t sampled;
 } p2p__rtt;
+
+typedef struct p2p__pmtu { /* path MTU discovery; sizes are those of datagrams */
+    uint64_t number;       /* of the probe on its way, or P2P_NEVER */
+    uint64_t timer_us;     /* when it counts as lost, or the next search begins */
+    uint64_t suspect_us;   /* when the latest suspect was counted */
+    uint16_t size;         /* being probed, 0 between searches */
+    uint16_t high;         /* this and more is not allowed, or did not come through */
+    uint8_t tries, due;    /* probes of this size that were lost; one is to be sent */
+    uint8_t suspects;      /* losses of large datagrams since one came through */
+} p2p__pmtu;
 
 typedef struct p2p__cc { /* congestion controller: NewReno, RFC 9002 section 7 */
     uint64_t window_bytes, threshold_bytes, recovery_us, acked_bytes;
@@ -3513,6 +3529,7 @@ typedef struct p2p__session {
     uint8_t close_reason_size;
     p2p__rtt rtt;
     p2p__cc cc;
+    p2p__pmtu pmtu;
     uint64_t packets_sent, packets_received, packets_lost;
 } p2p__session;
 
@@ -5328,6 +5345,153 @@ static void p2p__cc_collapsed(p2p__cc *cc) {
     cc->recovering = 0;
 }
 
+/* ==== >>pmtu ====
+ * The largest datagram that comes through to a peer: path MTU discovery by probes of PING and
+ * PADDING, RFC 8899. Probes have packet numbers but no records, so that their loss is no
+ * congestion.
+ * Always: cc.datagram_bytes is a size that came through, or P2P__START_DATAGRAM; nothing here runs
+ *         where link.mtu is hardly more than that.
+ * Covered by tests/sim/test_pmtu.c. */
+
+/* Bytes around a packet in its datagram. */
+static uint32_t p2p__packet_over(const p2p_node *node) {
+    return node->desc.link.mtu - node->packet_max;
+}
+
+/* The largest datagram that both ends take. What is sent inside a relayed path will be bounded
+ * here. */
+static uint32_t p2p__pmtu_most(const p2p_node *node, const p2p__session *session) {
+    uint64_t theirs = session->theirs.max_packet + p2p__packet_over(node);
+    return (uint32_t)P2P__MIN(theirs, (uint64_t)node->desc.link.mtu);
+}
+
+/* The size to try below pmtu.high: the largest that a usual link has, or halfway where a tunnel
+ * makes the path narrower than Ethernet. 0: no size is left that would be worth it. */
+static uint32_t p2p__pmtu_next(const p2p__session *session) {
+    static const uint16_t links[] = {9000, 1500, 1492, 1280}; /* bytes of an IP packet */
+    uint32_t heads = session->remote.family == 4 ? 20 + 8 : 40 + 8, i, size;
+    uint32_t low = session->cc.datagram_bytes, high = session->pmtu.high;
+    for (i = 0; i < sizeof links / sizeof links[0]; i++) {
+        size = links[i] - heads;
+        if (size < high && size >= low + P2P__PMTU_STEP)
+            return size;
+    }
+    size = (low + high) / 2;
+    return low + heads < 1500 && size >= low + P2P__PMTU_STEP / 2 ? size : 0;
+}
+
+/* How long a probe may stay away. Where nothing at all comes back it is said ever more rarely. */
+static uint64_t p2p__pmtu_wait_us(const p2p__session *session) {
+    return 2 * (session->rtt.smoothed_us + P2P__ACK_DELAY_US) << P2P__MIN(session->pto_count, 5u);
+}
+
+/* Takes up a size; 0 ends the search, and it is repeated later if there was more to have. */
+static void p2p__pmtu_probe(p2p_node *node, p2p__session *session, uint32_t size) {
+    p2p__pmtu *m = &session->pmtu;
+    uint32_t most = p2p__pmtu_most(node, session);
+    m->size = (uint16_t)size;
+    m->tries = 0;
+    m->due = size != 0;
+    m->number = P2P_NEVER;
+    m->timer_us = node->now_us + (size ? p2p__pmtu_wait_us(session) : P2P__PMTU_RAISE_US);
+    if (session->cc.datagram_bytes + P2P__PMTU_STEP > most)
+        m->timer_us = P2P_NEVER;
+    if (size)
+        p2p__out_add(node, session);
+}
+
+/* The path is new: the first search begins when first requests are through. */
+static void p2p__pmtu_open(p2p_node *node, p2p__session *session) {
+    p2p__pmtu_probe(node, session, 0);
+    if (session->pmtu.timer_us != P2P_NEVER)
+        session->pmtu.timer_us = node->now_us + p2p__pmtu_wait_us(session);
+}
+
+/* From the top: the largest of all first, since most often it is right or far off. */
+static void p2p__pmtu_search(p2p_node *node, p2p__session *session) {
+    uint32_t most = p2p__pmtu_most(node, session);
+    session->pmtu.high = (uint16_t)(most + 1);
+    p2p__pmtu_probe(node, session, most >= session->cc.datagram_bytes + P2P__PMTU_STEP ? most : 0);
+}
+
+/* Only a path on which other things arrive has lost a probe for its size. */
+static void p2p__pmtu_tick(p2p_node *node, p2p__session *session) {
+    p2p__pmtu *m = &session->pmtu;
+    uint64_t wait_us = p2p__pmtu_wait_us(session);
+    if (m->timer_us > node->now_us)
+        return;
+    if (m->size == 0) {
+        p2p__pmtu_search(node, session);
+        return;
+    }
+    if (session->heard_us + wait_us < node->now_us)
+        session->control |= P2P__CONTROL_PING;
+    else if (++m->tries >= P2P__PMTU_TRIES) {
+        m->high = m->size;
+        p2p__pmtu_probe(node, session, p2p__pmtu_next(session));
+        return;
+    }
+    m->due = 1;
+    m->timer_us = node->now_us + wait_us;
+    p2p__out_add(node, session);
+}
+
+/* Whether the next packet is a probe, for which there is room. */
+static bool p2p__pmtu_due(const p2p__session *session, size_t room) {
+    return session->pmtu.due && session->state == P2P__SESSION_OPEN && room >= session->pmtu.size;
+}
+
+static void p2p__pmtu_fill(p2p_node *node, p2p__session *session, p2p__writer *w, uint64_t number) {
+    p2p__count(node, P2P_METRIC_pmtu_probes, 1);
+    session->pmtu.due = 0;
+    session->pmtu.number = number;
+    p2p__put_frame(w, P2P__FRAME_PING, 0, NULL);
+    memset(w->at, P2P__FRAME_PADDING, (size_t)(w->end - w->at));
+    w->at = w->end;
+}
+
+/* A window is at least the first window of RFC 9002 for datagrams of this size. */
+static void p2p__pmtu_set(p2p__session *session, uint32_t bytes) {
+    p2p__cc *cc = &session->cc;
+    cc->datagram_bytes = bytes;
+    cc->window_bytes =
+        P2P__MAX(cc->window_bytes, P2P__MIN(10u * bytes, P2P__MAX(14720u, 2u * bytes)));
+    session->pmtu.suspects = 0;
+}
+
+static void p2p__pmtu_ack(p2p_node *node, p2p__session *session, const p2p__frame *f) {
+    p2p__pmtu *m = &session->pmtu;
+    uint32_t i = f->ranges;
+    if (m->number == P2P_NEVER)
+        return;
+    while (i > 0 && m->number > f->range[i - 1].last)
+        i--;
+    if (i == 0 || m->number < f->range[i - 1].first)
+        return;
+    p2p__pmtu_set(session, m->size);
+    p2p__pmtu_probe(node, session, p2p__pmtu_next(session));
+}
+
+/* A datagram of this size was lost. One a round trip is counted; when three were lost and none
+ * came through meanwhile, the path has become narrower without saying so. */
+static void p2p__pmtu_lost(p2p_node *node, p2p__session *session, uint32_t bytes,
+                           uint64_t sent_us) {
+    p2p__pmtu *m = &session->pmtu;
+    if (bytes <= P2P__START_DATAGRAM || sent_us <= m->suspect_us)
+        return;
+    m->suspect_us = node->now_us;
+    if (++m->suspects < P2P__PMTU_TRIES || session->cc.datagram_bytes <= P2P__START_DATAGRAM)
+        return;
+    p2p__count(node, P2P_METRIC_pmtu_black_holes, 1);
+    p2p__pmtu_set(session, P2P__START_DATAGRAM);
+    p2p__pmtu_search(node, session);
+}
+
+static void p2p__pmtu_passed(p2p__session *session, uint32_t bytes) {
+    if (bytes > P2P__START_DATAGRAM)
+        session->pmtu.suspects = 0;
+}
+
 /* ==== >>loss ====
  * Packets on their way: numbers, acknowledgements, round trips, loss and probes, RFC 9002.
  * Always: in_flight_bytes is the sum over the listed packets; a session never has less than its
@@ -5468,6 +5632,7 @@ static uint64_t p2p__loss_deadline(const p2p__session *session) {
 static void p2p__packet_lose(p2p_node *node, p2p__session *session, uint16_t prev, uint16_t at) {
     p2p__packet *packet = &node->flight.packets[at];
     session->packets_lost++;
+    p2p__pmtu_lost(node, session, packet->bytes, packet->sent_us);
     p2p__count(node, P2P_METRIC_packets_lost, 1);
     p2p__log(&node->log, P2P__LOG_PACKET_LOST);
     p2p__cc_lost(&session->cc, packet->sent_us, node->now_us);
@@ -5516,6 +5681,8 @@ static void p2p__loss_probe(p2p_node *node, p2p__session *session) {
     p2p__log(&node->log, P2P__LOG_PROBE);
     session->pto_count++;
     session->probes = 2;
+    if (at != P2P__NIL)
+        p2p__pmtu_lost(node, session, node->flight.packets[at].bytes, node->now_us);
     session->control |= P2P__CONTROL_PING;
     for (n = 0; at != P2P__NIL && n < 2; at = node->flight.packets[at].next) {
         p2p__packet *packet = &node->flight.packets[at];
@@ -5576,11 +5743,13 @@ static bool p2p__ack_input(p2p_node *node, p2p__session *session, const p2p__fra
         newest_us = packet->sent_us;
         top = packet->number == largest;
         bytes = packet->bytes;
+        p2p__pmtu_passed(session, packet->bytes);
         p2p__cc_acked(&session->cc, newest_us, bytes, limited);
         p2p__packet_acked(node, session, packet);
         p2p__packet_remove(node, session, prev, at);
     }
     session->acked_number = P2P__MAX(session->acked_number, largest + 1);
+    p2p__pmtu_ack(node, session, f);
     if (bytes == 0)
         return true;
     if (top)
@@ -5916,6 +6085,7 @@ static p2p__session *p2p__session_take(p2p_node *node, bool server, const uint8_
     session->heap = session->conn = session->packet_first = session->packet_last = P2P__NIL;
     session->out_next = session->out_prev = P2P__NIL;
     session->deadline_us = session->ack_at_us = session->tick_us = P2P_NEVER;
+    session->pmtu.timer_us = session->pmtu.number = P2P_NEVER;
     session->born_us = session->heard_us = session->spoke_us = node->now_us;
     session->alpn = P2P__ANY_ALPN;
     session->rtt.smoothed_us = P2P__FIRST_RTT_US;
@@ -6935,6 +7105,7 @@ static void p2p__session_opened(p2p_node *node, p2p__session *session) {
     session->state = P2P__SESSION_OPEN;
     session->waits = P2P__WAIT_NONE;
     session->heard_us = session->spoke_us = node->now_us;
+    p2p__pmtu_open(node, session);
     p2p__out_add(node, session);
 }
 
@@ -7566,7 +7737,7 @@ static void p2p__data_input(p2p_node *node, p2p__session *session, uint8_t *reco
 
 /* ---- packets that leave */
 static size_t p2p__packet_room(const p2p_node *node, const p2p__session *session, size_t room) {
-    size_t over = p2p__prefix_bytes(node) + P2P__DATA_HEAD + p2p__secure(node)->overhead, max;
+    size_t over = p2p__packet_over(node), max;
     room = P2P__MIN(room, (size_t)session->cc.datagram_bytes);
     if (room < over + P2P__PACKET_MIN)
         return 0;
@@ -7741,7 +7912,10 @@ static void p2p__packet_sent(p2p__build *b, uint64_t number, size_t bytes) {
  * now. With asked it is the answer to that, and nothing else. */
 static size_t p2p__data_output(p2p_node *node, p2p__session *session, uint8_t *out, size_t room,
                                const p2p__challenge *asked) {
-    size_t size = p2p__packet_room(node, session, room), head;
+    bool probe = !asked && p2p__pmtu_due(session, room);
+    size_t size =
+        probe ? session->pmtu.size - p2p__packet_over(node) : p2p__packet_room(node, session, room);
+    size_t head;
     uint8_t *packet;
     p2p__build b;
     uint64_t number;
@@ -7764,6 +7938,8 @@ static size_t p2p__data_output(p2p_node *node, p2p__session *session, uint8_t *o
     p2p__put_varint(&b.w, number);
     if (asked)
         p2p__put_path_response(&b.w, asked->bytes, &asked->remote);
+    else if (probe)
+        p2p__pmtu_fill(node, session, &b.w, number);
     else if (!p2p__packet_fill(&b))
         return 0;
     number = p2p__packet_number(node, session);
@@ -7843,6 +8019,7 @@ static void p2p__session_schedule(p2p_node *node, p2p__session *session) {
         if (session->tested)
             us = P2P__MIN(us, session->test_by_us);
         us = P2P__MIN(us, p2p__time_add(session->heard_us, p2p__idle_us(node, session)));
+        us = P2P__MIN(us, session->pmtu.timer_us);
         if (session->state == P2P__SESSION_OPEN && session->packet_first == P2P__NIL)
             us = P2P__MIN(us, p2p__time_add(session->spoke_us, node->desc.time.keepalive_us));
         us = P2P__MIN(us, p2p__time_add(session->born_us, node->desc.time.max_age_us));
@@ -7906,6 +8083,7 @@ static void p2p__session_alive_tick(p2p_node *node, p2p__session *session) {
         return;
     }
     p2p__loss_tick(node, session);
+    p2p__pmtu_tick(node, session);
     if (session->ack_at_us <= now || (session->paced && session->cc.pace_us <= now))
         p2p__out_add(node, session);
     if (session->state == P2P__SESSION_OPEN && session->packet_first == P2P__NIL &&
@@ -10880,8 +11058,9 @@ P2P_DEF uint64_t p2p_poll(p2p_node *node, uint64_t now_us) {
 /* Whether more may follow a datagram in one run: the others are no longer than the first, so that
  * must not be one that just happened to be short. */
 static bool p2p__run_worthy(const p2p__session *session, size_t first) {
-    return session->state == P2P__SESSION_OPEN && session->queued &&
-           first >= session->cc.datagram_bytes - session->cc.datagram_bytes / 8;
+    uint32_t most = session->cc.datagram_bytes;
+    return session->state == P2P__SESSION_OPEN && session->queued && first <= most &&
+           first >= most - most / 8;
 }
 
 /* Further datagrams of the same session behind the first, all of one size but the last. */
@@ -11721,8 +11900,9 @@ P2P_DEF int p2p_stream_reset(p2p_node *node, p2p_stream handle, uint32_t code) {
 static uint64_t p2p__datagram_limit(const p2p_node *node, const p2p__conn *conn) {
     const p2p__session *session = p2p__session_at(node, conn->session);
     uint64_t most = node->desc.max.datagrams_out ? node->desc.bytes.datagram_max : 0;
-    uint64_t packet = P2P__MIN(P2P__START_DATAGRAM, node->desc.link.mtu) - P2P__DATA_HEAD -
-                      p2p__secure(node)->overhead - 1u - 8u - (p2p__secure(node)->prefix != 0);
+    uint32_t bytes =
+        session ? session->cc.datagram_bytes : P2P__MIN(P2P__START_DATAGRAM, node->desc.link.mtu);
+    uint64_t packet = bytes - p2p__packet_over(node) - 1u - 8u;
     if (conn->attached && session)
         packet = P2P__MIN(packet,
                           P2P__MIN(session->theirs.datagram_max, session->theirs.max_packet - 9));
