@@ -168,7 +168,8 @@
         carries bytes only from its opener. p2p_stream_write takes what fits (P2P_ERR_AGAIN for
         nothing: WRITABLE will come); p2p_stream_reserve and p2p_stream_commit do it without a
         copy, and so do p2p_stream_peek and p2p_stream_skip on the other side. Only taking bytes
-        lets the peer send more, so a slow reader slows the writer and costs no memory.
+        lets the peer send more, so a slow reader slows the writer and costs no memory. What a
+        program wants to see whole before it takes any of it may have 7/8 of the stream's buffer.
         p2p_stream_finish ends one's own half, p2p_stream_reset abandons both. CLOSED is a stream's
         last event.
 
@@ -3245,6 +3246,7 @@ static void p2p__router_layout(p2p__layout *l, const p2p_desc *desc, p2p__router
 #define P2P__RUN_BYTES      2048u   /* of a receive ring, for each run out of order it can keep */
 #define P2P__RUNS_MIN       16u     /* and so many at least */
 #define P2P__RUNS_MAX       1024u   /* and at most: packet numbers are not remembered longer */
+#define P2P__WINDOW_START   65536u  /* flow control begins with so much, or the buffer if smaller */
 #define P2P__WINDOW         1024u   /* packet numbers remembered against duplicates */
 #define P2P__ENVELOPE_MAX   512u    /* bytes of a handshake datagram */
 #define P2P__ENVELOPE_HEAD  25u     /* type, session id, tag */
@@ -3327,7 +3329,13 @@ typedef struct p2p__ready {
 enum p2p__chunk_state { P2P__CHUNK_FREE, P2P__CHUNK_FLYING, P2P__CHUNK_LOST, P2P__CHUNK_ACKED };
 /* What a chunk stands for. Data chunks of a stream lie in its list by offset and cover [acked,
  * sent) without gap. */
-enum p2p__chunk_what { P2P__CHUNK_DATA, P2P__CHUNK_RESET, P2P__CHUNK_STOP, P2P__CHUNK_MAX };
+enum p2p__chunk_what {
+    P2P__CHUNK_DATA,
+    P2P__CHUNK_RESET,
+    P2P__CHUNK_STOP,
+    P2P__CHUNK_MAX,
+    P2P__CHUNK_BLOCKED
+};
 typedef struct p2p__chunk {
     uint64_t offset;
     uint32_t size;
@@ -3404,7 +3412,8 @@ typedef struct p2p__send {
     uint64_t acked, sent,
         end;          /* offsets: all below acked are; sent were sent once; end were accepted */
     uint64_t limit;   /* the peer's MAX_STREAM_DATA */
-    uint64_t blocked; /* limit STREAM_DATA_BLOCKED was sent for, plus 1 */
+    uint64_t blocked; /* limit STREAM_DATA_BLOCKED was sent for, plus 1; while the stream itself
+                         waits for MAX_STREAMS: the limit that STREAMS_BLOCKED was sent for */
     const uint8_t *
         lent; /* p2p_send_ref: bytes [lent_at, lent_at + lent_size) lie there and not in the ring */
     uint64_t lent_at, lent_size, shift; /* shift: ring position = offset - shift */
@@ -3413,6 +3422,7 @@ typedef struct p2p__send {
     uint16_t lost;     /* chunks in state LOST */
     uint16_t controls; /* control chunks on their way that name this stream */
     uint32_t code;
+    uint32_t turn; /* bytes written since its turn among those of its priority came */
     uint8_t state, fin_sent, want_reset, want_writable;
 } p2p__send;
 
@@ -3429,10 +3439,12 @@ typedef struct p2p__recv {
     uint64_t limit;      /* MAX_STREAM_DATA told */
     uint64_t final;      /* size of the whole, or P2P_NEVER */
     uint32_t room, held; /* held: bytes before read that keep their place */
+    uint32_t window;     /* of the room, what the peer may fill: it grows to all of it */
     uint32_t code;
     uint16_t runs, run_room;
-    uint8_t state, want_max, want_stop; /* want_stop: 1 to be said, 2 said, 3 heard; 0 when the
-                                           final size is known */
+    uint8_t state, starved;      /* starved: the peer said that it waits at `limit` */
+    uint8_t want_max, want_stop; /* want_stop: 1 to be said, 2 said, 3 heard; 0 when the final size
+                                    is known */
 } p2p__recv;
 
 typedef struct p2p__stream {
@@ -3449,12 +3461,12 @@ typedef struct p2p__stream {
     p2p_id *peer;                  /* of the connection, while there is one */
     uint16_t conn;                 /* index or P2P__NIL */
     uint16_t conn_prev, conn_next; /* the connection's streams */
-    uint16_t send_prev, send_next; /* those of one priority with something to send */
+    uint16_t send_prev, send_next; /* those of one send list */
     uint16_t hash_next;
     uint16_t accept_next;
     int16_t err; /* of CLOSED */
     uint8_t kind, local, priority, app_user_set;
-    uint8_t sending;   /* is in a send list */
+    uint8_t sending;   /* the send list it is in, plus 1 */
     uint8_t accepting; /* is in the accept list */
     uint8_t announced; /* the application knows it */
 } p2p__stream;
@@ -3555,7 +3567,8 @@ typedef struct p2p__conn {
     uint16_t heap;
     uint16_t stream_first;
     uint16_t stream_accept_first, stream_accept_last;
-    uint16_t send_first[P2P__PRIORITIES];
+    uint16_t send_first[P2P__PRIORITIES + 1]; /* with bytes to send, by priority; last, those with
+                                                 a control frame, whatever their priority */
     uint16_t messages; /* index of the messages stream, P2P__NIL when there is none */
     uint32_t holders, query;
     uint32_t
@@ -3571,7 +3584,8 @@ typedef struct p2p__conn {
     uint32_t attempts;
     uint8_t addr_bad[P2P__DIAL_ADDRS]; /* proofs that failed there */
     /* flow control of the connection */
-    uint64_t recv_total, recv_taken, recv_limit, send_total, send_limit;
+    uint64_t recv_total, recv_taken, recv_limit, recv_window, send_total, send_limit;
+    uint64_t blocked; /* limit DATA_BLOCKED was sent for, plus 1 */
     uint64_t made[P2P__KINDS],
         made_limit[P2P__KINDS]; /* streams opened here, and how many the peer allows */
     uint64_t taken[P2P__KINDS],
@@ -3940,13 +3954,17 @@ static void p2p__conn_schedule(p2p_node *node, p2p__conn *conn) {
  * 9000 section 4.
  * Always: what was granted fits the buffers and tables carved at open, so nothing honest is ever
  *         refused.
- * Covered by tests/behaviour/cases_stream.h. */
+ * Covered by tests/unit/test_flow.c, tests/behaviour/cases_stream.h. */
 
-/* All a connection's buffers together: its streams never wait for the connection's window. */
+static uint32_t p2p__window_start(uint32_t room) { return P2P__MIN(room, P2P__WINDOW_START); }
+
+/* All windows of a connection's streams together: they never wait for the connection's own. It
+ * begins with what they begin with and grows as they do. */
 static uint64_t p2p__conn_window(const p2p_node *node) {
     const p2p_desc *d = &node->desc;
-    return (uint64_t)d->bytes.message_recv + (uint64_t)d->max.streams * d->bytes.stream_recv +
-           (uint64_t)d->max.peer_streams_per_conn * d->bytes.peer_recv;
+    return (uint64_t)p2p__window_start(d->bytes.message_recv) +
+           (uint64_t)d->max.streams * p2p__window_start(d->bytes.stream_recv) +
+           (uint64_t)d->max.peer_streams_per_conn * p2p__window_start(d->bytes.peer_recv);
 }
 
 static void p2p__conn_control(p2p_node *node, p2p__conn *conn, uint32_t control) {
@@ -3957,18 +3975,23 @@ static void p2p__conn_control(p2p_node *node, p2p__conn *conn, uint32_t control)
     p2p__out_add(node, session);
 }
 
-/* The application took n bytes, or they were dropped for it. */
+/* Lets the peer send more, if that is at least so much. */
+static void p2p__conn_grant(p2p_node *node, p2p__conn *conn, uint64_t least) {
+    uint64_t limit = P2P__MIN(conn->recv_taken + conn->recv_window, P2P__OFFSET_MAX);
+    if (limit < conn->recv_limit + least)
+        return;
+    conn->recv_limit = limit;
+    p2p__conn_control(node, conn, P2P__CONTROL_MAX_DATA);
+}
+
+/* The application took n bytes, or they were dropped for it. Updates come a half window apart, so
+ * that they are few. */
 static void p2p__conn_taken(p2p_node *node, p2p__conn *conn, uint64_t n) {
-    uint64_t window = p2p__conn_window(node);
     if (!conn || n == 0)
         return;
     conn->recv_taken += n;
     P2P_ASSERT(conn->recv_taken <= conn->recv_total);
-    if (conn->recv_limit < P2P__OFFSET_MAX &&
-        conn->recv_taken + window - conn->recv_limit >= window / 2) {
-        conn->recv_limit = P2P__MIN(conn->recv_taken + window, P2P__OFFSET_MAX);
-        p2p__conn_control(node, conn, P2P__CONTROL_MAX_DATA);
-    }
+    p2p__conn_grant(node, conn, conn->recv_window / 2);
 }
 
 static uint32_t p2p__grantable(const p2p_node *node) {
@@ -4049,17 +4072,46 @@ static void p2p__ring_get(const uint8_t *ring, uint32_t room, uint64_t at, uint8
         memcpy(out + first, ring, size - first);
 }
 
-/* ---- who has something to send: a list a priority, served in turn */
+/* ---- who has something to send: a list a priority, and one for control frames */
+
+/* The peer allows a stream of this number. */
+static bool p2p__stream_allowed(const p2p__conn *conn, const p2p__stream *s) {
+    return s->kind >= P2P__KINDS || !s->local || s->number < conn->made_limit[s->kind];
+}
+
+/* A frame about the stream is due; none may name a stream the peer does not know. */
+static bool p2p__control_due(const p2p__conn *conn, const p2p__stream *s) {
+    return (s->send.want_reset || s->recv.want_stop == 1 || s->recv.want_max) &&
+           p2p__stream_allowed(conn, s);
+}
+
+static void p2p__send_unlist(p2p_node *node, p2p__stream *s) {
+    p2p__conn *conn = p2p__stream_conn(node, s);
+    uint16_t index = p2p__stream_index(node, s), *head;
+    if (!conn || !s->sending)
+        return;
+    head = &conn->send_first[s->sending - 1];
+    s->sending = 0;
+    s->send.turn = 0;
+    node->streams[s->send_prev].send_next = s->send_next;
+    node->streams[s->send_next].send_prev = s->send_prev;
+    if (*head == index)
+        *head = s->send_next == index ? (uint16_t)P2P__NIL : s->send_next;
+}
+
 static void p2p__send_list(p2p_node *node, p2p__stream *s) {
     p2p__conn *conn = p2p__stream_conn(node, s);
     uint16_t index = p2p__stream_index(node, s), *head;
+    uint8_t list;
     if (!conn)
         return;
     p2p__wake(node, conn);
-    if (s->sending)
+    list = p2p__control_due(conn, s) ? P2P__PRIORITIES : s->priority;
+    if (s->sending == list + 1)
         return;
-    s->sending = 1;
-    head = &conn->send_first[s->priority];
+    p2p__send_unlist(node, s);
+    s->sending = (uint8_t)(list + 1);
+    head = &conn->send_first[list];
     if (*head == P2P__NIL) {
         s->send_next = s->send_prev = index;
         *head = index;
@@ -4069,19 +4121,6 @@ static void p2p__send_list(p2p_node *node, p2p__stream *s) {
     s->send_prev = node->streams[*head].send_prev;
     node->streams[s->send_prev].send_next = index;
     node->streams[*head].send_prev = index;
-}
-
-static void p2p__send_unlist(p2p_node *node, p2p__stream *s) {
-    p2p__conn *conn = p2p__stream_conn(node, s);
-    uint16_t index = p2p__stream_index(node, s), *head;
-    if (!conn || !s->sending)
-        return;
-    s->sending = 0;
-    head = &conn->send_first[s->priority];
-    node->streams[s->send_prev].send_next = s->send_next;
-    node->streams[s->send_next].send_prev = s->send_prev;
-    if (*head == index)
-        *head = s->send_next == index ? (uint16_t)P2P__NIL : s->send_next;
 }
 
 /* ---- identity on the wire */
@@ -4160,7 +4199,7 @@ static void p2p__stream_begin(p2p_node *node, p2p__stream *s, p2p__conn *conn, u
     s->send.chunk_first = s->send.chunk_last = P2P__NIL;
     s->accept_next = s->send_prev = s->send_next = P2P__NIL;
     s->recv.final = P2P_NEVER;
-    s->recv.limit = s->recv.room;
+    s->recv.limit = s->recv.window = p2p__window_start(s->recv.room);
     s->send.state = P2P__SEND_OPEN;
     s->recv.state = P2P__RECV_OPEN;
     if (kind == P2P__KIND_UNI) {
@@ -4516,7 +4555,7 @@ static void p2p__send_rewind(p2p_node *node, p2p__stream *s) {
         s->send.end = s->send.acked = 0; /* of what was sent before, the new session knows none */
     s->send.sent = s->send.acked;
     s->send.fin_sent = 0;
-    s->send.limit = 0;
+    s->send.limit = s->send.blocked = 0;
     s->recv.want_stop = s->recv.want_stop != 0;
     p2p__send_list(node, s);
 }
@@ -4529,6 +4568,7 @@ typedef struct p2p__build { /* a packet being made */
     p2p__writer w;
     uint16_t chunks; /* list for the packet's record */
     uint32_t control;
+    uint32_t turn; /* bytes of a stream that end its turn */
     uint8_t eliciting;
     uint8_t *tail_type; /* STREAM frame that ends the packet so far: its length can be left out */
     uint8_t *tail_length, *tail_end;
@@ -4612,15 +4652,14 @@ static bool p2p__emit_lost(p2p__build *b, p2p__stream *s) {
 static uint64_t p2p__send_fresh(const p2p__conn *conn, const p2p__stream *s) {
     const p2p__send *w = &s->send;
     uint64_t high = P2P__MIN(w->end, w->limit), credit = conn->send_limit - conn->send_total;
-    if (s->kind < P2P__KINDS && s->local && s->number >= conn->made_limit[s->kind])
+    if (!p2p__stream_allowed(conn, s))
         return 0;
     return high > w->sent ? P2P__MIN(high - w->sent, credit) : 0;
 }
 
 static bool p2p__send_fin_due(const p2p__conn *conn, const p2p__stream *s) {
-    if (s->kind < P2P__KINDS && s->local && s->number >= conn->made_limit[s->kind])
-        return false;
-    return s->send.state == P2P__SEND_FINISHING && !s->send.fin_sent && s->send.sent == s->send.end;
+    return s->send.state == P2P__SEND_FINISHING && !s->send.fin_sent &&
+           s->send.sent == s->send.end && p2p__stream_allowed(conn, s);
 }
 
 static bool p2p__emit_fresh(p2p__build *b, p2p__stream *s) {
@@ -4671,85 +4710,118 @@ static bool p2p__emit_control(p2p__build *b, p2p__stream *s, uint32_t what, uint
     return true;
 }
 
+/* What is due of a stream; false: the packet, or the pool of records, is full. */
 static bool p2p__emit_stream_control(p2p__build *b, p2p__stream *s) {
     uint64_t v[3];
-    bool any = false;
-    if (s->kind < P2P__KINDS && s->local && s->number >= b->conn->made_limit[s->kind])
-        return false; /* the peer does not know of it */
     if (s->send.want_reset) {
         v[0] = p2p__stream_wire_id(b->node, s, true), v[1] = s->send.code, v[2] = s->send.end;
         if (!p2p__emit_control(b, s, P2P__CHUNK_RESET, P2P__FRAME_RESET_STREAM, 3, v))
-            return any;
+            return false;
         s->send.want_reset = 0;
-        any = true;
     }
     v[0] = p2p__stream_wire_id(b->node, s, false);
     if (s->recv.want_stop == 1) {
         v[1] = s->recv.code;
         if (!p2p__emit_control(b, s, P2P__CHUNK_STOP, P2P__FRAME_STOP_SENDING, 2, v))
-            return any;
+            return false;
         s->recv.want_stop = 2;
-        any = true;
     }
     if (s->recv.want_max) {
         v[1] = s->recv.limit;
         if (!p2p__emit_control(b, s, P2P__CHUNK_MAX, P2P__FRAME_MAX_STREAM_DATA, 2, v))
-            return any;
+            return false;
         s->recv.want_max = 0;
-        any = true;
     }
-    return any;
+    return true;
 }
 
-/* The peer allows no more streams of this kind: say so once a limit, it asks for more. */
+/* The limit of its own that holds back bytes of a stream, plus 1; 0: none does. */
+static uint64_t p2p__send_held(const p2p__stream *s) {
+    const p2p__send *w = &s->send;
+    return w->sent == w->limit && w->end > w->sent ? w->limit + 1 : 0;
+}
+
+static bool p2p__blocked_due(const p2p__conn *conn, const p2p__stream *s) {
+    uint64_t held = p2p__send_held(s);
+    return held && s->send.blocked != held && p2p__stream_allowed(conn, s);
+}
+
+/* A limit of the peer's keeps bytes back: say so, once a limit. A stream that it does not allow
+ * yet asks for more streams; one with credit of its own, for more of the connection's. */
 static void p2p__emit_blocked(p2p__build *b, p2p__stream *s) {
-    uint64_t limit;
-    if (s->kind >= P2P__KINDS || !s->local || s->number < b->conn->made_limit[s->kind])
-        return;
-    limit = b->conn->made_limit[s->kind] + 1;
-    if (s->send.blocked == limit)
-        return;
-    s->send.blocked = limit;
-    b->session->control |= (uint32_t)P2P__CONTROL_STREAMS_BLOCKED << s->kind;
+    p2p__conn *conn = b->conn;
+    uint64_t v[2];
+    if (!p2p__stream_allowed(conn, s)) {
+        if (s->send.blocked != conn->made_limit[s->kind] + P2P__OFFSET_MAX)
+            b->session->control |= (uint32_t)P2P__CONTROL_STREAMS_BLOCKED << s->kind;
+        s->send.blocked = conn->made_limit[s->kind] + P2P__OFFSET_MAX;
+    } else if (p2p__blocked_due(conn, s)) {
+        v[0] = p2p__stream_wire_id(b->node, s, true), v[1] = s->send.limit;
+        if (p2p__emit_control(b, s, P2P__CHUNK_BLOCKED, P2P__FRAME_STREAM_DATA_BLOCKED, 2, v))
+            s->send.blocked = s->send.limit + 1;
+    } else if (s->send.end > s->send.sent && conn->send_total == conn->send_limit &&
+               !p2p__send_held(s) && conn->blocked != conn->send_limit + 1) {
+        conn->blocked = conn->send_limit + 1;
+        b->session->control |= P2P__CONTROL_BLOCKED;
+    }
 }
 
 /* Everything of this stream that fits; true when it wrote something. */
 static bool p2p__emit_stream(p2p__build *b, p2p__stream *s) {
-    bool any = p2p__emit_stream_control(b, s);
+    const uint8_t *start = b->w.at;
     while (s->send.lost > 0 && p2p__emit_lost(b, s))
-        any = true;
-    if (s->send.lost == 0 && p2p__emit_fresh(b, s))
-        any = true;
+        continue;
+    if (s->send.lost == 0)
+        (void)p2p__emit_fresh(b, s);
     p2p__emit_blocked(b, s);
-    return any;
+    s->send.turn += (uint32_t)(b->w.at - start);
+    return b->w.at > start;
 }
 
 static bool p2p__stream_has_work(const p2p__conn *conn, const p2p__stream *s) {
-    bool allowed = s->kind >= P2P__KINDS || !s->local || s->number < conn->made_limit[s->kind];
-    return (allowed && (s->send.want_reset || s->recv.want_stop == 1 || s->recv.want_max)) ||
-           s->send.lost > 0 || p2p__send_fresh(conn, s) > 0 || p2p__send_fin_due(conn, s);
+    return s->send.lost > 0 || p2p__send_fresh(conn, s) > 0 || p2p__send_fin_due(conn, s) ||
+           p2p__blocked_due(conn, s) || p2p__control_due(conn, s);
 }
 
-/* Streams in order of priority and, within one, in turn. */
+/* Control frames of streams: before anything else, or bulk of one priority would hold back the
+ * window of another. */
+static void p2p__emit_stream_controls(p2p__build *b) {
+    uint16_t *head = &b->conn->send_first[P2P__PRIORITIES];
+    while (*head != P2P__NIL) {
+        p2p__stream *s = &b->node->streams[*head];
+        if (!p2p__emit_stream_control(b, s))
+            return;
+        p2p__send_unlist(b->node, s);
+        if (p2p__stream_has_work(b->conn, s))
+            p2p__send_list(b->node, s);
+    }
+}
+
+/* Streams of one priority in turn, each for about a packet of bytes: what a datagram or an ACK
+ * left of a packet is no whole turn. */
+static void p2p__emit_level(p2p__build *b, uint16_t *head) {
+    uint16_t stop = P2P__NIL; /* the first that could not write: once round */
+    while (*head != P2P__NIL && *head != stop && (size_t)(b->w.end - b->w.at) > 4) {
+        p2p__stream *s = &b->node->streams[*head];
+        bool wrote = p2p__emit_stream(b, s);
+        if (!p2p__stream_has_work(b->conn, s)) {
+            p2p__send_unlist(b->node, s);
+            stop = P2P__NIL;
+            continue;
+        }
+        if (wrote && s->send.turn < b->turn)
+            return; /* the packet is full, and the next goes on from here */
+        if (!wrote && stop == P2P__NIL)
+            stop = *head;
+        s->send.turn = 0;
+        *head = s->send_next;
+    }
+}
+
 static void p2p__emit_streams(p2p__build *b) {
     uint32_t p;
-    for (p = 0; p < P2P__PRIORITIES; p++) {
-        uint16_t *head = &b->conn->send_first[p], stop = P2P__NIL;
-        while (*head != P2P__NIL && *head != stop && (size_t)(b->w.end - b->w.at) > 4) {
-            p2p__stream *s = &b->node->streams[*head];
-            bool wrote = p2p__emit_stream(b, s);
-            if (!p2p__stream_has_work(b->conn, s)) {
-                p2p__send_unlist(b->node, s);
-                stop = P2P__NIL;
-                continue;
-            }
-            if (wrote && stop == P2P__NIL)
-                stop = *head; /* once round, and no further than one packet */
-            else if (!wrote)
-                stop = stop == P2P__NIL ? *head : stop;
-            *head = s->send_next;
-        }
-    }
+    for (p = 0; p < P2P__PRIORITIES; p++)
+        p2p__emit_level(b, &b->conn->send_first[p]);
 }
 
 /* ---- acknowledged and lost */
@@ -4852,6 +4924,8 @@ static void p2p__chunk_lost(p2p_node *node, uint16_t at) {
     if (s && c->what == P2P__CHUNK_MAX && s->recv.state == P2P__RECV_OPEN &&
         c->offset == s->recv.limit)
         s->recv.want_max = 1;
+    if (s && c->what == P2P__CHUNK_BLOCKED && c->offset == s->send.limit)
+        s->send.blocked = 0; /* said again, if it still is */
     p2p__chunk_give(node, at);
     if (s) {
         p2p__send_list(node, s);
@@ -4874,15 +4948,46 @@ static const uint8_t *p2p__recv_at(const p2p__stream *s) {
 static size_t p2p__recv_room(const p2p__stream *s) { return s->recv.room; }
 static bool p2p__recv_whole(const p2p__stream *s) { return s->recv.state == P2P__RECV_WHOLE; }
 static bool p2p__recv_reset(const p2p__stream *s) { return s->err == P2P_ERR_RESET; }
-/* Opens the peer's window when half of the ring is free again, so that updates are few. */
-static void p2p__recv_window(p2p_node *node, p2p__stream *s) {
+/* The peer's window doubles, up to the ring, whenever it has used up half of it: the ring is there
+ * in any case, and who waits for all of a large message must not wait for the window as well. */
+static void p2p__recv_grow(p2p_node *node, p2p__conn *conn, p2p__recv *r) {
+    uint32_t more = P2P__MIN(r->window, r->room - r->window);
+    if (more == 0 || r->limit - r->high > r->window / 2)
+        return;
+    r->window += more;
+    conn->recv_window += more;
+    p2p__conn_grant(node, conn, 1);
+}
+
+/* Lets the peer send more, if that is at least so much. */
+static void p2p__recv_grant(p2p_node *node, p2p__stream *s, uint32_t least) {
     p2p__recv *r = &s->recv;
-    uint64_t limit = P2P__MIN(r->read - r->held + r->room, P2P__OFFSET_MAX);
-    if (r->state != P2P__RECV_OPEN || r->final != P2P_NEVER || limit < r->limit + r->room / 2)
+    uint64_t limit = P2P__MIN(r->read - r->held + r->window, P2P__OFFSET_MAX);
+    if (r->state != P2P__RECV_OPEN || r->final != P2P_NEVER || limit < r->limit + least)
         return;
     r->limit = limit;
+    r->starved = 0;
     r->want_max = 1;
     p2p__send_list(node, s);
+}
+
+/* Updates come a half window apart, so that they are few; an eighth, when the peer waits for one:
+ * the application may be waiting too, for all of something that is larger than half a window. */
+static void p2p__recv_window(p2p_node *node, p2p__stream *s) {
+    p2p__recv_grant(node, s, s->recv.window / (s->recv.starved ? 8 : 2));
+}
+
+/* STREAM_DATA_BLOCKED. At a limit that is no longer: the news of the next one was lost. */
+static void p2p__starved_input(p2p_node *node, p2p__stream *s, uint64_t limit) {
+    p2p__recv *r = &s->recv;
+    if (r->state != P2P__RECV_OPEN || r->final != P2P_NEVER)
+        return;
+    r->starved = limit == r->limit;
+    if (limit < r->limit) {
+        r->want_max = 1;
+        p2p__send_list(node, s);
+    }
+    p2p__recv_window(node, s);
 }
 
 static void p2p__recv_take(p2p_node *node, p2p__stream *s, size_t size) {
@@ -5020,6 +5125,7 @@ static int p2p__recv_input(p2p_node *node, p2p__conn *conn, p2p__stream *s, cons
         p2p__recv_finals(node, s, high);
     if (r->state != P2P__RECV_OPEN)
         return 1;
+    p2p__recv_grow(node, conn, r);
     if (first < r->here && high > r->here) { /* the part that is new */
         data += r->here - first;
         first = r->here;
@@ -5031,6 +5137,7 @@ static int p2p__recv_input(p2p_node *node, p2p__conn *conn, p2p__stream *s, cons
     conn->bytes_received += r->here - was;
     if (r->here == r->final)
         r->state = P2P__RECV_WHOLE;
+    p2p__recv_window(node, s);
     if (r->here > was || r->state == P2P__RECV_WHOLE)
         p2p__recv_news(node, s);
     return 1;
@@ -5131,6 +5238,7 @@ static void p2p__message_fill(p2p_node *node, p2p__conn *conn) {
 
 /* Bytes arrived on the messages stream, or a message was taken from it. */
 static void p2p__message_news(p2p_node *node, p2p__conn *conn) {
+    p2p__stream *s;
     if (conn->lent && conn->lent_have < conn->message_size)
         p2p__message_fill(node, conn);
     if (conn->lent)
@@ -5140,6 +5248,9 @@ static void p2p__message_news(p2p_node *node, p2p__conn *conn) {
         p2p__conn_fault(node, conn, P2P__CODE_PROTOCOL, "message longer than message_max");
         return;
     }
+    s = p2p__messages(node, conn);
+    if (conn->message_size != P2P_NEVER && s->recv.read + conn->message_size > s->recv.limit)
+        p2p__recv_grant(node, s, 1); /* all of it must come: no waiting for half a window */
     if (p2p__message_ready(node, conn) ||
         (p2p__message_outgrows(node, conn) && !conn->message_asked))
         p2p__raise_conn(node, conn, P2P__EV_MESSAGE);
@@ -6062,11 +6173,10 @@ static void p2p__session_offer(p2p_node *node, p2p__session *session) {
     p2p__limits *m = &session->mine;
     m->max_packet = node->packet_max;
     m->max_data = p2p__conn_window(node);
-    m->stream_theirs = d->bytes.peer_recv;
-    m->stream_ours = d->bytes.stream_recv;
-    m->stream_uni = d->bytes.peer_recv;
+    m->stream_theirs = m->stream_uni = p2p__window_start(d->bytes.peer_recv);
+    m->stream_ours = p2p__window_start(d->bytes.stream_recv);
     m->message_max = d->bytes.message_max;
-    m->messages = d->bytes.message_max ? d->bytes.message_recv : 0;
+    m->messages = d->bytes.message_max ? p2p__window_start(d->bytes.message_recv) : 0;
     m->datagram_max = d->max.datagrams_in ? d->bytes.datagram_max : 0;
     m->idle_us = d->time.idle_us;
     p2p__session_grant(node, session);
@@ -6762,7 +6872,7 @@ static p2p__conn *p2p__conn_make(p2p_node *node, const p2p_id *peer) {
     conn->stream_accept_first = conn->stream_accept_last = conn->messages = P2P__NIL;
     conn->datagram_first = conn->datagram_last = conn->datagram_out_first =
         conn->datagram_out_last = P2P__NIL;
-    for (i = 0; i < P2P__PRIORITIES; i++)
+    for (i = 0; i <= P2P__PRIORITIES; i++)
         conn->send_first[i] = P2P__NIL;
     conn->deadline_us = conn->router_us = conn->connect_by_us = conn->flush_by_us = conn->retry_us =
         P2P_NEVER;
@@ -6820,7 +6930,7 @@ static void p2p__conn_attach(p2p_node *node, p2p__conn *conn, p2p__session *sess
     conn->alpn = session->alpn;
     session->holds_grant = 0;
     conn->send_limit = theirs->max_data;
-    conn->recv_limit = session->mine.max_data;
+    conn->recv_limit = conn->recv_window = session->mine.max_data;
     for (kind = 0; kind < P2P__KINDS; kind++) {
         conn->taken_limit[kind] = session->mine.max_streams[kind];
         conn->made_limit[kind] = theirs->max_streams[kind];
@@ -7524,6 +7634,7 @@ static int p2p__stream_input(p2p_node *node, p2p__conn *conn, const p2p__frame *
     if (s->kind != P2P__KIND_MESSAGES)
         p2p__stream_announce(node, conn, s);
     switch (f->type) {
+    case P2P__FRAME_STREAM_DATA_BLOCKED: p2p__starved_input(node, s, f->value); break;
     case P2P__FRAME_STREAM:
         if (s->kind == P2P__KIND_MESSAGES && f->fin) {
             p2p__conn_fault(node, conn, P2P__CODE_PROTOCOL, "the messages stream was ended");
@@ -7566,19 +7677,28 @@ static int p2p__conn_frame(p2p_node *node, p2p__session *session, const p2p__fra
     P2P_ASSERT(conn && conn->attached);
     switch (f->type) {
     case P2P__FRAME_MAX_DATA:
-        conn->send_limit = P2P__MAX(conn->send_limit, f->value);
-        p2p__relist(node, conn);
+        if (f->value > conn->send_limit) {
+            bool blocked = conn->send_total == conn->send_limit;
+            conn->send_limit = f->value;
+            if (blocked)
+                p2p__relist(node, conn);
+        }
         return 1;
     case P2P__FRAME_MAX_STREAMS:
-        conn->made_limit[f->id] = P2P__MAX(conn->made_limit[f->id], f->value);
-        p2p__relist(node, conn);
+        if (f->value > conn->made_limit[f->id]) {
+            conn->made_limit[f->id] = f->value;
+            p2p__relist(node, conn);
+        }
         return 1;
     case P2P__FRAME_STREAMS_BLOCKED:
         if (f->value == conn->taken_limit[f->id])
             p2p__grant_more(node, conn, (uint32_t)f->id);
         return 1;
     case P2P__FRAME_DATA_BLOCKED:
-    case P2P__FRAME_STREAM_DATA_BLOCKED:
+        if (f->value < conn->recv_limit)
+            p2p__conn_control(node, conn, P2P__CONTROL_MAX_DATA);
+        p2p__conn_grant(node, conn, 1);
+        return 1;
     case P2P__FRAME_PATH_RESPONSE: return 1;
     case P2P__FRAME_PATH_CHALLENGE: p2p__challenge_input(node, session, f->bytes); return 1;
     case P2P__FRAME_DATAGRAM:
@@ -7799,6 +7919,10 @@ static void p2p__emit_controls(p2p__build *b) {
     if (conn) {
         (void)p2p__emit_plain(b, P2P__CONTROL_MAX_DATA, P2P__FRAME_MAX_DATA, 1, conn->recv_limit,
                               0);
+        if (conn->send_total < conn->send_limit) /* no more, when it was lost */
+            session->control &= ~(uint32_t)P2P__CONTROL_BLOCKED;
+        (void)p2p__emit_plain(b, P2P__CONTROL_BLOCKED, P2P__FRAME_DATA_BLOCKED, 1, conn->send_limit,
+                              0);
         for (kind = 0; kind < P2P__KINDS; kind++) {
             (void)p2p__emit_plain(b, (uint32_t)P2P__CONTROL_MAX_STREAMS << kind,
                                   P2P__FRAME_MAX_STREAMS, 2, kind, conn->taken_limit[kind]);
@@ -7853,6 +7977,7 @@ static bool p2p__packet_fill(p2p__build *b) {
         return any;
     p2p__emit_controls(b);
     if (p2p__conn_sends(session, b->conn)) {
+        p2p__emit_stream_controls(b);
         p2p__emit_datagrams(b);
         p2p__emit_streams(b);
         p2p__emit_controls(b); /* STREAMS_BLOCKED, which a stream has just asked for */
@@ -7933,6 +8058,7 @@ static size_t p2p__data_output(p2p_node *node, p2p__session *session, uint8_t *o
     b.conn = p2p__conn_at(node, session->conn);
     b.chunks = P2P__NIL;
     b.w = p2p__writer_of(packet, size);
+    b.turn = (uint32_t)(size - size / 4);
     number = session->next_number == session->skip_number ? session->next_number + 1
                                                           : session->next_number;
     p2p__put_varint(&b.w, number);

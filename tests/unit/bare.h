@@ -11,6 +11,7 @@ static uint64_t arena[1 << 18];
 static p2p_node *node;
 static p2p_conn conn;
 static p2p_key server_key;
+static void (*bare_tweak)(p2p_desc *desc); /* what a test changes before the node opens */
 static int bare_feed_says = 1; /* 1: a handshake datagram completes the handshake, 0: it goes on */
 static int bare_flight_bytes = 0; /* of each handshake datagram that is always due; 0: none is */
 
@@ -121,6 +122,8 @@ static inline p2p__session *dial(void) {
     p2p_ticket ticket;
     memset(&ticket, 0, sizeof ticket);
     bare_desc(&desc, 2);
+    if (bare_tweak)
+        bare_tweak(&desc);
     if (p2p_key_from_seed(&desc.crypto, seed, &server_key) < 0 || !bare_open_node(&desc))
         return NULL;
     ticket.id = server_key.id;
