@@ -1383,6 +1383,13 @@ static void p2p__trap(void) {
 #endif
 #endif
 
+/* On what has many callers and is small: compilers that optimize for size inline it all the same. */
+#if defined(__GNUC__) && defined(__OPTIMIZE_SIZE__)
+#define P2P__NOINLINE __attribute__((noinline))
+#else
+#define P2P__NOINLINE
+#endif
+
 #define P2P__MIN(a, b) ((a) < (b) ? (a) : (b))
 #define P2P__MAX(a, b) ((a) > (b) ? (a) : (b))
 
@@ -1633,6 +1640,22 @@ static void p2p__put_str(p2p__writer *w, p2p_str s) {
     p2p__put_varint(w, s.size);
     p2p__put_bytes(w, s.data, s.size);
     p2p__put_end(w, start);
+}
+
+static void p2p__put_text(p2p__writer *w, const char *text) {
+    p2p__put_bytes(w, text, p2p__text_size(text));
+}
+
+static void p2p__put_number(p2p__writer *w, uint64_t value) {
+    char digits[21];
+    p2p_str s = p2p_u64_str(value, digits);
+    p2p__put_bytes(w, s.data, s.size);
+}
+
+/* Ends a text in out, whose writer left room for the NUL: its length. */
+static int p2p__text_end(const p2p__writer *w, char *out) {
+    *w->at = 0;
+    return (int)((char *)w->at - out);
 }
 
 /* Bytes of the UTF-8 sequence (RFC 3629) in front; 0: cut, overlong, a surrogate or beyond. */
@@ -3254,6 +3277,7 @@ static void p2p__router_layout(p2p__layout *l, const p2p_desc *desc, p2p__router
 #define P2P__COOKIE         16u
 #define P2P__COOKIE_LIFE_US 60000000u
 #define P2P__DIAL_ADDRS     8u
+#define P2P__LOCAL_ADDRS    8u
 #define P2P__ALPNS          8u
 #define P2P__ALPN_BYTES     32u
 #define P2P__REASON_BYTES   P2P__REASON_MAX
@@ -3634,61 +3658,60 @@ typedef struct p2p__challenge { /* an answer that is owed on the path it was ask
     uint8_t socket;
 } p2p__challenge;
 
+/* What most functions ask for comes first: near members take shorter instructions on Thumb. */
 struct p2p_node {
     uint32_t magic;
+    uint8_t in_call, stopping, stopped, simulated, secret_made;
+    uint8_t in_socket, out_socket;
+    uint16_t out_first, out_last;
+    uint16_t datagram_in_free, datagram_out_free;
+    uint64_t now_us;
+    p2p__stream *streams; /* messages of each connection, then local, then the peers' */
+    p2p__pool conns, sessions;
+    uint32_t ready_first, ready_last, handler_ready;
+    uint32_t ticks, fresh; /* clock steps; the count when a deadline was last set from outside */
+    uint32_t stream_total;
+    p2p__heap heap;
+    p2p__flight flight;
+    p2p__pool local_streams, peer_streams, listeners;
+    uint8_t *datagrams_in, *datagrams_out; /* tables of p2p__datagram + bytes */
+    uint32_t datagram_stride, datagram_in_used, datagram_out_used;
+    uint32_t half_open[2]; /* sessions that are not open yet: dials, callers */
+    uint32_t unproven, waiting_dials;
+    uint32_t granted;    /* streams promised to peers or open by them */
+    uint32_t packet_max; /* plaintext bytes of the largest packet this node takes */
+    uint32_t in_bytes;   /* of the datagram in hand; 0 once it had its PATH_RESPONSE */
+    uint32_t retry_count, challenge_count;
+    uint16_t *session_hash, *stream_hash;
+    uint32_t session_hash_mask, stream_hash_mask;
+    uint64_t polled_us, stop_by_us, timer_next_us;
+    uint64_t *timers;
+    uint32_t timer_count;
+    uint32_t given;        /* connections whose DISCONNECTED was given, with streams left to read */
+    uint32_t exposed_conn; /* DISCONNECTED of it was given: freed at the next p2p_next_event */
+    uint64_t secret_us, token_us, tokens_milli;
+    uint8_t *rings[3]; /* of messages, local and peers' streams */
+    uint8_t *slabs;
+    size_t slab_bytes, arena_size;
+    p2p__log_sink log;
+    p2p__router router;
+    p2p__discovery discovery;
+    p2p_addr in_remote, in_local, out_local; /* of the packet p2p_input or p2p_output has in hand */
     p2p_desc desc; /* defaults resolved: every 0 replaced, P2P_NONE turned into 0 */
     p2p_key key;
     p2p__drbg drbg;
-    p2p__log_sink log;
-    p2p_metrics metrics;
-    p2p_error_detail failed;
-    uint64_t now_us, polled_us;
-    uint32_t ticks, fresh; /* clock steps; the count when a deadline was last set from outside */
-    uint8_t in_call, stopping, stopped, simulated, secret_made;
-    uint64_t stop_by_us;
-    size_t arena_size;
-    char network[65];
-    char alpn[P2P__ALPNS][P2P__ALPN_BYTES + 1];
+    uint8_t hash_key[16], tag_key[32], psk[32], secret[2][32];
     uint32_t alpn_count;
+    char alpn[P2P__ALPNS][P2P__ALPN_BYTES + 1];
+    char network[65];
     struct {
         p2p_addr remote, local;
         uint8_t id[8];
         uint8_t socket;
     } retries[P2P__RETRIES];
-    p2p_addr in_remote, in_local, out_local; /* of the packet p2p_input or p2p_output has in hand */
-    uint8_t in_socket, out_socket;
-    uint32_t in_bytes; /* of the datagram in hand; 0 once it had its PATH_RESPONSE */
-    uint32_t retry_count, challenge_count;
     p2p__challenge challenges[P2P__CHALLENGES]; /* oldest first */
-    uint8_t *slabs;
-    size_t slab_bytes;
-    uint8_t hash_key[16], tag_key[32], psk[32], secret[2][32];
-    uint64_t secret_us, token_us, tokens_milli;
-    uint32_t packet_max; /* plaintext bytes of the largest packet this node takes */
-    p2p__pool sessions, conns, listeners, local_streams, peer_streams;
-    uint8_t *rings[3];    /* of messages, local and peers' streams */
-    p2p__stream *streams; /* messages of each connection, then local, then the peers' */
-    uint32_t stream_total;
-    uint32_t half_open[2]; /* sessions that are not open yet: dials, callers */
-    uint32_t unproven, waiting_dials,
-        granted; /* granted: streams promised to peers or open by them */
-    uint16_t *session_hash, *stream_hash;
-    uint32_t session_hash_mask, stream_hash_mask;
-    uint16_t out_first, out_last;
-    p2p__heap heap;
-    p2p__flight flight;
-    uint8_t *datagrams_in, *datagrams_out; /* tables of p2p__datagram + bytes */
-    uint16_t datagram_in_free, datagram_out_free;
-    uint32_t datagram_stride, datagram_in_used, datagram_out_used;
-    uint64_t *timers;
-    uint32_t timer_count;
-    uint64_t timer_next_us;
-    uint32_t ready_first, ready_last, handler_ready;
-    uint32_t
-        given; /* connections whose DISCONNECTED was given and that still have streams to read */
-    uint32_t exposed_conn; /* DISCONNECTED of it was given: freed at the next p2p_next_event */
-    p2p__router router;
-    p2p__discovery discovery;
+    p2p_error_detail failed;
+    p2p_metrics metrics;
 };
 
 /* What the rooms below call in rooms above: the upward calls, all of them. */
@@ -3729,7 +3752,7 @@ static p2p__conn *p2p__stream_conn(const p2p_node *node, const p2p__stream *s) {
     return p2p__conn_at(node, s->conn);
 }
 
-static void p2p__count(p2p_node *node, uint32_t metric, uint64_t n) {
+P2P__NOINLINE static void p2p__count(p2p_node *node, uint32_t metric, size_t n) {
     node->metrics.value[metric] += n;
 }
 
@@ -3739,18 +3762,22 @@ static void p2p__random_failed(p2p_node *node) {
     p2p__log(&node->log, P2P__LOG_RANDOM_FAILED);
 }
 
-/* Records why a call failed; the text names the field. Const calls may fail too, and the record
- * is no part of what const promises. */
-static int p2p__fail_size(const p2p_node *node, int err, const char *text, uint64_t size,
-                          uint64_t max) {
-    p2p_error_detail *d = (p2p_error_detail *)&((p2p_node *)(uintptr_t)node)->failed;
+/* Says why a call failed; the text names the field. Sizes of objects in memory fit a size_t. */
+static int p2p__detail_set(p2p_error_detail *d, int err, const char *text, size_t size,
+                           size_t max) {
     size_t n = strlen(text);
     memset(d, 0, sizeof *d);
     d->err = err;
     d->size = size;
     d->max = max;
-    memcpy(d->text, text, n < sizeof d->text ? n : sizeof d->text - 1);
+    memcpy(d->text, text, P2P__MIN(n, sizeof d->text - 1));
     return err;
+}
+
+/* Const calls may fail too, and the record is no part of what const promises. */
+static int p2p__fail_size(const p2p_node *node, int err, const char *text, size_t size,
+                          size_t max) {
+    return p2p__detail_set(&((p2p_node *)(uintptr_t)node)->failed, err, text, size, max);
 }
 
 static int p2p__fail(const p2p_node *node, int err, const char *text) {
@@ -4284,7 +4311,7 @@ static bool p2p__recv_counts(const p2p__recv *r) {
 static void p2p__recv_drop(p2p_node *node, p2p__stream *s, uint32_t state) {
     p2p__recv *r = &s->recv;
     if (p2p__recv_counts(r)) {
-        p2p__count(node, P2P_METRIC_stream_bytes_dropped, r->high - r->read);
+        p2p__count(node, P2P_METRIC_stream_bytes_dropped, (size_t)(r->high - r->read));
         p2p__conn_taken(node, p2p__stream_conn(node, s), r->high - r->read);
         r->read = r->here = r->high;
         r->runs = 0;
@@ -10112,7 +10139,7 @@ P2P_DEF int p2p_request_send(p2p_node *node, p2p_conn conn, const p2p_request_de
     p2p__conn *c;
     p2p__stream *s;
     p2p__head_in h;
-    uint64_t size, room;
+    size_t size, room;
     int err;
     if (node == NULL)
         return P2P_ERR_ARG;
@@ -10123,8 +10150,8 @@ P2P_DEF int p2p_request_send(p2p_node *node, p2p_conn conn, const p2p_request_de
     if (err < 0)
         return err;
     room = node->desc.bytes.stream_send;
-    size = (uint64_t)p2p__head_size(&h) + desc->body_size;
-    if (size > room)
+    size = p2p__head_size(&h) + desc->body_size;
+    if (desc->body_size > room || size > room)
         return p2p__fail_size(node, P2P_ERR_TOO_LARGE,
                               "bytes.stream_send: the request does not fit", size, room);
     err = p2p__stream_make(node, c, P2P__KIND_REQUEST, desc->priority, desc->user, &s);
@@ -10170,221 +10197,210 @@ P2P_DEF int p2p_response(p2p_node *node, p2p_stream stream, p2p_response_head *o
  *         do bounded work.
  * Covered by tests/unit/test_node.c, tests/behaviour/. */
 #define P2P__CANARY    0u
-#define P2P__TABLE_MAX 60000u /* entries of a table: places are 16-bit */
+#define P2P__TABLE_MAX 60000u     /* entries of a table: places are 16-bit */
+#define P2P__BYTES_MAX (1u << 30) /* of a ring, a message, a head */
 #define P2P__MAGIC     0x70327021u
 
 /* ---- the desc */
-typedef struct p2p__problem { /* why a desc was refused */
-    int err;
-    const char *text;
-    uint64_t size, max;
-} p2p__problem;
-
-static int p2p__desc_fail(const p2p_desc *desc, const p2p__problem *problem) {
-    p2p_error_detail *why = desc->why;
-    size_t n = strlen(problem->text);
-    if (!why)
-        return problem->err;
-    memset(why, 0, sizeof *why);
-    why->err = problem->err;
-    why->size = problem->size;
-    why->max = problem->max;
-    memcpy(why->text, problem->text, P2P__MIN(n, sizeof why->text - 1));
-    return problem->err;
+static int p2p__desc_fail(const p2p_desc *desc, int err, const char *text, size_t size,
+                          size_t max) {
+    return desc->why ? p2p__detail_set(desc->why, err, text, size, max) : err;
 }
 
-static void p2p__default32(uint32_t *field, uint32_t value) {
-    if (*field == 0)
-        *field = value;
-    else if (*field == P2P_NONE)
-        *field = 0;
+/* Numbers of the desc: field, default, least, most, and another field. With a most, the row counts
+ * only where the other field (if any) is not 0; without one, the other field is the most. */
+#define P2P__DESC_NUMBERS(X)                                            \
+    X(max.conns, 8, 1, 16000, _canary_start)                            \
+    X(max.half_open, 4, 1, 0, max.conns)                                \
+    X(max.conns_per_peer, 2, 1, P2P_NONE, _canary_start)                \
+    X(max.services, 4, 0, P2P__TABLE_MAX, _canary_start)                \
+    X(max.streams, 16, 0, 20000, _canary_start)                         \
+    X(max.peer_streams, 16, 0, 20000, _canary_start)                    \
+    X(max.peer_streams_per_conn, 20000, 0, 0, max.peer_streams)         \
+    X(max.routes, 32, 0, P2P__TABLE_MAX, _canary_start)                 \
+    X(max.listeners, 2, 1, P2P__TABLE_MAX, _canary_start)               \
+    X(max.peers, 16, 0, P2P__TABLE_MAX, _canary_start)                  \
+    X(max.timers, 4, 0, P2P__TABLE_MAX, _canary_start)                  \
+    X(max.in_flight, 512, 2, P2P__TABLE_MAX, _canary_start)             \
+    X(max.datagrams_in, 16, 0, P2P__TABLE_MAX, _canary_start)           \
+    X(max.datagrams_out, 16, 0, P2P__TABLE_MAX, _canary_start)          \
+    X(bytes.stream_send, 16384, 64, P2P__BYTES_MAX, max.streams)        \
+    X(bytes.stream_recv, 16384, 64, P2P__BYTES_MAX, max.streams)        \
+    X(bytes.peer_send, 16384, 64, P2P__BYTES_MAX, max.peer_streams)     \
+    X(bytes.peer_recv, 16384, 64, P2P__BYTES_MAX, max.peer_streams)     \
+    X(bytes.message_max, 1u << 20, 0, P2P__BYTES_MAX, _canary_start)    \
+    X(bytes.message_send, 65536, 64, P2P__BYTES_MAX, bytes.message_max) \
+    X(bytes.message_recv, 65536, 64, P2P__BYTES_MAX, bytes.message_max) \
+    X(bytes.head_max, 8192, 0, P2P__BYTES_MAX, _canary_start)           \
+    X(bytes.body_max, 4096, 0, P2P__BYTES_MAX, _canary_start)           \
+    X(bytes.datagram_max, 1152, 0, 65000, _canary_start)                \
+    X(link.mtu, 1232, 576, 65000, _canary_start)                        \
+    X(link.segments, 1, 1, 64, _canary_start)
+
+typedef struct p2p__desc_number {
+    uint16_t at, other; /* offsets in the desc; other 0: none */
+    uint32_t usual, least, most;
+} p2p__desc_number;
+
+static uint32_t *p2p__desc_field(p2p_desc *d, uint32_t at) {
+    return (uint32_t *)(void *)((uint8_t *)d + at);
 }
 
-static void p2p__default64(uint64_t *field, uint64_t value) {
-    if (*field == 0)
-        *field = value;
+/* "max.conns: 1 to 16000" */
+static int p2p__desc_range_fail(const p2p_desc *d, uint32_t row, uint32_t value, uint32_t least,
+                                uint32_t most) {
+#define P2P__X(field, usual, least, most, other) #field "\0"
+    static const char names[] = P2P__DESC_NUMBERS(P2P__X);
+#undef P2P__X
+    char text[sizeof((p2p_error_detail *)0)->text];
+    p2p__writer w = p2p__writer_of(text, sizeof text - 1);
+    p2p__put_text(&w, p2p__nth_text(names, row));
+    p2p__put_text(&w, ": ");
+    p2p__put_number(&w, least);
+    p2p__put_text(&w, " to ");
+    p2p__put_number(&w, most);
+    (void)p2p__text_end(&w, text);
+    return p2p__desc_fail(d, P2P_ERR_CONFIG, text, value, most);
 }
 
-static void p2p__desc_default_max(p2p_desc *d) {
-    p2p__default32(&d->max.conns, 8);
-    p2p__default32(&d->max.half_open, P2P__MIN(4u, d->max.conns));
-    p2p__default32(&d->max.conns_per_peer, 2);
-    p2p__default32(&d->max.services, 4);
-    p2p__default32(&d->max.streams, 16);
-    p2p__default32(&d->max.peer_streams, 16);
-    p2p__default32(&d->max.peer_streams_per_conn, d->max.peer_streams);
-    p2p__default32(&d->max.routes, 32);
-    p2p__default32(&d->max.listeners, 2);
-    p2p__default32(&d->max.peers, 16);
-    p2p__default32(&d->max.timers, 4);
-    p2p__default32(&d->max.in_flight, 512);
-    p2p__default32(&d->max.datagrams_in, 16);
-    p2p__default32(&d->max.datagrams_out, 16);
-    if (d->max.relay_clients == P2P_NONE)
-        d->max.relay_clients = 0;
-}
-
-static void p2p__desc_default_bytes(p2p_desc *d) {
-    bool head = d->bytes.head_max == 0, body = d->bytes.body_max == 0;
-    p2p__default32(&d->bytes.stream_send, 16384);
-    p2p__default32(&d->bytes.stream_recv, 16384);
-    p2p__default32(&d->bytes.peer_send, d->bytes.stream_send == 0 ? 16384 : 16384);
-    p2p__default32(&d->bytes.peer_recv, 16384);
-    p2p__default32(&d->bytes.message_max, 1u << 20);
-    p2p__default32(&d->bytes.message_send, 65536);
-    p2p__default32(&d->bytes.message_recv, 65536);
-    p2p__default32(&d->bytes.head_max, 8192);
-    p2p__default32(&d->bytes.body_max, 4096);
-    p2p__default32(&d->bytes.datagram_max, 1152);
-    if (d->bytes.head_max + d->bytes.body_max > d->bytes.peer_recv) {
-        if (head)
-            d->bytes.head_max =
-                body ? d->bytes.peer_recv / 2
-                     : d->bytes.peer_recv - P2P__MIN(d->bytes.body_max, d->bytes.peer_recv);
-        if (body)
-            d->bytes.body_max =
-                d->bytes.peer_recv - P2P__MIN(d->bytes.head_max, d->bytes.peer_recv);
+/* Every number: 0 becomes the default, P2P_NONE 0; then it must be in its range. */
+static int p2p__desc_numbers(p2p_desc *d) {
+    static const p2p__desc_number rows[] = {
+#define P2P__X(field, usual, least, most, other) \
+    {(uint16_t)offsetof(p2p_desc, field), (uint16_t)offsetof(p2p_desc, other), usual, least, most},
+        P2P__DESC_NUMBERS(P2P__X)
+#undef P2P__X
+    };
+    for (uint32_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        const p2p__desc_number *row = &rows[i];
+        uint32_t *field = p2p__desc_field(d, row->at), other = *p2p__desc_field(d, row->other);
+        uint32_t most = row->most ? row->most : other;
+        if (*field == 0)
+            *field = P2P__MIN(row->usual, most);
+        else if (*field == P2P_NONE)
+            *field = 0;
+        if (row->most && row->other && other == 0)
+            continue;
+        if (*field < row->least || *field > most)
+            return p2p__desc_range_fail(d, i, *field, row->least, most);
     }
+    return P2P_OK;
+}
+
+/* A request's head and body share the ring of its stream: where the defaults do not fit, what was
+ * left at 0 takes what the other one leaves, or half each. */
+static void p2p__desc_fit_head(const p2p_desc *desc, p2p_desc *d) {
+    bool head = desc->bytes.head_max == 0, body = desc->bytes.body_max == 0;
+    uint32_t room = d->bytes.peer_recv;
+    if (d->bytes.head_max + d->bytes.body_max <= room)
+        return;
+    if (head)
+        d->bytes.head_max = body ? room / 2 : room - P2P__MIN(d->bytes.body_max, room);
+    if (body)
+        d->bytes.body_max = room - P2P__MIN(d->bytes.head_max, room);
+}
+
+/* What depends on more than one field. */
+static int p2p__desc_relations(const p2p_desc *desc, p2p_desc *d) {
+    if (d->max.in_flight < 2 * d->max.conns)
+        return p2p__desc_fail(d, P2P_ERR_CONFIG, "max.in_flight: less than 2 a connection",
+                              d->max.in_flight, P2P__TABLE_MAX);
+    p2p__desc_fit_head(desc, d);
+    if (d->max.peer_streams && d->bytes.head_max + d->bytes.body_max > d->bytes.peer_recv)
+        return p2p__desc_fail(d, P2P_ERR_CONFIG,
+                              "bytes.head_max and body_max: together over peer_recv",
+                              d->bytes.head_max + d->bytes.body_max, d->bytes.peer_recv);
     if (d->bytes.message_max == 0)
         d->bytes.message_send = d->bytes.message_recv = 0;
+    if (d->link.local_count > P2P__LOCAL_ADDRS)
+        return p2p__desc_fail(d, P2P_ERR_CONFIG, "link.local_count: at most 8", d->link.local_count,
+                              P2P__LOCAL_ADDRS);
+    if (d->max.relay_clients == P2P_NONE)
+        d->max.relay_clients = 0;
+    if (d->max.relay_clients)
+        return p2p__desc_fail(d, P2P_ERR_CONFIG, "max.relay_clients: relaying is not built in",
+                              d->max.relay_clients, 0);
+    if (d->relay_count)
+        return p2p__desc_fail(d, P2P_ERR_CONFIG, "relay_count: relays are not built in",
+                              d->relay_count, 0);
+    if (d->congestion != 0 && d->congestion != 3)
+        return p2p__desc_fail(d, P2P_ERR_CONFIG, "congestion: only 0 and 3 (NewReno) are built in",
+                              d->congestion, 0);
+    return P2P_OK;
 }
 
-static void p2p__desc_default_time(p2p_desc *d) {
-    p2p__default64(&d->time.connect_us, 30000000);
-    p2p__default64(&d->time.idle_us, 30000000);
-    p2p__default64(&d->time.keepalive_us, 10000000);
-    p2p__default64(&d->time.request_us, 30000000);
-    p2p__default64(&d->time.stop_us, 3000000);
-    p2p__default64(&d->time.max_age_us, UINT64_C(604800000000));
+#define P2P__DESC_TIMES(X)        \
+    X(connect_us, 30 * 1000000)   \
+    X(idle_us, 30 * 1000000)      \
+    X(keepalive_us, 10 * 1000000) \
+    X(request_us, 30 * 1000000)   \
+    X(stop_us, 3 * 1000000)       \
+    X(max_age_us, UINT64_C(604800000000))
+
+static int p2p__desc_times(p2p_desc *d) {
+#define P2P__X(field, usual) \
+    if (d->time.field == 0)  \
+        d->time.field = usual;
+    P2P__DESC_TIMES(P2P__X)
+#undef P2P__X
+#define P2P__X(field)                                                             \
+    if (d->time.field < 1000)                                                     \
+        return p2p__desc_fail(d, P2P_ERR_CONFIG, "time." #field ": 1 ms or more", \
+                              (size_t)d->time.field, SIZE_MAX);
+    P2P__X(connect_us)
+    P2P__X(idle_us)
+    P2P__X(keepalive_us)
+#undef P2P__X
+    return P2P_OK;
 }
 
-static bool p2p__problem_set(p2p__problem *p, int err, const char *text, uint64_t size,
-                             uint64_t max) {
-    p->err = err;
-    p->text = text;
-    p->size = size;
-    p->max = max;
-    return false;
-}
-
-static bool p2p__desc_check_max(const p2p_desc *d, p2p__problem *p) {
-    const struct {
-        const char *text;
-        uint64_t value, min, max;
-    } rows[] = {
-        {"max.conns: 1 to 16000", d->max.conns, 1, 16000},
-        {"max.half_open: 1 to max.conns", d->max.half_open, 1, d->max.conns},
-        {"max.conns_per_peer: 1 or more", d->max.conns_per_peer, 1, UINT32_MAX},
-        {"max.streams: at most 20000", d->max.streams, 0, 20000},
-        {"max.peer_streams: at most 20000", d->max.peer_streams, 0, 20000},
-        {"max.peer_streams_per_conn: at most max.peer_streams", d->max.peer_streams_per_conn, 0,
-         d->max.peer_streams},
-        {"max.in_flight: 2 a connection to 60000", d->max.in_flight, 2u * (uint64_t)d->max.conns,
-         P2P__TABLE_MAX},
-        {"max.datagrams_in: at most 60000", d->max.datagrams_in, 0, P2P__TABLE_MAX},
-        {"max.datagrams_out: at most 60000", d->max.datagrams_out, 0, P2P__TABLE_MAX},
-        {"max.listeners: 1 to 60000", d->max.listeners, 1, P2P__TABLE_MAX},
-        {"max.routes: at most 60000", d->max.routes, 0, P2P__TABLE_MAX},
-        {"max.services: at most 60000", d->max.services, 0, P2P__TABLE_MAX},
-        {"max.peers: at most 60000", d->max.peers, 0, P2P__TABLE_MAX},
-        {"max.timers: at most 60000", d->max.timers, 0, P2P__TABLE_MAX},
-        {"max.relay_clients: relaying is not built in", d->max.relay_clients, 0, 0},
-    };
-    size_t i;
-    for (i = 0; i < sizeof rows / sizeof rows[0]; i++)
-        if (rows[i].value < rows[i].min || rows[i].value > rows[i].max)
-            return p2p__problem_set(p, P2P_ERR_CONFIG, rows[i].text, rows[i].value, rows[i].max);
-    return true;
-}
-
-static bool p2p__desc_check_bytes(const p2p_desc *d, p2p__problem *p) {
-    const struct {
-        const char *text;
-        uint64_t value, min, max;
-    } rows[] = {
-        {"bytes.stream_send: 64 to 1 GiB", d->max.streams ? d->bytes.stream_send : 64, 64,
-         1u << 30},
-        {"bytes.stream_recv: 64 to 1 GiB", d->max.streams ? d->bytes.stream_recv : 64, 64,
-         1u << 30},
-        {"bytes.peer_send: 64 to 1 GiB", d->max.peer_streams ? d->bytes.peer_send : 64, 64,
-         1u << 30},
-        {"bytes.peer_recv: 64 to 1 GiB", d->max.peer_streams ? d->bytes.peer_recv : 64, 64,
-         1u << 30},
-        {"bytes.message_max: at most 1 GiB", d->bytes.message_max, 0, 1u << 30},
-        {"bytes.message_send: 64 to 1 GiB", d->bytes.message_max ? d->bytes.message_send : 64, 64,
-         1u << 30},
-        {"bytes.message_recv: 64 to 1 GiB", d->bytes.message_max ? d->bytes.message_recv : 64, 64,
-         1u << 30},
-        {"bytes.head_max and bytes.body_max: together at most bytes.peer_recv",
-         d->max.peer_streams ? (uint64_t)d->bytes.head_max + d->bytes.body_max : 0, 0,
-         d->bytes.peer_recv},
-        {"bytes.datagram_max: at most 65000", d->bytes.datagram_max, 0, 65000},
-        {"time.idle_us: 1 ms or more", d->time.idle_us, 1000, P2P_NEVER},
-        {"time.keepalive_us: 1 ms or more", d->time.keepalive_us, 1000, P2P_NEVER},
-        {"time.connect_us: 1 ms or more", d->time.connect_us, 1000, P2P_NEVER},
-        {"link.mtu: 576 to 65000", d->link.mtu, 576, 65000},
-        {"link.segments: 1 to 64", d->link.segments, 1, 64},
-        {"link.local_count: at most 8", d->link.local_count, 0, 8},
-        {"relay_count: relays are not built in", d->relay_count, 0, 0},
-        {"congestion: only 0 and 3 (NewReno) are built in",
-         (uint64_t)(d->congestion == 3 ? 0u : d->congestion), 0, 0},
-    };
-    size_t i;
-    for (i = 0; i < sizeof rows / sizeof rows[0]; i++)
-        if (rows[i].value < rows[i].min || rows[i].value > rows[i].max)
-            return p2p__problem_set(p, P2P_ERR_CONFIG, rows[i].text, rows[i].value, rows[i].max);
-    return true;
-}
-
-static bool p2p__desc_check_texts(const p2p_desc *d, p2p__problem *p) {
-    uint32_t i, j;
+static int p2p__desc_texts(const p2p_desc *d) {
     size_t n = d->network ? strlen(d->network) : 3;
     if (n < 1 || n > 64)
-        return p2p__problem_set(p, P2P_ERR_CONFIG, "network: 1 to 64 bytes", n, 64);
+        return p2p__desc_fail(d, P2P_ERR_CONFIG, "network: 1 to 64 bytes", n, 64);
     if (d->alpn_count > P2P__ALPNS || (d->alpn_count && !d->alpn))
-        return p2p__problem_set(p, P2P_ERR_CONFIG, "alpn_count: at most 8, with alpn set",
-                                d->alpn_count, P2P__ALPNS);
-    for (i = 0; i < d->alpn_count; i++) {
+        return p2p__desc_fail(d, P2P_ERR_CONFIG, "alpn_count: at most 8, with alpn set",
+                              d->alpn_count, P2P__ALPNS);
+    for (uint32_t i = 0; i < d->alpn_count; i++) {
         n = d->alpn[i] ? strlen(d->alpn[i]) : 0;
         if (n < 1 || n > P2P__ALPN_BYTES)
-            return p2p__problem_set(p, P2P_ERR_CONFIG, "alpn: each 1 to 32 bytes", n,
-                                    P2P__ALPN_BYTES);
-        for (j = 0; j < i; j++)
+            return p2p__desc_fail(d, P2P_ERR_CONFIG, "alpn: 1 to 32 bytes", n, P2P__ALPN_BYTES);
+        for (uint32_t j = 0; j < i; j++)
             if (strcmp(d->alpn[i], d->alpn[j]) == 0)
-                return p2p__problem_set(p, P2P_ERR_CONFIG, "alpn: one is named twice", i, 0);
+                return p2p__desc_fail(d, P2P_ERR_CONFIG, "alpn: one is named twice", i, 0);
     }
-    return true;
+    return P2P_OK;
 }
 
-static bool p2p__desc_check_vtables(const p2p_desc *d, p2p__problem *p) {
+static int p2p__desc_vtables(const p2p_desc *d) {
     const p2p_crypto_api *c = d->crypto.api;
+    const p2p_secure_api *s = d->secure.api;
+    uint32_t largest;
     if (!c || !c->public_key || !c->sign || !c->verify || !c->sha256)
-        return p2p__problem_set(p, P2P_ERR_CONFIG, "crypto: no table (p2p_sodium_crypto gives one)",
-                                0, 0);
-    if (!d->secure.api)
-        return p2p__problem_set(p, P2P_ERR_CONFIG,
-                                "secure: no channel (p2p_mbedtls_secure gives one)", 0, 0);
-    if (d->link.mtu > d->secure.api->content_max + P2P__DATA_HEAD + d->secure.api->overhead +
-                          (d->secure.api->prefix != 0))
-        return p2p__problem_set(
-            p, P2P_ERR_CONFIG, "link.mtu: more than the secure channel was built for", d->link.mtu,
-            d->secure.api->content_max + P2P__DATA_HEAD + d->secure.api->overhead);
-    return true;
+        return p2p__desc_fail(d, P2P_ERR_CONFIG, "crypto: no table (p2p_sodium_crypto gives one)",
+                              0, 0);
+    if (!s)
+        return p2p__desc_fail(d, P2P_ERR_CONFIG,
+                              "secure: no channel (p2p_mbedtls_secure gives one)", 0, 0);
+    largest = s->content_max + P2P__DATA_HEAD + s->overhead;
+    if (d->link.mtu > largest + (s->prefix != 0))
+        return p2p__desc_fail(d, P2P_ERR_CONFIG,
+                              "link.mtu: more than the secure channel was built for", d->link.mtu,
+                              largest);
+    return P2P_OK;
 }
 
 /* Fills in every default and checks every field: the one place where a desc is read. */
-static bool p2p__desc_resolve(const p2p_desc *desc, p2p_desc *out, p2p__problem *p) {
+static int p2p__desc_resolve(const p2p_desc *desc, p2p_desc *out) {
+    int err;
     *out = *desc;
     if (desc->_canary_start != P2P__CANARY || desc->_canary_end != P2P__CANARY)
-        return p2p__problem_set(p, P2P_ERR_CONFIG, "desc: not zeroed before its fields were set", 0,
-                                0);
-    p2p__desc_default_max(out);
-    p2p__desc_default_bytes(out);
-    p2p__desc_default_time(out);
-    p2p__default32(&out->link.mtu, 1232);
-    p2p__default32(&out->link.segments, 1);
-    return p2p__desc_check_max(out, p) && p2p__desc_check_texts(out, p) &&
-           p2p__desc_check_bytes(out, p) && p2p__desc_check_vtables(out, p);
+        return p2p__desc_fail(desc, P2P_ERR_CONFIG, "desc: not zeroed before its fields were set",
+                              0, 0);
+    if ((err = p2p__desc_numbers(out)) < 0 || (err = p2p__desc_relations(desc, out)) < 0 ||
+        (err = p2p__desc_times(out)) < 0 || (err = p2p__desc_texts(out)) < 0)
+        return err;
+    return p2p__desc_vtables(out);
 }
 
 /* ---- memory: this walk is the only one */
@@ -10395,74 +10411,76 @@ static uint32_t p2p__pow2(uint32_t at_least) {
     return n;
 }
 
-static void p2p__rings_layout(p2p__layout *l, const p2p_desc *d, p2p_node *node) {
-    uint32_t kind, count[3];
-    count[0] = d->bytes.message_max ? d->max.conns : 0;
-    count[1] = d->max.streams;
-    count[2] = d->max.peer_streams;
-    for (kind = 0; kind < 3; kind++) {
-        void *rings = p2p__layout_take(l, count[kind], p2p__stream_rooms(d, kind).bytes, 8);
-        if (node)
-            node->rings[kind] = (uint8_t *)rings;
-    }
-}
-
-static uint32_t p2p__stream_slots(const p2p_desc *d) {
-    return (d->bytes.message_max ? d->max.conns : 0u) + d->max.streams + d->max.peer_streams;
-}
-
-static void p2p__tables_layout(p2p__layout *l, const p2p_desc *d, p2p_node *node, p2p_node *t) {
-    uint32_t slots = p2p__stream_slots(d);
-    size_t stride = (sizeof(p2p__datagram) + d->bytes.datagram_max + 7) & ~(size_t)7;
-    (void)node;
-    t->conns.items = (uint8_t *)p2p__layout_take(l, d->max.conns, sizeof(p2p__conn), 8);
-    t->sessions.items = (uint8_t *)p2p__layout_take(l, d->max.conns, sizeof(p2p__session), 8);
-    t->listeners.items = (uint8_t *)p2p__layout_take(l, d->max.listeners, sizeof(p2p__listener), 8);
-    t->streams = (p2p__stream *)p2p__layout_take(l, slots, sizeof(p2p__stream), 8);
-    t->session_hash = (uint16_t *)p2p__layout_take(l, p2p__pow2(2 * d->max.conns), 2, 8);
-    t->stream_hash = (uint16_t *)p2p__layout_take(l, p2p__pow2(slots + 1), 2, 8);
-    t->heap.refs = (uint32_t *)p2p__layout_take(l, 2 * (size_t)d->max.conns, 4, 8);
-    t->flight.packets =
-        (p2p__packet *)p2p__layout_take(l, d->max.in_flight, sizeof(p2p__packet), 8);
-    t->flight.chunks = (p2p__chunk *)p2p__layout_take(
-        l, d->max.in_flight + d->max.in_flight / 4u + 8u, sizeof(p2p__chunk), 8);
-    t->datagrams_in = (uint8_t *)p2p__layout_take(l, d->max.datagrams_in, stride, 8);
-    t->datagrams_out = (uint8_t *)p2p__layout_take(l, d->max.datagrams_out, stride, 8);
-    t->datagram_stride = (uint32_t)stride;
-    t->timers = (uint64_t *)p2p__layout_take(l, d->max.timers, 8, 8);
-}
-
 static uint32_t p2p__packet_max(const p2p_desc *d) {
     return d->link.mtu - P2P__DATA_HEAD - d->secure.api->overhead - (d->secure.api->prefix != 0);
 }
 
-/* base NULL: measures. Otherwise carves and leaves the pointers in node. */
-static size_t p2p__node_layout(const p2p_desc *d, uint8_t *base, p2p_node *measured) {
+static size_t p2p__slab_bytes(const p2p_desc *d) {
+    return d->secure.api->session_size(d->secure.ctx, p2p__packet_max(d));
+}
+
+static uint32_t p2p__message_streams(const p2p_desc *d) {
+    return d->bytes.message_max ? d->max.conns : 0u;
+}
+
+static uint32_t p2p__stream_slots(const p2p_desc *d) {
+    return p2p__message_streams(d) + d->max.streams + d->max.peer_streams;
+}
+
+static uint32_t p2p__chunk_slots(const p2p_desc *d) {
+    return d->max.in_flight + d->max.in_flight / 4u + 8u;
+}
+
+static size_t p2p__datagram_stride(const p2p_desc *d) {
+    return (sizeof(p2p__datagram) + d->bytes.datagram_max + 7) & ~(size_t)7;
+}
+
+/* Takes a table; the pointer to it is the member of the node, which begins the arena, at offset. */
+static void p2p__carve(p2p__layout *l, size_t offset, size_t count, size_t item_size) {
+    void *table = p2p__layout_take(l, count, item_size, 8);
+    if (l->base)
+        memcpy(l->base + offset, &table, sizeof table);
+}
+
+#define P2P__CARVE(l, member, count, item_size) \
+    p2p__carve(l, offsetof(p2p_node, member), count, item_size)
+
+static void p2p__tables_layout(p2p__layout *l, const p2p_desc *d) {
+    uint32_t slots = p2p__stream_slots(d);
+    size_t stride = p2p__datagram_stride(d);
+    P2P__CARVE(l, conns.items, d->max.conns, sizeof(p2p__conn));
+    P2P__CARVE(l, sessions.items, d->max.conns, sizeof(p2p__session));
+    P2P__CARVE(l, listeners.items, d->max.listeners, sizeof(p2p__listener));
+    P2P__CARVE(l, streams, slots, sizeof(p2p__stream));
+    P2P__CARVE(l, session_hash, p2p__pow2(2 * d->max.conns), sizeof(uint16_t));
+    P2P__CARVE(l, stream_hash, p2p__pow2(slots + 1), sizeof(uint16_t));
+    P2P__CARVE(l, heap.refs, 2 * (size_t)d->max.conns, sizeof(uint32_t));
+    P2P__CARVE(l, flight.packets, d->max.in_flight, sizeof(p2p__packet));
+    P2P__CARVE(l, flight.chunks, p2p__chunk_slots(d), sizeof(p2p__chunk));
+    P2P__CARVE(l, datagrams_in, d->max.datagrams_in, stride);
+    P2P__CARVE(l, datagrams_out, d->max.datagrams_out, stride);
+    P2P__CARVE(l, timers, d->max.timers, sizeof(uint64_t));
+    P2P__CARVE(l, rings[0], p2p__message_streams(d), p2p__stream_rooms(d, 0).bytes);
+    P2P__CARVE(l, rings[1], d->max.streams, p2p__stream_rooms(d, 1).bytes);
+    P2P__CARVE(l, rings[2], d->max.peer_streams, p2p__stream_rooms(d, 2).bytes);
+    /* slabs want 16; the arena is aligned to 8, so the pad is always counted as 8 */
+    P2P__CARVE(l, slabs, 1, 8 + p2p__slab_bytes(d) * d->max.conns);
+}
+
+/* node NULL: measures. Otherwise carves, from the node on. */
+static size_t p2p__node_layout(const p2p_desc *d, p2p_node *node) {
     p2p__layout l;
-    p2p_node *node;
-    l.base = base;
-    l.size = 0;
-    node = (p2p_node *)p2p__layout_take(&l, 1, sizeof(p2p_node), 8);
-    p2p__tables_layout(&l, d, node, node ? node : measured);
+    l.base = (uint8_t *)node;
+    l.size = sizeof(p2p_node);
+    p2p__tables_layout(&l, d);
     p2p__discovery_layout(&l, d, node ? &node->discovery : NULL);
     p2p__router_layout(&l, d, node ? &node->router : NULL);
-    p2p__rings_layout(&l, d, node);
-    { /* slabs want 16; the arena is aligned to 8, so the pad is always counted as 8 */
-        size_t slab =
-            p2p__secure(node ? node : measured)->session_size(d->secure.ctx, p2p__packet_max(d));
-        uint8_t *slabs = (uint8_t *)p2p__layout_take(&l, 1, 8 + slab * d->max.conns, 8);
-        if (node) {
-            node->slabs = slabs + (16 - ((uintptr_t)slabs & 15)) % 16;
-            node->slab_bytes = slab;
-        }
-    }
     return (l.size + 7) & ~(size_t)7;
 }
 
 static void p2p__pools_open(p2p_node *node, const p2p_desc *d) {
-    uint32_t messages = d->bytes.message_max ? d->max.conns : 0u, total,
+    uint32_t messages = p2p__message_streams(d), total = p2p__stream_slots(d),
              seed = p2p__drbg_fast(&node->drbg);
-    total = p2p__stream_slots(d);
     p2p__pool_init(&node->conns, node->conns.items, sizeof(p2p__conn), d->max.conns, seed);
     p2p__pool_init(&node->sessions, node->sessions.items, sizeof(p2p__session), d->max.conns, seed);
     p2p__pool_init(&node->listeners, node->listeners.items, sizeof(p2p__listener), d->max.listeners,
@@ -10481,30 +10499,33 @@ static void p2p__pools_open(p2p_node *node, const p2p_desc *d) {
     memset(node->stream_hash, 0xff, (node->stream_hash_mask + 1u) * sizeof(uint16_t));
 }
 
+/* Chains all items of a table by the index member at `next`; returns the first. */
+static uint16_t p2p__free_list(void *items, size_t item_size, uint32_t count, size_t next) {
+    uint8_t *at = (uint8_t *)items + next;
+    for (uint32_t i = 1; i <= count; i++, at += item_size)
+        *(uint16_t *)(void *)at = (uint16_t)(i < count ? i : P2P__NIL);
+    return (uint16_t)(count ? 0 : P2P__NIL);
+}
+
 static void p2p__flight_open(p2p_node *node, const p2p_desc *d) {
     p2p__flight *f = &node->flight;
-    uint32_t i;
     f->packet_count = d->max.in_flight;
-    f->chunk_count = d->max.in_flight + d->max.in_flight / 4u + 8u;
+    f->chunk_count = p2p__chunk_slots(d);
     f->quota = P2P__MAX(1u, d->max.in_flight / (2 * d->max.conns));
     memset(f->packets, 0, f->packet_count * sizeof *f->packets);
     memset(f->chunks, 0, f->chunk_count * sizeof *f->chunks);
-    for (i = 0; i < f->packet_count; i++)
-        f->packets[i].next = (uint16_t)(i + 1 < f->packet_count ? i + 1 : P2P__NIL);
-    for (i = 0; i < f->chunk_count; i++)
-        f->chunks[i].next = (uint16_t)(i + 1 < f->chunk_count ? i + 1 : P2P__NIL);
+    f->packet_free = p2p__free_list(f->packets, sizeof *f->packets, f->packet_count,
+                                    offsetof(p2p__packet, next));
+    f->chunk_free =
+        p2p__free_list(f->chunks, sizeof *f->chunks, f->chunk_count, offsetof(p2p__chunk, next));
 }
 
 static void p2p__datagrams_open(p2p_node *node, const p2p_desc *d) {
-    uint32_t i;
-    node->datagram_in_free = d->max.datagrams_in ? 0 : (uint16_t)P2P__NIL;
-    node->datagram_out_free = d->max.datagrams_out ? 0 : (uint16_t)P2P__NIL;
-    for (i = 0; i < d->max.datagrams_in; i++)
-        p2p__datagram_at(node, false, (uint16_t)i)->next =
-            (uint16_t)(i + 1 < d->max.datagrams_in ? i + 1 : P2P__NIL);
-    for (i = 0; i < d->max.datagrams_out; i++)
-        p2p__datagram_at(node, true, (uint16_t)i)->next =
-            (uint16_t)(i + 1 < d->max.datagrams_out ? i + 1 : P2P__NIL);
+    size_t stride = p2p__datagram_stride(d), next = offsetof(p2p__datagram, next);
+    node->datagram_stride = (uint32_t)stride;
+    node->datagram_in_free = p2p__free_list(node->datagrams_in, stride, d->max.datagrams_in, next);
+    node->datagram_out_free =
+        p2p__free_list(node->datagrams_out, stride, d->max.datagrams_out, next);
 }
 
 static bool p2p__key_simulated(const p2p_key *key) {
@@ -10513,26 +10534,29 @@ static bool p2p__key_simulated(const p2p_key *key) {
 
 /* The identity: its public key is computed anew, since signing under another one gives the key
  * away. */
-static bool p2p__node_identity(p2p_node *node, const p2p_desc *desc, p2p__problem *p) {
+static int p2p__node_identity(p2p_node *node, const p2p_desc *desc) {
     const p2p_desc *d = &node->desc;
     if (desc->key) {
         node->key = *desc->key;
         if (p2p__all_zero(node->key.seed, 32) && p2p__all_zero(node->key.id.bytes, 32))
-            return p2p__problem_set(p, P2P_ERR_CONFIG, "key: all zero; generate or load one", 0, 0);
+            return p2p__desc_fail(desc, P2P_ERR_CONFIG, "key: all zero; generate or load one", 0,
+                                  0);
         if (!node->simulated && p2p__key_simulated(&node->key))
-            return p2p__problem_set(p, P2P_ERR_CONFIG, "key: a simulator key, which everyone knows",
-                                    0, 0);
+            return p2p__desc_fail(desc, P2P_ERR_CONFIG,
+                                  "key: a simulator key, which everyone knows", 0, 0);
     } else if (!d->random.fill || d->random.fill(d->random.ctx, node->key.seed, 32) < 0) {
-        return p2p__problem_set(p, P2P_ERR_CONFIG, "random: none, or it failed", 0, 0);
+        return p2p__desc_fail(desc, P2P_ERR_CONFIG, "random: none, or it failed", 0, 0);
     }
-    if (desc->crypto.api->public_key(d->crypto.ctx, node->key.seed, &node->key.id) < 0 ||
-        p2p__id_check(&node->key.id) < 0)
-        return p2p__problem_set(p, P2P_ERR_CONFIG,
-                                "key: the crypto table gives no public key for it", 0, 0);
+    if (p2p_key_from_seed(&d->crypto, node->key.seed, &node->key) < 0)
+        return p2p__desc_fail(desc, P2P_ERR_CONFIG,
+                              "key: the crypto table gives no public key for it", 0, 0);
     if (p2p__drbg_open(&node->drbg, &d->crypto, &d->random, node->key.seed, 0) < 0)
-        return p2p__problem_set(p, P2P_ERR_CONFIG,
-                                "random: it failed, or gives the same bytes twice", 0, 0);
-    return true;
+        return p2p__desc_fail(desc, P2P_ERR_CONFIG,
+                              "random: it failed, or gives the same bytes twice", 0, 0);
+    if (p2p__drbg_fill(&node->drbg, node->hash_key, sizeof node->hash_key) < 0 ||
+        p2p__envelope_keys(node, &node->key.id, node->psk, node->tag_key) < 0)
+        return p2p__desc_fail(desc, P2P_ERR_CONFIG, "crypto: sha256 failed", 0, 0);
+    return P2P_OK;
 }
 
 static void p2p__node_texts(p2p_node *node, const p2p_desc *desc) {
@@ -10551,68 +10575,61 @@ static void p2p__node_texts(p2p_node *node, const p2p_desc *desc) {
     node->desc.relays = node->desc.bootstrap = NULL;
 }
 
+/* Tables, lists and clocks of a node that has its desc and its identity. */
+static void p2p__node_start(p2p_node *node) {
+    const p2p_desc *d = &node->desc;
+    (void)p2p__node_layout(d, node);
+    node->slab_bytes = p2p__slab_bytes(d);
+    node->slabs += (16 - ((uintptr_t)node->slabs & 15)) % 16;
+    node->log.fn = d->log.fn, node->log.ctx = d->log.ctx, node->log.level = d->log.level;
+    node->packet_max = p2p__packet_max(d);
+    p2p__pools_open(node, d);
+    p2p__flight_open(node, d);
+    p2p__datagrams_open(node, d);
+    node->heap.room = 2 * d->max.conns;
+    node->out_first = node->out_last = P2P__NIL;
+    node->ready_first = node->ready_last = node->exposed_conn = P2P__REF_NONE;
+    node->timer_count = d->max.timers;
+    memset(node->timers, 0xff, d->max.timers * sizeof *node->timers);
+    node->timer_next_us = P2P_NEVER;
+    node->stop_by_us = P2P_NEVER;
+    node->tokens_milli = 1000u * (uint64_t)P2P_ADMIT_PER_S;
+    p2p__discovery_open(node);
+    node->magic = P2P__MAGIC;
+}
+
 static int p2p__node_open(p2p_node **out, const p2p_desc *desc, void *arena, size_t arena_size,
                           uint32_t abi, bool simulated) {
     p2p_desc d;
-    p2p__problem p;
-    p2p_node measure, *node = (p2p_node *)arena;
+    p2p_node *node = (p2p_node *)arena;
     size_t need;
+    int err;
     if (!out || !desc)
         return P2P_ERR_ARG;
     *out = NULL;
     if (abi != p2p_abi())
-        return p2p__problem_set(
-                   &p, P2P_ERR_ABI,
-                   "declarations and implementation differ: build both with the same macros", abi,
-                   p2p_abi()),
-               p2p__desc_fail(desc, &p);
-    if (!p2p__desc_resolve(desc, &d, &p))
-        return p2p__desc_fail(desc, &p);
+        return p2p__desc_fail(desc, P2P_ERR_ABI, "abi: declarations were built with other macros",
+                              abi, p2p_abi());
+    if ((err = p2p__desc_resolve(desc, &d)) < 0)
+        return err;
     if (d.secure.api->insecure && !simulated)
-        return p2p__problem_set(&p, P2P_ERR_CONFIG,
-                                "secure: the simulator's null channel does not encrypt", 0, 0),
-               p2p__desc_fail(desc, &p);
-    memset(&measure, 0, sizeof measure);
-    measure.desc = d;
-    need = p2p__node_layout(&d, NULL, &measure);
+        return p2p__desc_fail(desc, P2P_ERR_CONFIG,
+                              "secure: the simulator's null channel does not encrypt", 0, 0);
+    need = p2p__node_layout(&d, NULL);
     if (!arena || ((uintptr_t)arena & 7))
-        return p2p__problem_set(&p, P2P_ERR_ARG, "arena: NULL, or not aligned to 8", 0, 0),
-               p2p__desc_fail(desc, &p);
+        return p2p__desc_fail(desc, P2P_ERR_ARG, "arena: NULL, or not aligned to 8", 0, 0);
     if (arena_size < need)
-        return p2p__problem_set(&p, P2P_ERR_ARENA, "arena: too small", arena_size, need),
-               p2p__desc_fail(desc, &p);
+        return p2p__desc_fail(desc, P2P_ERR_ARENA, "arena: too small", arena_size, need);
     memset(node, 0, sizeof *node);
     node->desc = d;
     node->simulated = simulated;
     node->arena_size = need;
-    if (!p2p__node_identity(node, desc, &p)) {
-        p2p_wipe(node, sizeof *node);
-        return p2p__desc_fail(desc, &p);
-    }
-    (void)p2p__node_layout(&d, (uint8_t *)arena, node);
     p2p__node_texts(node, desc);
-    node->log.fn = d.log.fn, node->log.ctx = d.log.ctx, node->log.level = d.log.level;
-    node->packet_max = p2p__packet_max(&d);
-    p2p__pools_open(node, &d);
-    p2p__flight_open(node, &d);
-    p2p__datagrams_open(node, &d);
-    node->heap.room = 2 * d.max.conns;
-    node->out_first = node->out_last = P2P__NIL;
-    node->ready_first = node->ready_last = node->exposed_conn = P2P__REF_NONE;
-    node->timer_count = d.max.timers;
-    memset(node->timers, 0xff, d.max.timers * sizeof *node->timers);
-    node->timer_next_us = P2P_NEVER;
-    node->stop_by_us = P2P_NEVER;
-    node->tokens_milli = 1000u * (uint64_t)P2P_ADMIT_PER_S;
-    if (p2p__drbg_fill(&node->drbg, node->hash_key, sizeof node->hash_key) < 0 ||
-        p2p__envelope_keys(node, &node->key.id, node->psk, node->tag_key) < 0) {
+    if ((err = p2p__node_identity(node, desc)) < 0) {
         p2p_wipe(node, sizeof *node);
-        return p2p__problem_set(&p, P2P_ERR_CONFIG, "crypto: sha256 failed", 0, 0),
-               p2p__desc_fail(desc, &p);
+        return err;
     }
-    p2p__discovery_open(node);
-    node->magic = P2P__MAGIC;
-    node->metrics.value[P2P_METRIC_arena_bytes] = need;
+    p2p__node_start(node);
     *out = node;
     return P2P_OK;
 }
@@ -10985,74 +11002,49 @@ static bool p2p__events_pending(const p2p_node *node) {
  * Covered by tests/behaviour/. */
 P2P_DEF size_t p2p_arena_size(const p2p_desc *desc) {
     p2p_desc d;
-    p2p__problem p;
-    p2p_node measure;
-    if (!desc)
+    if (!desc || p2p__desc_resolve(desc, &d) < 0)
         return 0;
-    if (!p2p__desc_resolve(desc, &d, &p)) {
-        (void)p2p__desc_fail(desc, &p);
-        return 0;
-    }
-    memset(&measure, 0, sizeof measure);
-    measure.desc = d;
-    return p2p__node_layout(&d, NULL, &measure);
-}
-
-static void p2p__put_text(p2p__writer *w, const char *text) {
-    p2p__put_bytes(w, text, strlen(text));
-}
-
-static void p2p__put_number(p2p__writer *w, uint64_t value) {
-    char digits[21];
-    p2p_str s = p2p_u64_str(value, digits);
-    p2p__put_bytes(w, s.data, s.size);
+    return p2p__node_layout(&d, NULL);
 }
 
 /* Writes one line of p2p_arena_text: "name  count x size = bytes". */
-static void p2p__arena_line(p2p__writer *w, const char *name, uint64_t count, uint64_t size) {
-    uint64_t parts[3];
-    static const char *const between[3] = {"  ", " x ", " = "};
-    uint32_t i;
-    parts[0] = count, parts[1] = size, parts[2] = count * size;
+static void p2p__arena_line(p2p__writer *w, const char *name, uint32_t count, size_t size) {
     p2p__put_text(w, name);
-    for (i = 0; i < 3; i++) {
-        p2p__put_text(w, between[i]);
-        p2p__put_number(w, parts[i]);
-    }
+    p2p__put_text(w, "  ");
+    p2p__put_number(w, count);
+    p2p__put_text(w, " x ");
+    p2p__put_number(w, size);
+    p2p__put_text(w, " = ");
+    p2p__put_number(w, (uint64_t)count * size);
     p2p__put_u8(w, '\n');
 }
 
 P2P_DEF int p2p_arena_text(const p2p_desc *desc, char *out, size_t size) {
     p2p_desc d;
-    p2p__problem p;
     p2p__writer w = p2p__writer_of(out, size ? size - 1 : 0);
+    size_t streams[3];
+    int err;
     if (!desc || !out || size == 0)
         return P2P_ERR_ARG;
-    if (!p2p__desc_resolve(desc, &d, &p))
-        return p2p__desc_fail(desc, &p);
+    if ((err = p2p__desc_resolve(desc, &d)) < 0)
+        return err;
+    for (uint32_t kind = 0; kind < 3; kind++)
+        streams[kind] = sizeof(p2p__stream) + p2p__stream_rooms(&d, kind).bytes;
     p2p__arena_line(&w, "node", 1, sizeof(p2p_node));
     p2p__arena_line(&w, "connections", d.max.conns, sizeof(p2p__conn));
     p2p__arena_line(&w, "sessions", d.max.conns, sizeof(p2p__session));
-    p2p__arena_line(&w, "secure", d.max.conns,
-                    d.secure.api->session_size(d.secure.ctx, p2p__packet_max(&d)));
-    if (d.bytes.message_max)
-        p2p__arena_line(&w, "messages", d.max.conns,
-                        sizeof(p2p__stream) + p2p__stream_rooms(&d, 0).bytes);
-    p2p__arena_line(&w, "streams", d.max.streams,
-                    sizeof(p2p__stream) + p2p__stream_rooms(&d, 1).bytes);
-    p2p__arena_line(&w, "peer streams", d.max.peer_streams,
-                    sizeof(p2p__stream) + p2p__stream_rooms(&d, 2).bytes);
+    p2p__arena_line(&w, "secure", d.max.conns, p2p__slab_bytes(&d));
+    p2p__arena_line(&w, "messages", p2p__message_streams(&d), streams[0]);
+    p2p__arena_line(&w, "streams", d.max.streams, streams[1]);
+    p2p__arena_line(&w, "peer streams", d.max.peer_streams, streams[2]);
     p2p__arena_line(&w, "in flight", d.max.in_flight,
                     sizeof(p2p__packet) + sizeof(p2p__chunk) + sizeof(p2p__chunk) / 4);
-    p2p__arena_line(&w, "datagrams", (uint64_t)d.max.datagrams_in + d.max.datagrams_out,
-                    sizeof(p2p__datagram) + d.bytes.datagram_max);
+    p2p__arena_line(&w, "datagrams", d.max.datagrams_in + d.max.datagrams_out,
+                    p2p__datagram_stride(&d));
     p2p__arena_line(&w, "peers", d.max.peers, sizeof(p2p__peer));
     p2p__arena_line(&w, "routes", d.max.routes, sizeof(p2p_route));
-    p2p__arena_line(&w, "all", 1, p2p_arena_size(desc));
-    if (w.bad)
-        return P2P_ERR_TOO_LARGE;
-    out[size - 1 - (size_t)(w.end - w.at)] = 0;
-    return (int)(size - 1 - (size_t)(w.end - w.at));
+    p2p__arena_line(&w, "all", 1, p2p__node_layout(&d, NULL));
+    return w.bad ? P2P_ERR_TOO_LARGE : p2p__text_end(&w, out);
 }
 
 P2P_DEF uint32_t p2p_abi(void) { return P2P_ABI; }
@@ -11639,9 +11631,11 @@ P2P_DEF int p2p_conn_stats(const p2p_node *node, p2p_conn handle, p2p_stats *out
 }
 
 /* ---- messages */
-static uint64_t p2p__message_limit(const p2p_node *node, const p2p__conn *conn) {
+static size_t p2p__message_limit(const p2p_node *node, const p2p__conn *conn) {
     const p2p__session *session = p2p__session_at(node, conn->session);
-    return conn->attached && session ? session->theirs.message_max : UINT64_MAX >> 2;
+    return conn->attached && session
+               ? (size_t)P2P__MIN(session->theirs.message_max, (uint64_t)INT32_MAX)
+               : INT32_MAX;
 }
 
 static int p2p__message_conn(const p2p_node *node, p2p_conn handle, p2p__conn **conn,
@@ -11661,7 +11655,7 @@ static int p2p__message_sendable(const p2p_node *node, const p2p__conn *conn, co
         return p2p__fail(node, P2P_ERR_CLOSED, "conn: closing");
     if (!message && size)
         return p2p__fail(node, P2P_ERR_ARG, "message: NULL");
-    if (size > p2p__message_limit(node, conn) || size > INT32_MAX)
+    if (size > p2p__message_limit(node, conn))
         return p2p__fail_size(node, P2P_ERR_TOO_LARGE,
                               "size: more than the peer's bytes.message_max", size,
                               p2p__message_limit(node, conn));
@@ -11741,7 +11735,7 @@ P2P_DEF int p2p_recv(p2p_node *node, p2p_conn handle, void *buffer, size_t capac
     if (p2p__message_outgrows(node, conn))
         return p2p__fail_size(node, P2P_ERR_TOO_LARGE,
                               "message: more than bytes.message_recv; p2p_recv_ref takes it",
-                              conn->message_size, s->recv.room);
+                              (size_t)conn->message_size, s->recv.room);
     if (!p2p__message_ready(node, conn))
         return conn->state == P2P__CONN_DOWN
                    ? p2p__fail(node, P2P_ERR_CLOSED, "conn: closed, and no message is left")
@@ -11772,7 +11766,7 @@ P2P_DEF int p2p_recv_ref(p2p_node *node, p2p_conn handle, void *buffer, size_t c
         return P2P_ERR_AGAIN;
     if (!buffer || capacity < conn->message_size)
         return p2p__fail_size(node, P2P_ERR_TOO_LARGE, "capacity: less than the message",
-                              conn->message_size, capacity);
+                              (size_t)conn->message_size, capacity);
     p2p__ready_clear(node, p2p__conn_index(node, conn), P2P__EV_MESSAGE);
     conn->lent = (uint8_t *)buffer;
     conn->lent_have = 0;
@@ -11996,7 +11990,7 @@ P2P_DEF int p2p_stream_skip(p2p_node *node, p2p_stream handle, size_t size) {
         return err;
     if (size > s->recv.here - s->recv.read)
         return p2p__fail_size(node, P2P_ERR_ARG, "size: more than has arrived", size,
-                              s->recv.here - s->recv.read);
+                              (size_t)(s->recv.here - s->recv.read));
     p2p__stream_took(node, s, size);
     return (int)size;
 }
@@ -12023,15 +12017,15 @@ P2P_DEF int p2p_stream_reset(p2p_node *node, p2p_stream handle, uint32_t code) {
 }
 
 /* ---- datagrams */
-static uint64_t p2p__datagram_limit(const p2p_node *node, const p2p__conn *conn) {
+static uint32_t p2p__datagram_limit(const p2p_node *node, const p2p__conn *conn) {
     const p2p__session *session = p2p__session_at(node, conn->session);
-    uint64_t most = node->desc.max.datagrams_out ? node->desc.bytes.datagram_max : 0;
+    uint32_t most = node->desc.max.datagrams_out ? node->desc.bytes.datagram_max : 0;
     uint32_t bytes =
         session ? session->cc.datagram_bytes : P2P__MIN(P2P__START_DATAGRAM, node->desc.link.mtu);
-    uint64_t packet = bytes - p2p__packet_over(node) - 1u - 8u;
+    uint32_t packet = bytes - p2p__packet_over(node) - 1u - 8u;
     if (conn->attached && session)
-        packet = P2P__MIN(packet,
-                          P2P__MIN(session->theirs.datagram_max, session->theirs.max_packet - 9));
+        packet = (uint32_t)P2P__MIN(
+            packet, P2P__MIN(session->theirs.datagram_max, session->theirs.max_packet - 9));
     return P2P__MIN(most, packet);
 }
 
@@ -12215,12 +12209,6 @@ P2P_DEF void p2p_metrics_get(const p2p_node *node, p2p_metrics *out) {
     out->value[P2P_METRIC_in_flight] = node->flight.packets_used;
     out->value[P2P_METRIC_arena_bytes] = node->arena_size;
     out->value[P2P_METRIC_arena_used_bytes] = p2p__arena_used(node);
-}
-
-/* Ends a text in out, whose writer left room for the NUL: its length. */
-static int p2p__text_end(const p2p__writer *w, char *out) {
-    *w->at = 0;
-    return (int)((char *)w->at - out);
 }
 
 /* One metric: "# TYPE p2p_name kind" and "p2p_name value". */
