@@ -4011,14 +4011,13 @@ static void p2p__conn_grant(p2p_node *node, p2p__conn *conn, uint64_t least) {
     p2p__conn_control(node, conn, P2P__CONTROL_MAX_DATA);
 }
 
-/* The application took n bytes, or they were dropped for it. Updates come a half window apart, so
- * that they are few. */
+/* The application took n bytes, or they were dropped for it. */
 static void p2p__conn_taken(p2p_node *node, p2p__conn *conn, uint64_t n) {
     if (!conn || n == 0)
         return;
     conn->recv_taken += n;
     P2P_ASSERT(conn->recv_taken <= conn->recv_total);
-    p2p__conn_grant(node, conn, conn->recv_window / 2);
+    p2p__conn_grant(node, conn, conn->recv_window / 4);
 }
 
 static uint32_t p2p__grantable(const p2p_node *node) {
@@ -4046,13 +4045,15 @@ static uint32_t p2p__conn_peer_streams(const p2p_node *node, const p2p__conn *co
 }
 
 /* The peer used up what it was granted of this kind, or said so: grant more while the table has
- * places. */
+ * places. A connection without any stream may have one of those kept back. */
 static void p2p__grant_more(p2p_node *node, p2p__conn *conn, uint32_t kind) {
     uint64_t have = p2p__conn_promised(conn) + p2p__conn_peer_streams(node, conn), more;
     if (!conn->attached || conn->taken[kind] < conn->taken_limit[kind] ||
         have >= node->desc.max.peer_streams_per_conn)
         return;
     more = (p2p__grantable(node) + 1) / 2;
+    if (more == 0 && p2p__conn_peer_streams(node, conn) == 0)
+        more = node->granted < node->desc.max.peer_streams;
     more = P2P__MIN(more, node->desc.max.peer_streams_per_conn - have);
     conn->starved = (uint8_t)(conn->starved | 1u << kind);
     if (more == 0)
@@ -4998,10 +4999,10 @@ static void p2p__recv_grant(p2p_node *node, p2p__stream *s, uint32_t least) {
     p2p__send_list(node, s);
 }
 
-/* Updates come a half window apart, so that they are few; an eighth, when the peer waits for one:
- * the application may be waiting too, for all of something that is larger than half a window. */
+/* Updates come a quarter of a window apart, so that they are few; an eighth, when the peer waits
+ * for one: the application may be waiting too, for all of something large. */
 static void p2p__recv_window(p2p_node *node, p2p__stream *s) {
-    p2p__recv_grant(node, s, s->recv.window / (s->recv.starved ? 8 : 2));
+    p2p__recv_grant(node, s, s->recv.window / (s->recv.starved ? 8 : 4));
 }
 
 /* STREAM_DATA_BLOCKED. At a limit that is no longer: the news of the next one was lost. */
@@ -5009,7 +5010,7 @@ static void p2p__starved_input(p2p_node *node, p2p__stream *s, uint64_t limit) {
     p2p__recv *r = &s->recv;
     if (r->state != P2P__RECV_OPEN || r->final != P2P_NEVER)
         return;
-    r->starved = limit == r->limit;
+    r->starved = 1;
     if (limit < r->limit) {
         r->want_max = 1;
         p2p__send_list(node, s);
