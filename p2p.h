@@ -162,6 +162,32 @@
         event of a connection. An incoming connection that nobody accepts works all the same:
         p2p_accept is for programs that would rather ask than watch events.
 
+    RECONNECT
+        With p2p_connect_desc.reconnect a handle that was CONNECTED once outlives the end of its
+        session: silence, a restart or a close of the peer, a network that is gone, keys that are
+        too old. The node dials again after 0.1 s, and after twice that with every setback, up to
+        30 s (a quarter more or less by chance; a connection that lived for 10 s begins anew;
+        p2p_network_changed and a new address dial at once), for ever. Meanwhile
+        p2p_is_connected says no; then RECONNECTED comes. What becomes of that which was under way:
+            streams, requests   end with CLOSED, RESPONSE with .err; those that had arrived whole
+                                are read to their end. Ones opened meanwhile wait
+            datagrams           that were not sent are dropped and counted
+            messages            that the peer acknowledged came, and come once. Those that were not
+                                sent whole did not, and go first over the next session, in order
+                                with those that p2p_send takes meanwhile. Of those sent whole and
+                                not acknowledged nobody knows: they are not repeated, so that none
+                                comes twice; RECONNECTED.size is how many, and SENT of a
+                                p2p_send_ref among them has .err
+            messages received   whole are still there to be read; memory lent for one that broke off
+                                comes back by MESSAGE with .err P2P_ERR_CLOSED
+        "Acknowledged" means that the peer's node has it, not that its program has read it: who must
+        know that lets the program answer. The handle ends, with DISCONNECTED, by p2p_close, the
+        last p2p_release and p2p_node_stop, and when the peer's allow hook says no or the peer
+        breaks the protocol. The first connect has its timeout as ever; with timeout_us P2P_NEVER
+        it goes on for ever, too. There is none of this at the end that accepted: its handle ends,
+        and a new connection comes in. Keys are renewed at time.max_age_us, or up to an eighth of
+        it earlier at a moment when no stream is open and no message is under way.
+
     STREAMS
         Reliable, ordered bytes, many a connection, each with a priority from 0 (first) to 7.
         Strict order between priorities, fair turns within one. A stream opened with one_way
@@ -174,8 +200,8 @@
         last event.
 
     MESSAGES AND DATAGRAMS
-        p2p_send and p2p_recv: whole messages, in order, exactly once while the connection lives,
-        up to the receiver's bytes.message_max. Those that exceed the buffers go by p2p_send_ref
+        p2p_send and p2p_recv: whole messages, in order, exactly once while the connection lives
+        (and what RECONNECT says beyond that), up to the receiver's bytes.message_max. Those that exceed the buffers go by p2p_send_ref
         from the caller's memory and by p2p_recv_ref into it. p2p_datagram_send: at most once, in
         no order, never waiting. What is too old or too many is dropped at the sender, oldest
         first.
@@ -503,7 +529,8 @@ enum p2p_event_type {
     /* p2p_node_stop is done */
     P2P_EVENT_STOPPED,
     /* with p2p_connect_desc.reconnect: the handle is up again; streams of before ended with
-     * CLOSED */
+     * CLOSED. .size messages were sent and not acknowledged at the break, and are not repeated;
+     * .code and .reason are the peer's, if it was it that closed */
     P2P_EVENT_RECONNECTED
 };
 
@@ -522,7 +549,7 @@ typedef struct p2p_event {
     uint32_t rtt_us;
     void *user;                 /* the stream's, else the connection's */
     const p2p_request *request; /* until the next p2p_next_event, as .reason and .name */
-    p2p_str reason;             /* DISCONNECTED: the peer's words */
+    p2p_str reason;             /* DISCONNECTED, RECONNECTED: the peer's words */
     p2p_str name;               /* FOUND */
     uint64_t size;
     p2p_id peer;     /* of the connection, in every event that has one */
@@ -723,7 +750,8 @@ typedef struct p2p_desc {
         uint64_t request_us;
         uint64_t datagram_us; /* 0: kept until sent; else older ones are dropped unsent */
         uint64_t stop_us;     /* 3 s for p2p_node_stop */
-        /* 7 days: then a connection ends with P2P_ERR_CLOSED; dial again for fresh keys */
+        /* 7 days: then a connection ends with P2P_ERR_CLOSED; dial again for fresh keys, or let
+         * p2p_connect_desc.reconnect do it */
         uint64_t max_age_us;
     } time;
     uint32_t _canary_end;
@@ -744,7 +772,8 @@ typedef struct p2p_connect_desc {
     uint64_t timeout_us; /* 0: time.connect_us */
     /* an open connection to the same peer and ALPN serves, retained once more */
     uint8_t share;
-    uint8_t reconnect; /* the handle outlives breaks; P2P_ERR_CONFIG while not built in */
+    /* the handle outlives breaks: it dials again by itself, and RECONNECTED tells; see RECONNECT */
+    uint8_t reconnect;
     uint8_t reserved[6];
 } p2p_connect_desc;
 
@@ -869,7 +898,7 @@ typedef struct p2p_response_head {
     X(handshakes_done, "counter", "handshakes completed by the secure channel")                    \
     X(handshakes_failed, "counter", "handshakes that died: bad flight, slab too small, no answer") \
     X(restarts, "counter", "dials that began a new attempt")                                       \
-    X(auth_failed, "counter", "identity proofs that did not verify")                               \
+    X(auth_failed, "counter", "identity proofs that did not verify, or changed")                   \
     X(auth_refused, "counter", "proved callers that the allow hook or a limit turned away")        \
     X(hello_bad, "counter", "HELLO bodies that are malformed or changed")                          \
     X(hello_no_version, "counter", "sessions closed for want of a common wire version")            \
@@ -921,6 +950,7 @@ typedef struct p2p_response_head {
     X(conns_dialled, "counter", "connections that p2p_connect began")                              \
     X(conns_accepted, "counter", "connections that peers began and that were let in")              \
     X(conns_idle, "counter", "connections ended by the idle timeout")                              \
+    X(conns_broken, "counter", "breaks after which a handle with .reconnect dialled again")        \
     X(clock_back, "counter", "calls with a time before the latest one known")                      \
     X(random_failed, "counter", "refusals of the generator or the crypto table")                   \
     X(conns_open, "gauge", "connections in the table")                                             \
@@ -1844,6 +1874,7 @@ static void *p2p__pool_get(const p2p__pool *pool, uint32_t id) {
     X(3, DIAL_TIMEOUT, "a dial got no answer in time")                                 \
     X(3, CONNECTED, "connected")                                                       \
     X(3, DISCONNECTED, "disconnected")                                                 \
+    X(3, BROKEN, "a connection broke and is dialled again")                            \
     X(3, STOPPED, "stopped")                                                           \
     X(4, DATAGRAM_DROPPED, "a datagram was dropped")                                   \
     X(4, PACKET_LOST, "a packet was lost")                                             \
@@ -3306,6 +3337,10 @@ static void p2p__router_layout(p2p__layout *l, const p2p_desc *desc, p2p__router
 #define P2P__FIRST_RTT_US 150000u  /* first handshake timer and initial round trip */
 #define P2P__FLUSH_US     3000000u /* what was accepted has this long to be delivered at close */
 #define P2P__WITHHOLD_US  50000u   /* how often a withheld proof is looked at */
+#define P2P__REDIAL_US    100000u  /* from a break to the next dial; doubled by each that fails */
+#define P2P__REDIAL_MAX_US \
+    30000000u /* which is the longest wait, but for a quarter more or less by chance */
+#define P2P__LIVED_US 10000000u /* a connection that lived so long begins with the short wait */
 #define P2P__COLLAPSE_US \
     500000u /* both dial at once: the lower NodeId waits this long for its own dial */
 #define P2P__RECORDS_MAX  (1ull << 47)
@@ -3442,6 +3477,8 @@ typedef struct p2p__send {
         lent; /* p2p_send_ref: bytes [lent_at, lent_at + lent_size) lie there and not in the ring */
     uint64_t lent_at, lent_size, shift; /* shift: ring position = offset - shift */
     uint32_t room, reserved_bytes;
+    uint32_t kept; /* bytes below acked, of a message that is not acknowledged whole, that keep
+                      their place */
     uint16_t chunk_first, chunk_last;
     uint16_t lost;     /* chunks in state LOST */
     uint16_t controls; /* control chunks on their way that name this stream */
@@ -3461,6 +3498,7 @@ typedef struct p2p__recv {
     uint64_t here;       /* every byte below has arrived */
     uint64_t high;       /* highest offset seen, exclusive */
     uint64_t limit;      /* MAX_STREAM_DATA told */
+    uint64_t base;       /* where this session's bytes begin: what lies below came by one before */
     uint64_t final;      /* size of the whole, or P2P_NEVER */
     uint32_t room, held; /* held: bytes before read that keep their place */
     uint32_t window;     /* of the room, what the peer may fill: it grows to all of it */
@@ -3540,6 +3578,7 @@ typedef struct p2p__session {
     p2p_addr remote, local; /* local: where the peer reached us; answers leave from there */
     p2p_id peer;
     uint8_t hello_hash[32];    /* of the peer's HELLO, to catch a second one */
+    uint64_t auth_hash;        /* of its AUTH, likewise */
     uint8_t transcript[2][32]; /* what the server's and the client's AUTH sign */
     uint8_t signature[64];
     p2p__limits mine, theirs;
@@ -3579,6 +3618,8 @@ enum p2p__conn_state {
     P2P__CONN_DOWN      /* DISCONNECTED is to be told */
 };
 
+enum p2p__reconnect { P2P__RECONNECT_NO, P2P__RECONNECT_ASKED, P2P__RECONNECT_UP_ONCE };
+
 typedef struct p2p__conn {
     p2p__slot slot;
     p2p__ready ready;
@@ -3586,6 +3627,9 @@ typedef struct p2p__conn {
     uint8_t addr_count, share, given;    /* given: DISCONNECTED was */
     uint8_t accepting, wrong_proof, message_asked, reason_size, attached;
     uint8_t confirmed; /* the peer acknowledged data: it has let this session in */
+    uint8_t reconnect; /* enum p2p__reconnect */
+    uint8_t setbacks;  /* breaks and failed dials since it lived for a while */
+    uint8_t lent_cut;  /* the message lent memory for broke off */
     uint16_t session, listener;
     uint16_t accept_next;
     uint16_t heap;
@@ -3625,6 +3669,7 @@ typedef struct p2p__conn {
     uint8_t sent_pending, want_writable;
     uint8_t starved; /* kinds of streams, as bits, of which the peer got no more */
     uint8_t reserved8;
+    uint32_t unsure; /* messages sent whole when the session broke, and not acknowledged */
     uint16_t datagram_first, datagram_last, datagram_out_first, datagram_out_last;
     uint64_t messages_sent, messages_received, bytes_sent, bytes_received, datagrams_sent,
         datagrams_received, datagrams_dropped;
@@ -3720,9 +3765,11 @@ static bool p2p__router_raw(const p2p__stream *s);
 static void p2p__router_closed(p2p_node *node, p2p__stream *s);
 static void p2p__router_timeout(p2p_node *node, p2p__stream *s);
 static void p2p__peer_known(p2p_node *node, const p2p_ticket *ticket);
+static const p2p_ticket *p2p__peer_find(const p2p_node *node, const p2p_id *id);
 static void p2p__dial_found(p2p_node *node, uint32_t conn_id, const p2p_ticket *found);
 static void p2p__query_cancel_conn(p2p_node *node, uint32_t conn_id);
 static void p2p__conn_fault(p2p_node *node, p2p__conn *conn, uint32_t code, const char *reason);
+static void p2p__peer_ask(p2p_node *node, p2p__conn *conn);
 
 static p2p__conn *p2p__conn_at(const p2p_node *node, uint32_t index) {
     return index == P2P__NIL ? NULL : (p2p__conn *)p2p__pool_at(&node->conns, index);
@@ -4100,6 +4147,9 @@ static void p2p__ring_get(const uint8_t *ring, uint32_t room, uint64_t at, uint8
         memcpy(out + first, ring, size - first);
 }
 
+/* Of a session that was lost: there is nothing more to say about it. */
+static bool p2p__stream_past(const p2p__stream *s) { return s->recv.base == P2P_NEVER; }
+
 /* ---- who has something to send: a list a priority, and one for control frames */
 
 /* The peer allows a stream of this number. */
@@ -4131,7 +4181,7 @@ static void p2p__send_list(p2p_node *node, p2p__stream *s) {
     p2p__conn *conn = p2p__stream_conn(node, s);
     uint16_t index = p2p__stream_index(node, s), *head;
     uint8_t list;
-    if (!conn)
+    if (!conn || p2p__stream_past(s))
         return;
     p2p__wake(node, conn);
     list = p2p__control_due(conn, s) ? P2P__PRIORITIES : s->priority;
@@ -4308,12 +4358,19 @@ static bool p2p__recv_counts(const p2p__recv *r) {
     return r->state == P2P__RECV_OPEN || r->state == P2P__RECV_WHOLE;
 }
 
+/* The next size bytes are taken: those of this session go back to the connection's window. */
+static void p2p__recv_credit(p2p_node *node, p2p__stream *s, uint64_t size) {
+    const p2p__recv *r = &s->recv;
+    uint64_t old = r->base > r->read ? P2P__MIN(r->base - r->read, size) : 0;
+    p2p__conn_taken(node, p2p__stream_conn(node, s), size - old);
+}
+
 /* What arrived and will not be read is given back to the connection's window. */
 static void p2p__recv_drop(p2p_node *node, p2p__stream *s, uint32_t state) {
     p2p__recv *r = &s->recv;
     if (p2p__recv_counts(r)) {
         p2p__count(node, P2P_METRIC_stream_bytes_dropped, (size_t)(r->high - r->read));
-        p2p__conn_taken(node, p2p__stream_conn(node, s), r->high - r->read);
+        p2p__recv_credit(node, s, r->high - r->read);
         r->read = r->here = r->high;
         r->runs = 0;
         r->held = 0;
@@ -4472,9 +4529,9 @@ static void p2p__stream_settle(p2p_node *node, p2p__stream *s) {
 
 /* ---- sending */
 static uint32_t p2p__send_used(const p2p__send *w) {
-    uint64_t used = w->end - w->acked;
+    uint64_t from = w->acked - w->kept, used = w->end - from;
     if (w->lent) {
-        uint64_t low = P2P__MAX(w->acked, w->lent_at),
+        uint64_t low = P2P__MAX(from, w->lent_at),
                  high = P2P__MIN(w->end, w->lent_at + w->lent_size);
         used -= high > low ? high - low : 0;
     }
@@ -4507,6 +4564,34 @@ static void p2p__send_copy(const p2p__send *w, uint64_t offset, uint8_t *out, si
         out += n;
         size -= n;
     }
+}
+
+/* The length prefix of a message: its bytes and, in *size, the length; 0 when it is cut short. */
+static size_t p2p__message_peek(const uint8_t *bytes, size_t have, uint64_t *size) {
+    p2p__reader r = p2p__reader_of(bytes, have);
+    if (have == 0 || have < (size_t)1 << (bytes[0] >> 6))
+        return 0;
+    *size = p2p__get_varint(&r);
+    if (r.bad) /* not canonical */
+        *size = P2P_NEVER;
+    return (size_t)1 << (bytes[0] >> 6);
+}
+
+/* Messages queued from an offset where one begins: the end of the last that ends by `until`, and
+ * in *count how many they are. */
+static uint64_t p2p__messages_end(const p2p__send *w, uint64_t from, uint64_t until,
+                                  uint32_t *count) {
+    for (*count = 0; from < until; ++*count) {
+        uint8_t bytes[P2P__MESSAGE_OVER];
+        size_t n = (size_t)P2P__MIN(until - from, (uint64_t)sizeof bytes);
+        uint64_t size;
+        p2p__send_copy(w, from, bytes, n);
+        n = p2p__message_peek(bytes, n, &size);
+        if (n == 0 || size > until - from - n)
+            break;
+        from += n + size;
+    }
+    return from;
 }
 
 static void p2p__send_accept(p2p_node *node, p2p__stream *s, size_t size) {
@@ -4755,7 +4840,7 @@ static bool p2p__emit_stream_control(p2p__build *b, p2p__stream *s) {
         s->recv.want_stop = 2;
     }
     if (s->recv.want_max) {
-        v[1] = s->recv.limit;
+        v[1] = s->recv.limit - s->recv.base;
         if (!p2p__emit_control(b, s, P2P__CHUNK_MAX, P2P__FRAME_MAX_STREAM_DATA, 2, v))
             return false;
         s->recv.want_max = 0;
@@ -4853,8 +4938,20 @@ static void p2p__emit_streams(p2p__build *b) {
 }
 
 /* ---- acknowledged and lost */
+
+/* Memory that was lent is the caller's again once all of it is acknowledged. */
+static void p2p__send_unlend(p2p__send *w) {
+    if (!w->lent || w->acked < w->lent_at + w->lent_size)
+        return;
+    w->shift += w->lent_size;
+    w->lent = NULL;
+}
+
 static void p2p__send_advance(p2p_node *node, p2p__stream *s) {
     p2p__send *w = &s->send;
+    p2p__conn *conn = p2p__stream_conn(node, s);
+    uint64_t from = w->acked - w->kept;
+    uint32_t count;
     uint16_t at;
     bool fin = false;
     while ((at = w->chunk_first) != P2P__NIL && node->flight.chunks[at].state == P2P__CHUNK_ACKED) {
@@ -4864,10 +4961,9 @@ static void p2p__send_advance(p2p_node *node, p2p__stream *s) {
         p2p__chunk_unlink(node, s, at);
         p2p__chunk_give(node, at);
     }
-    if (w->lent && w->acked >= w->lent_at + w->lent_size) {
-        w->shift += w->lent_size;
-        w->lent = NULL;
-    }
+    if (s->kind == P2P__KIND_MESSAGES && conn && conn->reconnect)
+        w->kept = (uint32_t)(w->acked - p2p__messages_end(w, from, w->acked, &count));
+    p2p__send_unlend(w);
     if (fin && w->state == P2P__SEND_FINISHING) {
         w->state = P2P__SEND_DONE;
         p2p__stream_settle(node, s);
@@ -4950,7 +5046,7 @@ static void p2p__chunk_lost(p2p_node *node, uint16_t at) {
     if (s && c->what == P2P__CHUNK_STOP)
         s->recv.want_stop = s->recv.final == P2P_NEVER;
     if (s && c->what == P2P__CHUNK_MAX && s->recv.state == P2P__RECV_OPEN &&
-        c->offset == s->recv.limit)
+        c->offset + s->recv.base == s->recv.limit)
         s->recv.want_max = 1;
     if (s && c->what == P2P__CHUNK_BLOCKED && c->offset == s->send.limit)
         s->send.blocked = 0; /* said again, if it still is */
@@ -5021,17 +5117,17 @@ static void p2p__starved_input(p2p_node *node, p2p__stream *s, uint64_t limit) {
 static void p2p__recv_take(p2p_node *node, p2p__stream *s, size_t size) {
     p2p__recv *r = &s->recv;
     P2P_ASSERT(size <= r->here - r->read);
+    p2p__recv_credit(node, s, size);
     r->read += size;
-    p2p__conn_taken(node, p2p__stream_conn(node, s), size);
     p2p__recv_window(node, s);
 }
 
 static void p2p__recv_hold(p2p_node *node, p2p__stream *s, size_t size) {
     p2p__recv *r = &s->recv;
     P2P_ASSERT(size <= r->here - r->read);
+    p2p__recv_credit(node, s, size);
     r->read += size;
     r->held += (uint32_t)size;
-    p2p__conn_taken(node, p2p__stream_conn(node, s), size);
 }
 
 static void p2p__recv_release(p2p_node *node, p2p__stream *s) {
@@ -5127,7 +5223,7 @@ static void p2p__recv_finals(p2p_node *node, p2p__stream *s, uint64_t size) {
  * acknowledged), -1 the connection was closed. */
 static int p2p__recv_input(p2p_node *node, p2p__conn *conn, p2p__stream *s, const p2p__frame *f) {
     p2p__recv *r = &s->recv;
-    uint64_t high = f->offset + f->data.size, first = f->offset, was = r->here;
+    uint64_t first = r->base + f->offset, high = first + f->data.size, was = r->here;
     const uint8_t *data = f->data.data;
     uint32_t code = p2p__recv_check(conn, r, high, f->fin != 0);
     if (s->kind == P2P__KIND_MESSAGES && f->fin) {
@@ -5139,7 +5235,8 @@ static int p2p__recv_input(p2p_node *node, p2p__conn *conn, p2p__stream *s, cons
         p2p__conn_fault(node, conn, code, "stream bytes beyond the limit or the end");
         return -1;
     }
-    if (p2p__recv_counts(r) && !p2p__recv_fits(r, first, f->data.size)) {
+    if (p2p__recv_counts(r) && (!p2p__recv_fits(r, first, f->data.size) ||
+                                high > r->read - r->held + r->room)) { /* see p2p__conn_attach */
         p2p__count(node, P2P_METRIC_holes_full, 1);
         return 0;
     }
@@ -5217,27 +5314,26 @@ static p2p__stream *p2p__messages(const p2p_node *node, const p2p__conn *conn) {
     return p2p__stream_at(node, conn->messages);
 }
 
+/* As p2p__message_peek, of what arrived. */
+static size_t p2p__message_here(const p2p__stream *s, uint64_t at, uint64_t *size) {
+    uint8_t bytes[P2P__MESSAGE_OVER];
+    size_t n = (size_t)P2P__MIN(s->recv.here - at, (uint64_t)sizeof bytes);
+    p2p__ring_get(s->recv.ring, s->recv.room, at, bytes, n);
+    return p2p__message_peek(bytes, n, size);
+}
+
 /* Reads the length prefix of the next message once it is here. false: a length over message_max,
  * or not canonical. */
 static bool p2p__message_length(p2p_node *node, p2p__conn *conn) {
     p2p__stream *s = p2p__messages(node, conn);
-    uint64_t have = s->recv.here - s->recv.read;
-    uint8_t bytes[8];
-    p2p__reader r;
+    uint64_t size;
     size_t n;
-    if (conn->message_size != P2P_NEVER || have == 0)
+    if (conn->message_size != P2P_NEVER || (n = p2p__message_here(s, s->recv.read, &size)) == 0)
         return true;
-    n = (size_t)P2P__MIN(have, (uint64_t)sizeof bytes);
-    p2p__ring_get(s->recv.ring, s->recv.room, s->recv.read, bytes, n);
-    if (n < (size_t)1 << (bytes[0] >> 6))
-        return true;
-    r = p2p__reader_of(bytes, n);
-    conn->message_size = p2p__get_varint(&r);
-    if (r.bad || conn->message_size > node->desc.bytes.message_max) {
-        conn->message_size = P2P_NEVER;
+    if (size > node->desc.bytes.message_max)
         return false;
-    }
-    p2p__recv_take(node, s, n - p2p__left(&r));
+    conn->message_size = size;
+    p2p__recv_take(node, s, n);
     return true;
 }
 
@@ -5288,9 +5384,62 @@ static void p2p__message_news(p2p_node *node, p2p__conn *conn) {
 static void p2p__message_next(p2p_node *node, p2p__conn *conn) {
     conn->message_size = P2P_NEVER;
     conn->message_asked = 0;
-    conn->messages_received++;
-    p2p__count(node, P2P_METRIC_messages_received, 1);
+    if (!conn->lent_cut) {
+        conn->messages_received++;
+        p2p__count(node, P2P_METRIC_messages_received, 1);
+    }
+    conn->lent_cut = 0;
     p2p__message_news(node, conn);
+}
+
+/* The session broke. What was sent whole may have arrived, and a message comes at most once: it is
+ * counted and given up. The first that was not sent whole did not arrive, and begins the next
+ * session, at offset 0. */
+static void p2p__messages_resend(p2p_node *node, p2p__conn *conn, p2p__stream *s) {
+    p2p__send *w = &s->send;
+    uint32_t count;
+    uint64_t acked = w->acked, first = p2p__messages_end(w, acked - w->kept, w->sent, &count);
+    conn->unsure += count;
+    p2p__chunks_abandon(node, s);
+    w->acked = first;
+    p2p__send_unlend(w);
+    if (conn->sent_pending && conn->sent_at <= first && conn->sent_at > acked) {
+        conn->sent_err = P2P_ERR_CLOSED;
+        p2p__raise_conn(node, conn, P2P__EV_SENT);
+    }
+    conn->sent_at -= P2P__MIN(conn->sent_at, first);
+    w->lent_at -= first;
+    w->shift -= first;
+    w->end -= first;
+    w->acked = w->sent = w->limit = w->blocked = w->kept = 0;
+    if (w->end == 0)
+        conn->message_largest = 0;
+    if (conn->want_writable && p2p__send_room(s) > 0) {
+        conn->want_writable = 0;
+        p2p__raise_conn(node, conn, P2P__EV_WRITABLE);
+    }
+}
+
+/* What arrived whole is still to be read; what did not will not. The next session's bytes follow. */
+static void p2p__messages_cut(p2p_node *node, p2p__conn *conn, p2p__stream *s) {
+    p2p__recv *r = &s->recv;
+    uint64_t end = r->read, size;
+    size_t n;
+    if (conn->lent && conn->lent_have < conn->message_size) {
+        conn->lent_cut = 1;
+        conn->message_size = conn->lent_have;
+        p2p__raise_conn(node, conn, P2P__EV_LENT);
+    } else if (p2p__message_ready(node, conn)) {
+        end += conn->message_size;
+    } else if (conn->message_size != P2P_NEVER && !conn->lent) {
+        conn->message_size = P2P_NEVER;
+        conn->message_asked = 0;
+        r->here = end;
+    }
+    while ((n = p2p__message_here(s, end, &size)) != 0 && size <= r->here - end - n)
+        end += n + size;
+    r->here = r->high = r->base = end;
+    r->runs = r->want_max = 0;
 }
 
 /* ==== >>datagram ====
@@ -6864,7 +7013,7 @@ static bool p2p__auth_good(p2p_node *node, p2p__session *session, const uint8_t 
 static const uint8_t p2p__conn_moves[5] = {
     /* WAITING  */ 1 << P2P__CONN_DIALLING | 1 << P2P__CONN_OPEN | 1 << P2P__CONN_DOWN,
     /* DIALLING */ 1 << P2P__CONN_WAITING | 1 << P2P__CONN_OPEN | 1 << P2P__CONN_DOWN,
-    /* OPEN     */ 1 << P2P__CONN_FLUSHING | 1 << P2P__CONN_DOWN,
+    /* OPEN     */ 1 << P2P__CONN_WAITING | 1 << P2P__CONN_FLUSHING | 1 << P2P__CONN_DOWN,
     /* FLUSHING */ 1 << P2P__CONN_DOWN,
     /* DOWN     */ 0};
 static void p2p__conn_go(p2p__conn *conn, uint32_t state) {
@@ -6967,6 +7116,13 @@ static void p2p__conn_attach(p2p_node *node, p2p__conn *conn, p2p__session *sess
         p2p__stream_limits(&node->streams[at], theirs);
         p2p__send_list(node, &node->streams[at]);
     }
+    if (conn->messages != P2P__NIL) { /* messages of before may lie in the ring: of what a callee
+                                         offered too much is not acknowledged, and comes again */
+        p2p__stream *s = p2p__messages(node, conn);
+        s->recv.window = p2p__window_start(s->recv.room);
+        s->recv.limit = s->recv.base + session->mine.messages;
+        p2p__recv_window(node, s);
+    }
 }
 
 /* The session is gone or given up; nothing the peer has confirmed may be lost by it, so only a
@@ -6981,6 +7137,11 @@ static void p2p__conn_detach(p2p_node *node, p2p__conn *conn) {
     conn->session = P2P__NIL;
     if (!conn->attached)
         return;
+    if (conn->reconnect && conn->state == P2P__CONN_OPEN) { /* the next dial begins there */
+        memset(conn->addr_bad, 0, sizeof conn->addr_bad);
+        conn->addrs[0] = session->remote;
+        conn->addr_count = 1;
+    }
     conn->attached = 0;
     node->granted -= (uint32_t)p2p__conn_promised(conn);
     memset(conn->taken_limit, 0, sizeof conn->taken_limit);
@@ -6988,7 +7149,7 @@ static void p2p__conn_detach(p2p_node *node, p2p__conn *conn) {
     memset(conn->made_limit, 0, sizeof conn->made_limit);
     conn->send_limit = conn->send_total;
     p2p__grant_starved(node);
-    if (conn->state >= P2P__CONN_OPEN)
+    if (conn->state >= P2P__CONN_OPEN || conn->confirmed)
         return;
     conn->send_total = conn->send_limit = 0;
     for (at = conn->stream_first; at != P2P__NIL; at = node->streams[at].conn_next)
@@ -7004,6 +7165,10 @@ static void p2p__stream_lost(p2p_node *node, p2p__stream *s) {
                       s->recv.state == P2P__RECV_OPEN;
     p2p__chunks_abandon(node, s);
     s->send.want_reset = s->recv.want_stop = s->recv.want_max = 0;
+    s->recv.base = P2P_NEVER;
+    s->send.acked = s->send.sent = s->send.end;
+    s->x_deadline_us = P2P_NEVER;
+    p2p__stream_unhash(node, s); /* the next session has one of the same number, perhaps */
     if (s->send.state != P2P__SEND_NONE)
         s->send.state = P2P__SEND_DONE;
     if (unfinished && s->err == 0)
@@ -7033,27 +7198,87 @@ static void p2p__accept_unlink(p2p_node *node, p2p__conn *conn) {
     conn->accepting = 0;
 }
 
-static void p2p__conn_down(p2p_node *node, p2p__conn *conn, int err, uint32_t code,
-                           p2p_str reason) {
+static void p2p__streams_lost(p2p_node *node, p2p__conn *conn) {
     uint16_t at, next;
-    if (conn->state == P2P__CONN_DOWN)
-        return;
-    if (conn->state == P2P__CONN_WAITING)
-        node->waiting_dials--;
-    p2p__conn_go(conn, P2P__CONN_DOWN);
-    p2p__conn_detach(node, conn);
-    p2p__query_cancel_conn(node, p2p__pool_id(&node->conns, conn));
-    conn->err = err;
+    for (at = conn->stream_first; at != P2P__NIL; at = next) {
+        next = node->streams[at].conn_next;
+        if (at != conn->messages && !p2p__stream_past(&node->streams[at]))
+            p2p__stream_lost(node, &node->streams[at]);
+    }
+}
+
+static void p2p__conn_words(p2p__conn *conn, uint32_t code, p2p_str reason) {
     conn->code = code;
     conn->reason_size = (uint8_t)P2P__MIN(reason.size, (size_t)P2P__REASON_BYTES);
     if (conn->reason_size)
         memcpy(conn->reason, reason.data, conn->reason_size);
-    p2p__accept_unlink(node, conn);
-    for (at = conn->stream_first; at != P2P__NIL; at = next) {
-        next = node->streams[at].conn_next;
-        if (at != conn->messages)
-            p2p__stream_lost(node, &node->streams[at]);
+}
+
+/* ---- breaks that the handle outlives */
+
+/* How long until the next dial: twice as long after each setback, so that a peer that lets in and
+ * breaks at once keeps nobody busy; and never for many at the same moment. */
+static uint64_t p2p__redial_us(p2p_node *node, p2p__conn *conn) {
+    uint32_t us = P2P__MIN(P2P__REDIAL_US << P2P__MIN(conn->setbacks, 9u), P2P__REDIAL_MAX_US);
+    conn->setbacks = (uint8_t)P2P__MIN(conn->setbacks + 1u, 255u);
+    return us - us / 4 + p2p__drbg_fast(&node->drbg) % (us / 2);
+}
+
+/* What the session promised ends with it, and the handle waits for the next one: its streams end
+ * with CLOSED, datagrams are dropped, messages wait. */
+static void p2p__conn_break(p2p_node *node, p2p__conn *conn, uint32_t code, p2p_str reason) {
+    const p2p_ticket *known = p2p__peer_find(node, &conn->peer);
+    p2p__stream *messages = p2p__messages(node, conn);
+    if (conn->state == P2P__CONN_OPEN && node->now_us - conn->opened_us >= P2P__LIVED_US)
+        conn->setbacks = 0;
+    p2p__conn_go(conn, P2P__CONN_WAITING);
+    node->waiting_dials++;
+    p2p__count(node, P2P_METRIC_conns_broken, 1);
+    p2p__log(&node->log, P2P__LOG_BROKEN);
+    p2p__conn_words(conn, code, reason);
+    p2p__ready_clear(node, p2p__conn_index(node, conn), P2P__EV_CONNECTED);
+    p2p__streams_lost(node, conn);
+    if (messages) {
+        p2p__messages_resend(node, conn, messages);
+        p2p__messages_cut(node, conn, messages);
     }
+    while (conn->datagram_out_first != P2P__NIL)
+        p2p__datagram_drop(node, conn, true);
+    conn->recv_total = conn->recv_taken = conn->send_total = conn->send_limit = conn->blocked = 0;
+    memset(conn->made, 0, sizeof conn->made);
+    memset(conn->taken, 0, sizeof conn->taken);
+    memset(conn->taken_limit, 0, sizeof conn->taken_limit);
+    conn->confirmed = conn->wrong_proof = conn->starved = 0;
+    conn->connect_by_us = P2P_NEVER;
+    if (known)
+        p2p__path_learn(node, conn, known);
+    conn->retry_us = node->now_us + p2p__redial_us(node, conn);
+    p2p__conn_schedule(node, conn);
+}
+
+/* One that was up once ends only by a call, or by what another dial would not change. */
+static bool p2p__conn_outlives(const p2p_node *node, const p2p__conn *conn, int err) {
+    return conn->reconnect == P2P__RECONNECT_UP_ONCE && conn->state < P2P__CONN_FLUSHING &&
+           !node->stopping && (err == P2P_ERR_TIMEOUT || err == P2P_ERR_CLOSED);
+}
+
+static void p2p__conn_down(p2p_node *node, p2p__conn *conn, int err, uint32_t code,
+                           p2p_str reason) {
+    if (conn->state == P2P__CONN_DOWN)
+        return;
+    p2p__conn_detach(node, conn);
+    if (p2p__conn_outlives(node, conn, err)) {
+        p2p__conn_break(node, conn, code, reason);
+        return;
+    }
+    if (conn->state == P2P__CONN_WAITING)
+        node->waiting_dials--;
+    p2p__conn_go(conn, P2P__CONN_DOWN);
+    p2p__query_cancel_conn(node, p2p__pool_id(&node->conns, conn));
+    conn->err = err;
+    p2p__conn_words(conn, code, reason);
+    p2p__accept_unlink(node, conn);
+    p2p__streams_lost(node, conn);
     if (conn->sent_pending) {
         p2p__stream *s = p2p__messages(node, conn);
         conn->sent_err = s->send.acked >= conn->sent_at ? P2P_OK : P2P_ERR_CLOSED;
@@ -7140,17 +7365,26 @@ static void p2p__session_fault(p2p_node *node, p2p__session *session, uint32_t c
 
 /* ---- dialling */
 
+/* What went out over this session may have arrived, and may not go out over another one. */
+static bool p2p__conn_bound(p2p__conn *conn) {
+    if (conn->reconnect == P2P__RECONNECT_UP_ONCE && conn->attached && conn->send_total > 0)
+        conn->confirmed = 1;
+    return conn->confirmed;
+}
+
 /* An attempt is over without a connection: the dial goes on with a new one, until its deadline. */
 static void p2p__session_failed(p2p_node *node, p2p__session *session) {
     p2p__conn *conn = p2p__conn_at(node, session->conn);
-    if (conn && conn->confirmed) {
+    if (conn && p2p__conn_bound(conn)) {
         p2p__conn_end(node, conn, 0, P2P__CODE_NONE, p2p__no_words(), P2P_ERR_TIMEOUT);
         return;
     }
     if (conn) {
         uint64_t wait_us = 25000u << P2P__MIN(conn->attempts, 5u);
         p2p__conn_detach(node, conn);
-        conn->retry_us = node->now_us + wait_us / 2 + p2p__drbg_fast(&node->drbg) % wait_us;
+        conn->retry_us = node->now_us + (conn->reconnect == P2P__RECONNECT_UP_ONCE
+                                             ? p2p__redial_us(node, conn)
+                                             : wait_us / 2 + p2p__drbg_fast(&node->drbg) % wait_us);
         p2p__conn_go(conn, P2P__CONN_WAITING);
         node->waiting_dials++;
         p2p__count(node, P2P_METRIC_restarts, 1);
@@ -7194,6 +7428,10 @@ static void p2p__dial(p2p_node *node, p2p__conn *conn) {
     if (!session)
         return;
     session->peer = conn->peer;
+    if (conn->messages != P2P__NIL) { /* unread ones of before keep their room */
+        const p2p__recv *r = &p2p__messages(node, conn)->recv;
+        session->mine.messages = P2P__MIN(session->mine.messages, r->room - (r->here - r->read));
+    }
     session->alpn_mask =
         (uint8_t)(conn->alpn == P2P__ANY_ALPN ? (1u << node->alpn_count) - 1u : 1u << conn->alpn);
     if (p2p__envelope_keys(node, &conn->peer, psk, session->tag_key) < 0 ||
@@ -7210,6 +7448,8 @@ static void p2p__dial(p2p_node *node, p2p__conn *conn) {
     node->waiting_dials--;
     p2p__log(&node->log, P2P__LOG_DIALLING);
     p2p__out_add(node, session);
+    if (conn->reconnect == P2P__RECONNECT_UP_ONCE)
+        p2p__peer_ask(node, conn); /* it may be elsewhere by now */
 }
 
 static void p2p__conn_expired(p2p_node *node, p2p__conn *conn) {
@@ -7228,6 +7468,8 @@ static void p2p__conn_opened(p2p_node *node, p2p__conn *conn) {
     if (conn->state != P2P__CONN_OPEN)
         p2p__conn_go(conn, P2P__CONN_OPEN);
     conn->opened_us = node->now_us;
+    if (conn->reconnect)
+        conn->reconnect = P2P__RECONNECT_UP_ONCE;
     p2p__raise_conn(node, conn, P2P__EV_CONNECTED);
     p2p__log(&node->log, P2P__LOG_CONNECTED);
     p2p__conn_schedule(node, conn);
@@ -7488,8 +7730,21 @@ static void p2p__prove(p2p_node *node, p2p__session *session, p2p__conn *conn) {
     p2p__out_add(node, session);
 }
 
+/* A peer that was there once and has no place, or is not ready, will be; only its hook's no is for
+ * good. */
+static int p2p__refused_err(const p2p__conn *conn, uint64_t code) {
+    return conn->reconnect == P2P__RECONNECT_UP_ONCE && code != P2P__CODE_REFUSED ? P2P_ERR_CLOSED
+                                                                                  : P2P_ERR_REFUSED;
+}
+
 static void p2p__auth_input(p2p_node *node, p2p__session *session, const p2p__frame *f) {
     p2p__conn *conn = p2p__conn_at(node, session->conn);
+    uint64_t hash = p2p__hash64(node->hash_key, f->bytes, 96);
+    if (session->peer_proved && hash != session->auth_hash) {
+        p2p__count(node, P2P_METRIC_auth_failed, 1);
+        p2p__session_fault(node, session, P2P__CODE_PROTOCOL, "AUTH changed");
+        return;
+    }
     if (session->peer_proved) {
         if (session->done_sent &&
             !session->done_acked) { /* it repeats itself: DONE was lost, perhaps */
@@ -7511,6 +7766,7 @@ static void p2p__auth_input(p2p_node *node, p2p__session *session, const p2p__fr
         return;
     }
     session->peer_proved = 1;
+    session->auth_hash = hash;
     if (session->server) {
         p2p__admitted(node, session, false);
         return;
@@ -7521,7 +7777,7 @@ static void p2p__auth_input(p2p_node *node, p2p__session *session, const p2p__fr
             p2p__conn_end(
                 node, conn, 0, code,
                 p2p_str_of(code == P2P__CODE_NO_ALPN ? "no common ALPN" : "no common wire version"),
-                P2P_ERR_REFUSED);
+                p2p__refused_err(conn, code));
         return;
     }
     p2p__prove(node, session, conn);
@@ -7544,12 +7800,14 @@ static void p2p__done_input(p2p_node *node, p2p__session *session) {
     p2p__collapse(node, session);
 }
 
+static bool p2p__close_refuses(const p2p__frame *f) {
+    return f->origin == 0 && (f->code == P2P__CODE_REFUSED || f->code == P2P__CODE_LIMIT ||
+                              f->code == P2P__CODE_NO_ALPN || f->code == P2P__CODE_NO_VERSION);
+}
+
 static int p2p__close_err(const p2p__frame *f, const p2p__conn *conn) {
-    if (f->origin == 0 && f->code == P2P__CODE_REFUSED)
-        return P2P_ERR_REFUSED;
-    if (f->origin == 0 && (f->code == P2P__CODE_LIMIT || f->code == P2P__CODE_NO_ALPN ||
-                           f->code == P2P__CODE_NO_VERSION))
-        return P2P_ERR_REFUSED;
+    if (p2p__close_refuses(f))
+        return p2p__refused_err(conn, f->code);
     if (f->origin == 0 &&
         (f->code == P2P__CODE_PROTOCOL || f->code == P2P__CODE_FLOW_CONTROL ||
          f->code == P2P__CODE_STREAM_LIMIT || f->code == P2P__CODE_FRAME_ENCODING))
@@ -7574,6 +7832,8 @@ static void p2p__close_input(p2p_node *node, p2p__session *session, const p2p__f
             p2p__conn_go(dial, P2P__CONN_WAITING);
             node->waiting_dials++;
             dial->retry_us = node->now_us + P2P__COLLAPSE_US;
+            if (dial->reconnect == P2P__RECONNECT_UP_ONCE)
+                dial->retry_us += p2p__redial_us(node, dial);
             p2p__conn_schedule(node, dial);
         } else {
             p2p__conn_down(node, dial, P2P_ERR_CLOSED, 0, p2p__no_words());
@@ -7584,6 +7844,8 @@ static void p2p__close_input(p2p_node *node, p2p__session *session, const p2p__f
     if (conn) {
         uint32_t code = f->origin ? (uint32_t)P2P__MIN(f->code, (uint64_t)UINT32_MAX) : 0;
         int err = p2p__close_err(f, conn);
+        if (!p2p__close_refuses(f)) /* else nothing of it was taken */
+            (void)p2p__conn_bound(conn);
         p2p__conn_detach(node, conn);
         p2p__conn_down(node, conn, err, code, reason);
     }
@@ -7662,7 +7924,9 @@ static int p2p__stream_input(p2p_node *node, p2p__conn *conn, const p2p__frame *
     if (s->kind != P2P__KIND_MESSAGES)
         p2p__stream_announce(node, conn, s);
     switch (f->type) {
-    case P2P__FRAME_STREAM_DATA_BLOCKED: p2p__starved_input(node, s, f->value); break;
+    case P2P__FRAME_STREAM_DATA_BLOCKED:
+        p2p__starved_input(node, s, s->recv.base + f->value);
+        break;
     case P2P__FRAME_STREAM:
         if (s->kind == P2P__KIND_MESSAGES && f->fin) {
             p2p__conn_fault(node, conn, P2P__CODE_PROTOCOL, "the messages stream was ended");
@@ -8148,6 +8412,33 @@ static uint64_t p2p__handshake_life_us(const p2p__session *session) {
     return session->proven ? 4u * (uint64_t)P2P__UNPROVEN_LIFE_US : P2P__UNPROVEN_LIFE_US;
 }
 
+/* The age at which to look whether fresh keys are due: with reconnect also an eighth before. */
+static uint64_t p2p__age_us(const p2p_node *node, const p2p__session *session) {
+    const p2p__conn *conn = p2p__conn_at(node, session->conn);
+    uint64_t last = node->desc.time.max_age_us, early = last - last / 8;
+    return conn && conn->reconnect && node->now_us - session->born_us < early ? early : last;
+}
+
+/* Nothing would be lost by a break now: no stream is open, no message is under way. */
+static bool p2p__conn_quiet(const p2p_node *node, const p2p__conn *conn) {
+    const p2p__stream *s = p2p__messages(node, conn);
+    if (conn->stream_first != conn->messages || (s && s->conn_next != P2P__NIL))
+        return false;
+    return conn->datagram_out_first == P2P__NIL &&
+           (!s || (s->send.acked == s->send.end && s->recv.high == s->recv.read &&
+                   conn->message_size == P2P_NEVER));
+}
+
+/* Fresh keys are due. A handle that comes back takes a quiet moment when the time is near. */
+static bool p2p__session_aged(const p2p_node *node, const p2p__session *session,
+                              const p2p__conn *conn) {
+    uint64_t age = node->now_us - session->born_us, last = node->desc.time.max_age_us;
+    if (!conn || conn->state < P2P__CONN_OPEN)
+        return false;
+    return age >= last || session->next_number >= P2P__RECORDS_MAX ||
+           (conn->reconnect && age >= last - last / 8 && p2p__conn_quiet(node, conn));
+}
+
 static void p2p__session_schedule(p2p_node *node, p2p__session *session) {
     uint64_t us = P2P_NEVER, deadline;
     uint32_t ref = P2P__REF_SESSION | p2p__session_index(node, session);
@@ -8176,7 +8467,7 @@ static void p2p__session_schedule(p2p_node *node, p2p__session *session) {
         us = P2P__MIN(us, session->pmtu.timer_us);
         if (session->state == P2P__SESSION_OPEN && session->packet_first == P2P__NIL)
             us = P2P__MIN(us, p2p__time_add(session->spoke_us, node->desc.time.keepalive_us));
-        us = P2P__MIN(us, p2p__time_add(session->born_us, node->desc.time.max_age_us));
+        us = P2P__MIN(us, p2p__time_add(session->born_us, p2p__age_us(node, session)));
         break;
     case P2P__SESSION_CLOSING:
     case P2P__SESSION_DRAINING: us = session->tick_us; break;
@@ -8269,9 +8560,7 @@ static void p2p__session_tick(p2p_node *node, p2p__session *session) {
             p2p__proof_missing(node, session);
         else if (session->state == P2P__SESSION_WAITING && now >= session->collapse_us)
             p2p__wait_over(node, session);
-        else if ((now - session->born_us >= node->desc.time.max_age_us ||
-                  session->next_number >= P2P__RECORDS_MAX) &&
-                 conn && conn->state >= P2P__CONN_OPEN)
+        else if (p2p__session_aged(node, session, conn))
             p2p__conn_end(node, conn, 0, P2P__CODE_REKEY, p2p__no_words(), P2P_ERR_CLOSED);
         else
             p2p__session_alive_tick(node, session);
@@ -8362,15 +8651,17 @@ static void p2p__peer_known(p2p_node *node, const p2p_ticket *ticket) {
     }
 }
 
-/* The connection that serves a dial with .share: the one furthest along. */
-static p2p__conn *p2p__conn_shared(p2p_node *node, const p2p_id *peer, uint32_t alpn) {
+/* The connection that serves a dial with .share: the one furthest along; for one with .reconnect
+ * only one that comes back. */
+static p2p__conn *p2p__conn_shared(p2p_node *node, const p2p_id *peer, uint32_t alpn,
+                                   bool reconnect) {
     p2p__conn *best = NULL;
     uint32_t i;
     for (i = 0; i < node->conns.count; i++) {
         p2p__conn *conn = p2p__conn_at(node, i);
         if (p2p__slot_live(conn) && conn->state <= P2P__CONN_OPEN &&
             p2p_id_equal(&conn->peer, peer) && (alpn == P2P__ANY_ALPN || conn->alpn == alpn) &&
-            (!best || conn->state > best->state))
+            (conn->reconnect || !reconnect) && (!best || conn->state > best->state))
             best = conn;
     }
     return best;
@@ -8387,7 +8678,7 @@ static bool p2p__conn_untouched(const p2p_node *node, const p2p__conn *conn) {
 /* With .share an open connection serves: its CONNECTED names the handle that p2p_connect_name
  * gave. */
 static bool p2p__conn_alias(p2p_node *node, p2p__conn *conn, const p2p_id *peer) {
-    p2p__conn *open = p2p__conn_shared(node, peer, conn->alpn);
+    p2p__conn *open = p2p__conn_shared(node, peer, conn->alpn, conn->reconnect != 0);
     if (!open || open->state != P2P__CONN_OPEN)
         return false;
     open->holders++;
@@ -8689,6 +8980,15 @@ static int p2p__query_start(p2p_node *node, const char *name, const p2p_id *id, 
     if (err < 0 && q != NULL && q->state == P2P__QUERY_ASKED)
         p2p__query_end(node, q, P2P_ERR_NOT_FOUND, NULL);
     return P2P_OK;
+}
+
+/* Asks the provider, if there is one, where the peer of a dial is. */
+static void p2p__peer_ask(p2p_node *node, p2p__conn *conn) {
+    uint32_t id = p2p__pool_id(&node->conns, conn);
+    if (!node->desc.discovery.api)
+        return;
+    p2p__query_cancel_conn(node, id);
+    (void)p2p__query_start(node, NULL, &conn->peer, id, &conn->query);
 }
 
 P2P_DEF int p2p_discover(p2p_node *node, const char *name, uint32_t *out_query) {
@@ -10814,6 +11114,7 @@ static int p2p__message_event(p2p_node *node, p2p__conn *conn, uint32_t flag, p2
     if (flag == P2P__EV_LENT) {
         out->user = conn->lent;
         out->size = conn->message_size;
+        out->err = conn->lent_cut ? P2P_ERR_CLOSED : P2P_OK;
         conn->lent = NULL;
         p2p__message_next(node, conn);
         return 1;
@@ -10829,11 +11130,12 @@ static int p2p__message_event(p2p_node *node, p2p__conn *conn, uint32_t flag, p2
     return p2p__message_ready(node, conn);
 }
 
-/* DISCONNECTED waits for the CLOSED of its streams. */
+/* DISCONNECTED and RECONNECTED wait for the CLOSED of the streams that ended. */
 static bool p2p__streams_pending(const p2p_node *node, const p2p__conn *conn) {
     uint16_t at;
     for (at = conn->stream_first; at != P2P__NIL; at = node->streams[at].conn_next)
-        if (node->streams[at].ready.flags & (P2P__EV_CLOSED | P2P__EV_STREAM | P2P__EV_RESPONSE))
+        if (p2p__stream_past(&node->streams[at]) &&
+            node->streams[at].ready.flags & (P2P__EV_CLOSED | P2P__EV_STREAM | P2P__EV_RESPONSE))
             return true;
     return false;
 }
@@ -10855,13 +11157,25 @@ static int p2p__alias_event(p2p_node *node, p2p__conn *conn, p2p_event *out) {
     return 1;
 }
 
+static void p2p__event_words(const p2p__conn *conn, p2p_event *out) {
+    out->code = conn->code;
+    out->reason.data = conn->reason;
+    out->reason.size = conn->reason_size;
+}
+
 static int p2p__conn_event(p2p_node *node, p2p__conn *conn, uint32_t flag, p2p_event *out) {
     switch (flag) {
     case P2P__EV_CONNECTED:
         if (conn->alias)
             return p2p__alias_event(node, conn, out);
         p2p__event_of_conn(node, conn, P2P_EVENT_CONNECTED, out);
+        if (conn->told) {
+            out->type = P2P_EVENT_RECONNECTED;
+            out->size = conn->unsure;
+            p2p__event_words(conn, out);
+        }
         conn->told = 1;
+        conn->unsure = 0;
         return 1;
     case P2P__EV_MESSAGE:
     case P2P__EV_LENT:
@@ -10876,9 +11190,7 @@ static int p2p__conn_event(p2p_node *node, p2p__conn *conn, uint32_t flag, p2p_e
     default:
         p2p__event_of_conn(node, conn, P2P_EVENT_DISCONNECTED, out);
         out->err = conn->err;
-        out->code = conn->code;
-        out->reason.data = conn->reason;
-        out->reason.size = conn->reason_size;
+        p2p__event_words(conn, out);
         node->exposed_conn = p2p__conn_index(node, conn);
         return 1;
     }
@@ -10939,7 +11251,9 @@ static int p2p__event_take(p2p_node *node, p2p_event *out) {
         flags = p2p__ready_of(node, ref)->flags & ~(uint32_t)P2P__EV_HANDLER;
         flag = p2p__lowest(flags);
         conn = ref & P2P__REF_STREAM ? NULL : p2p__conn_at(node, ref);
-        if (flag && !(conn && flag == P2P__EV_DISCONNECTED && p2p__streams_pending(node, conn)))
+        if (flag &&
+            !(conn && (flag == P2P__EV_DISCONNECTED || (flag == P2P__EV_CONNECTED && conn->told)) &&
+              p2p__streams_pending(node, conn)))
             break;
         ref = p2p__ready_of(node, ref)->next;
         if (++n > node->stream_total + node->conns.count)
@@ -11313,6 +11627,14 @@ P2P_DEF int p2p_network_changed(p2p_node *node, uint64_t now_us, const p2p_addr 
         s->control |= P2P__CONTROL_PING; /* the path may be another one: ask at once */
         p2p__out_add(node, s);
     }
+    for (i = 0; i < node->conns.count; i++) {
+        p2p__conn *conn = p2p__conn_at(node, i);
+        if (!p2p__slot_live(conn) || conn->state != P2P__CONN_WAITING)
+            continue;
+        conn->setbacks = 0; /* what failed before may go now */
+        conn->retry_us = 0;
+        p2p__conn_schedule(node, conn);
+    }
     p2p__discovery_refresh(node);
     return 0;
 }
@@ -11356,8 +11678,6 @@ static int p2p__connect_check(p2p_node *node, const p2p_connect_desc *desc, int 
     *alpn = (int)P2P__ANY_ALPN;
     if (node->stopping)
         return p2p__fail(node, P2P_ERR_STATE, "the node is stopping");
-    if (desc && desc->reconnect)
-        return p2p__fail(node, P2P_ERR_CONFIG, "desc.reconnect: not built in");
     if (desc && desc->alpn)
         *alpn = p2p__alpn_place(node, desc->alpn);
     return *alpn < 0 ? *alpn : P2P_OK;
@@ -11388,6 +11708,7 @@ static p2p__conn *p2p__connect_begin(p2p_node *node, const p2p_id *peer,
     conn->user = desc ? desc->user : NULL;
     conn->alpn = (uint8_t)alpn;
     conn->share = desc ? desc->share : 0;
+    conn->reconnect = desc && desc->reconnect; /* P2P__RECONNECT_ASKED */
     conn->connect_by_us = p2p__from_now(node, conn, us);
     node->waiting_dials++;
     p2p__count(node, P2P_METRIC_conns_dialled, 1);
@@ -11405,7 +11726,8 @@ P2P_DEF int p2p_connect(p2p_node *node, const p2p_id *peer, const p2p_connect_de
     out->id = 0;
     if ((err = p2p__connect_check(node, desc, &alpn)) < 0)
         return err;
-    if (desc && desc->share && (conn = p2p__conn_shared(node, peer, (uint32_t)alpn)) != NULL) {
+    if (desc && desc->share &&
+        (conn = p2p__conn_shared(node, peer, (uint32_t)alpn, desc->reconnect != 0)) != NULL) {
         conn->holders++;
         *out = p2p__conn_handle(node, conn);
         return conn->state == P2P__CONN_OPEN ? 1 : 0;
@@ -11419,8 +11741,8 @@ P2P_DEF int p2p_connect(p2p_node *node, const p2p_id *peer, const p2p_connect_de
     known = p2p__peer_find(node, peer);
     if (known)
         p2p__path_learn(node, conn, known);
-    if (conn->addr_count == 0 && node->desc.discovery.api)
-        (void)p2p__query_start(node, NULL, peer, out->id, &conn->query);
+    if (conn->addr_count == 0)
+        p2p__peer_ask(node, conn);
     return P2P_OK;
 }
 
@@ -12305,7 +12627,8 @@ static const char *p2p__check_conn(const p2p_node *node, const p2p__conn *conn) 
             return wrong;
         if (node->streams[at].conn != p2p__conn_index(node, conn))
             return "connection: a stream in its list is another's";
-        high += node->streams[at].recv.high;
+        high += node->streams[at].recv.high -
+                P2P__MIN(node->streams[at].recv.high, node->streams[at].recv.base);
     }
     if (conn->attached && (conn->recv_taken > conn->recv_total ||
                            conn->recv_total > conn->recv_limit || high > conn->recv_total))

@@ -1,6 +1,7 @@
 /* The contract of p2p.h, case by case, in the world that -DWORLD_... names. */
 #include "world.h"
 #include "cases_conn.h"
+#include "cases_life.h"
 #include "cases_stream.h"
 #include "cases_message.h"
 #include "cases_node.h"
@@ -36,6 +37,6 @@ TEST(leaves_nothing_open) {
     CHECK_INT(world.overrun, 0);
 }
 
-TEST_MAIN(CASES_CONN(ENTRY) CASES_STREAM(ENTRY) CASES_MESSAGE(ENTRY) CASES_NODE(ENTRY)
-              CASES_ROUTER(ENTRY) CASES_DISCOVERY(ENTRY) ENTRY(heap_watch_sees)
+TEST_MAIN(CASES_CONN(ENTRY) CASES_LIFE(ENTRY) CASES_STREAM(ENTRY) CASES_MESSAGE(ENTRY)
+              CASES_NODE(ENTRY) CASES_ROUTER(ENTRY) CASES_DISCOVERY(ENTRY) ENTRY(heap_watch_sees)
                   ENTRY(leaves_nothing_open))

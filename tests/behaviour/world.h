@@ -167,6 +167,29 @@ static void world_cut_off(actor *self) {
     p2p_sim_partition(world.sim, &self->id, 1, others, count);
 }
 
+static void world_join(actor *self) {
+    (void)self;
+    p2p_sim_heal(world.sim, NULL, 0, NULL, 0);
+}
+
+/* Nothing that a sends reaches b any more; what b sends still reaches a. */
+static void world_cut_way(actor *a, actor *b, int down) {
+    p2p_sim_link link = world.link;
+    link.down = (uint8_t)down;
+    p2p_sim_link_set(world.sim, &a->id, &b->id, &link);
+}
+
+/* It dies without a goodbye, */
+static void world_crash(actor *self) {
+    CHECK_INT(p2p_sim_crash(world.sim, &self->id), 0);
+    self->node = NULL;
+}
+
+/* and comes back with its key and its address, and no memory of anybody. */
+static void world_restart(actor *self) {
+    CHECK_INT(p2p_sim_restart(world.sim, &self->id, &self->node), 0);
+}
+
 /* A node that never was: its key is a good one. */
 static p2p_id stranger_id(void) {
     p2p_key key;
@@ -226,6 +249,17 @@ static void pass_time(void) {
 
 /* Nothing reaches this node any more and nothing leaves it: it is not driven. */
 static void world_cut_off(actor *self) { self->apart = 1; }
+
+static void world_join(actor *self) { self->apart = 0; }
+
+static void world_crash(actor *self) {
+    p2p_node_close(self->node);
+    self->node = NULL;
+}
+
+static void world_restart(actor *self) {
+    CHECK_INT(p2p_node_open(&self->node, &self->desc, self->arena, self->arena_size), 0);
+}
 
 /* A node that never was: its key is a good one. */
 static p2p_id stranger_id(void) {
