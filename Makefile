@@ -78,8 +78,8 @@ demo: ## two processes on loopback, one plays a piece of music from the other by
 	@tools/demo.sh
 
 bench: ## measures, prints a table and writes build/bench.json
-	@tools/deps.sh build
-	$(again) -j$(JOBS) build-all tests=
+	@tools/deps.sh bench
+	$(again) -j$(JOBS) $(benches)
 	@bench/run.sh
 
 fuzz: ## runs each fuzzer for FUZZ_SECONDS (30) on top of its corpus
@@ -127,6 +127,11 @@ $(BUILD)/%: %.c $(MBEDTLS_LIB)
 $(BUILD)/p2p: $(wildcard tools/p2p*.[ch]) $(headers) $(MBEDTLS_LIB)
 	@mkdir -p $(@D)
 	$(filter-out -MMD -MP,$(compile)) $(CFLAGS) -o $@ $(filter %.c,$^) $(libs)
+
+# OpenSSL is what the bench compares with, where it is installed.
+openssl = $(shell echo '\#include <openssl/ssl.h>' | $(CC) -E - >/dev/null 2>&1 && \
+            echo -DBENCH_OPENSSL -lssl -lcrypto)
+$(BUILD)/bench/tls: libs = $(openssl)
 
 $(worlds): tests/behaviour/suite.c $(MBEDTLS_LIB)
 	@mkdir -p $(@D)

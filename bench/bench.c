@@ -1,26 +1,9 @@
-/* bench MODE: one run of one measurement, two processes over loopback. Prints lines "name unit
- * value". bench.py runs each mode several times and takes medians. */
+/* bench MODE: p2p.h over loopback, and in the simulator. See bench.h for what a mode prints. */
 #define P2P_IMPLEMENTATION
 #define P2P_SIM_IMPLEMENTATION
-#define P2P_POSIX_IMPLEMENTATION
-#define P2P_MBEDTLS_IMPLEMENTATION
-#define P2P_SODIUM_IMPLEMENTATION
-#include "p2p_posix.h"
-#include "p2p_mbedtls.h"
-#include "p2p_sodium.h"
 #include "p2p_sim.h"
-
-#include <errno.h>
-#include <netinet/in.h>
-#include <poll.h>
-#include <signal.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/resource.h>
-#include <sys/socket.h>
-#include <sys/wait.h>
-#include <unistd.h>
+#include "node.h"
+#include "behaviour/heap_watch.h"
 
 enum {
     CONNECTS = 31,
@@ -30,410 +13,511 @@ enum {
     MESSAGES = 200000,
     BULK_MIB = 256,
     SIM_MIB = 16,
-    BATCH = 32,       /* datagrams a system call, as in p2p_posix.h */
-    RAW_WINDOW = 128, /* datagrams under way without an answer */
-    RAW_PACKETS = 150000,
-    RAW_DATAGRAM = 1232, /* the default mtu */
-    RAW_ENVELOPE =
-        9 /* what p2p.h puts before a record, sent here too so that the sizes are equal */
+    HELD = 5000,    /* connections */
+    HELD_DIALS = 2, /* handshakes at a time: a node takes no more from one address */
+    DATAGRAM_QUEUE = 4096,
+    DATAGRAM_US = 1000000,
+    WIRE_WARM = 20000,
+    WIRE_ROUNDS = 21,
+    WIRE_QUIET_US = 60000, /* no acknowledgement is held back for that long */
+    RECONNECTS = 10
 };
 
-static void die(const char *what) {
-    (void)fprintf(stderr, "bench: %s failed%s%s\n", what, errno ? ": " : "",
-                  errno ? strerror(errno) : "");
-    exit(1);
+/* What the serving process says of itself, while it runs. */
+typedef struct board {
+    volatile uint64_t bytes, messages, datagrams, conns, heap_calls, resident;
+    volatile uint64_t wire_bytes,
+        wire_packets; /* towards the serving process, IP and UDP counted */
+} board;
+
+static board *told;
+
+/* ---- the serving process ------------------------------------------------------------------- */
+
+static void (*serving_desc)(p2p_desc *);
+
+static uint64_t resident_bytes(pid_t process) {
+    unsigned long long total, pages;
+    char path[64];
+    FILE *f;
+    (void)snprintf(path, sizeof path, "/proc/%d/statm", (int)process);
+    f = fopen(path, "r");
+    if (!f || fscanf(f, "%llu %llu", &total, &pages) != 2)
+        die(path);
+    (void)fclose(f);
+    return pages * (uint64_t)sysconf(_SC_PAGESIZE);
 }
 
-static uint64_t cpu_us(void) {
-    struct rusage r;
-    if (getrusage(RUSAGE_SELF, &r) < 0)
-        die("getrusage");
-    return (uint64_t)(r.ru_utime.tv_sec + r.ru_stime.tv_sec) * 1000000u +
-           (uint64_t)(r.ru_utime.tv_usec + r.ru_stime.tv_usec);
-}
-
-static int by_value(const void *a, const void *b) {
-    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
-    return x < y ? -1 : x > y;
-}
-
-/* Sorts; the value below which `percent` of them lie. */
-static uint64_t percentile(uint64_t *values, size_t count, size_t percent) {
-    qsort(values, count, sizeof *values, by_value);
-    return values[(count - 1) * percent / 100];
-}
-
-static void row(const char *name, const char *unit, double value) {
-    (void)printf("%s %s %.6g\n", name, unit, value);
-}
-
-static void row_cpu(const char *name, uint64_t us, uint64_t bytes) {
-    row(name, "s", (double)us / 1e6 * (double)(1u << 30) / (double)bytes);
-}
-
-/* ---- two processes --------------------------------------------------------------------------- */
-
-typedef struct pair {
-    int to_parent[2], to_child[2];
-    pid_t child; /* 0 in the child */
-} pair;
-
-static void pair_fork(pair *p) {
-    if (pipe(p->to_parent) < 0 || pipe(p->to_child) < 0)
-        die("pipe");
-    (void)fflush(stdout);
-    p->child = fork();
-    if (p->child < 0)
-        die("fork");
-}
-
-static void pair_say(const pair *p, const void *data, size_t size) {
-    if (write(p->child ? p->to_child[1] : p->to_parent[1], data, size) != (ssize_t)size)
-        die("writing to the other process");
-}
-
-static void pair_hear(const pair *p, void *data, size_t size) {
-    uint8_t *at = (uint8_t *)data;
-    ssize_t n;
-    while (size > 0) {
-        n = read(p->child ? p->to_parent[0] : p->to_child[0], at, size);
-        if (n <= 0)
-            die("reading from the other process");
-        at += n;
-        size -= (size_t)n;
-    }
-}
-
-static void pair_wait(const pair *p) {
-    int status = 0;
-    if (waitpid(p->child, &status, 0) < 0 || status != 0)
-        die("the other process");
-}
-
-/* ---- a node on loopback ---------------------------------------------------------------------- */
-
-typedef struct end {
-    p2p_posix io;
-    p2p_node *node;
-    p2p_conn conn;
-    void *arena;
-} end;
-
-static void limits(p2p_desc *desc) {
-    desc->allow_anyone = 1;
-    desc->max.conns = 64;
-    desc->max.half_open = 8;
-    desc->max.conns_per_peer = 64;
-    desc->max.streams = 8;
-    desc->max.peer_streams = 8;
-    desc->max.in_flight = 8192;
-    desc->bytes.stream_send = 1 << 20;
-    desc->bytes.stream_recv = 1 << 20;
-    desc->bytes.message_send = 1 << 18;
-    desc->bytes.message_recv = 1 << 18;
-}
-
-static void end_open(end *e) {
-    static const char *const here[] = {"127.0.0.1:0"};
-    p2p_posix_desc sockets;
-    p2p_error_detail why;
-    p2p_desc desc;
-    size_t size;
-    memset(&desc, 0, sizeof desc);
-    memset(&sockets, 0, sizeof sockets);
-    memset(&why, 0, sizeof why);
-    errno = 0;
-    sockets.bind = here;
-    sockets.bind_count = 1;
-    desc.why = &why;
-    limits(&desc);
-    if (p2p_posix_open(&e->io, &sockets, &desc) < 0)
-        die(why.text);
-    size = p2p_arena_size(&desc);
-    e->arena = malloc(size ? size : 1);
-    if (!e->arena || p2p_node_open(&e->node, &desc, e->arena, size) < 0)
-        die(why.text);
-}
-
-static void end_close(end *e) {
-    p2p_node_close(e->node);
-    p2p_posix_close(&e->io);
-    free(e->arena);
-}
-
-/* Runs until an event of this type; others go to `other`. */
-static p2p_event end_await(end *e, uint32_t type, void (*other)(end *, const p2p_event *)) {
-    p2p_event event;
-    for (;;) {
-        while (p2p_next_event(e->node, &event) > 0) {
-            if (event.type == type)
-                return event;
-            if (event.type == P2P_EVENT_DISCONNECTED && type != P2P_EVENT_STOPPED)
-                die(p2p_err_text(event.err));
-            if (other)
-                other(e, &event);
-        }
-        if (p2p_posix_step(&e->io, e->node, -1) < 0)
-            die("step");
-    }
-}
-
-static void end_dial(end *e, const p2p_ticket *to) {
-    errno = 0;
-    if (p2p_peer_add(e->node, to) < 0 || p2p_connect(e->node, &to->id, NULL, &e->conn) < 0)
-        die("dialling");
-    (void)end_await(e, P2P_EVENT_CONNECTED, NULL);
-}
-
-static void end_listen(end *e, const pair *p, p2p_ticket *out) {
-    p2p_listener listener;
-    if (p2p_listen(e->node, NULL, &listener) < 0 || p2p_ticket_of(e->node, out) < 0)
-        die("listening");
-    pair_say(p, out, sizeof *out);
-}
-
-static void reply_small(p2p_node *node, const p2p_request *q, void *ctx) {
+static void reply_same(p2p_node *node, const p2p_request *q, void *ctx) {
     (void)ctx;
     (void)p2p_reply(node, q->stream, 200, NULL, 0, q->body.data, q->body.size);
 }
 
-/* ---- the serving process --------------------------------------------------------------------- */
-
-typedef struct serving {
-    end e;
-    uint64_t received, cpu_start_us;
-    bool connected;
-    uint32_t messages;
-} serving;
-
-static void serve_stream(serving *s, p2p_stream stream) {
-    p2p_span bytes;
-    uint64_t cpu;
-    int n;
-    while ((n = p2p_stream_peek(s->e.node, stream, &bytes)) > 0) {
-        s->received += bytes.size;
-        (void)p2p_stream_skip(s->e.node, stream, bytes.size);
-    }
-    if (n != 0)
-        return;
-    cpu = cpu_us() - s->cpu_start_us;
-    (void)p2p_stream_write(s->e.node, stream, &cpu, sizeof cpu); /* same machine, same byte order */
-    (void)p2p_stream_finish(s->e.node, stream);
+static void serve_stream(end *e, p2p_stream stream) {
+    if (stream_drain(e->node, stream, &told->bytes) == 0)
+        (void)p2p_stream_finish(e->node, stream);
 }
 
-static void serve_messages(serving *s, p2p_conn conn) {
+/* "bye" asks to be left without a goodbye of the caller's. */
+static void serve_messages(end *e, p2p_conn conn) {
     uint8_t text[SMALL];
-    while (p2p_recv(s->e.node, conn, text, sizeof text) >= 0)
-        if (++s->messages % MESSAGES == 0)
-            (void)p2p_send(s->e.node, conn, "all", 3);
+    int n;
+    while ((n = p2p_recv(e->node, conn, text, sizeof text)) >= 0) {
+        told->messages++;
+        if (n == 3 && memcmp(text, "bye", 3) == 0)
+            (void)p2p_close(e->node, conn, 0, "as you wish");
+    }
 }
 
-static void serve_event(serving *s, const p2p_event *e) {
-    switch (e->type) {
-    case P2P_EVENT_CONNECTED: s->cpu_start_us = cpu_us(); break;
+static void serve_datagrams(end *e, p2p_conn conn) {
+    uint8_t bytes[SMALL];
+    while (p2p_datagram_recv(e->node, conn, bytes, sizeof bytes) >= 0)
+        told->datagrams++;
+}
+
+static void serve_event(end *e, const p2p_event *event) {
+    switch (event->type) {
+    case P2P_EVENT_CONNECTED: told->conns++; break;
+    case P2P_EVENT_DISCONNECTED: told->conns--; break;
     case P2P_EVENT_STREAM:
-    case P2P_EVENT_READABLE: serve_stream(s, e->stream); break;
-    case P2P_EVENT_MESSAGE: serve_messages(s, e->conn); break;
+    case P2P_EVENT_READABLE: serve_stream(e, event->stream); break;
+    case P2P_EVENT_MESSAGE: serve_messages(e, event->conn); break;
+    case P2P_EVENT_DATAGRAM: serve_datagrams(e, event->conn); break;
     default: break;
     }
 }
 
-/* Until the parent closes its end of the pipe: then the process is told by SIGTERM and simply
- * ends. */
-static void serve(const pair *p) {
-    static serving s;
-    p2p_route route = {P2P_POST, 0, "/echo", reply_small, NULL};
-    p2p_ticket ticket;
-    p2p_event e;
-    end_open(&s.e);
-    if (p2p_route_add(s.e.node, &route) < 0)
+static void serve(int say_to) {
+    static end e;
+    p2p_route route = {P2P_POST, 0, "/echo", reply_same, NULL};
+    p2p_event event;
+    told->resident = resident_bytes(getpid());
+    end_open(&e, 'a', NULL, serving_desc);
+    if (p2p_route_add(e.node, &route) < 0)
         die("route");
-    end_listen(&s.e, p, &ticket);
-    for (;;) {
-        if (p2p_posix_step(&s.e.io, s.e.node, -1) < 0)
-            die("step");
-        while (p2p_next_event(s.e.node, &e) > 0)
-            serve_event(&s, &e);
+    end_listen(&e, say_to);
+    heap_watch.calls = 0;
+    for (heap_watch.armed = 1;; end_step(&e, -1)) {
+        while (p2p_next_event(e.node, &event) > 0)
+            serve_event(&e, &event);
+        told->heap_calls = heap_watch.calls;
     }
 }
 
-static p2p_ticket serve_begin(pair *p) {
-    p2p_ticket ticket;
-    pair_fork(p);
-    if (p->child == 0)
-        serve(p);
-    pair_hear(p, &ticket, sizeof ticket);
-    return ticket;
+static pid_t serving(p2p_ticket *out, void (*change)(p2p_desc *)) {
+    told = (board *)shared(sizeof *told);
+    serving_desc = change;
+    return serve_begin(serve, out, sizeof *out);
 }
 
-static void serve_end(const pair *p) {
-    (void)kill(p->child, SIGKILL);
-    (void)waitpid(p->child, NULL, 0);
-}
+/* ---- connect, round trip ------------------------------------------------------------------- */
 
-/* ---- measurements of p2p.h ------------------------------------------------------------------- */
-
-static void measure_connect(void) {
+static void measure_connect(const char *name) {
     static uint64_t times[CONNECTS];
     static end e;
-    uint64_t start_us;
     p2p_ticket to;
-    pair p;
+    pid_t child = serving(&to, NULL);
     int i;
-    to = serve_begin(&p);
     for (i = 0; i < CONNECTS; i++) {
-        end_open(&e);
-        start_us = p2p_posix_now_us();
-        end_dial(&e, &to);
-        times[i] = p2p_posix_now_us() - start_us;
-        (void)p2p_node_stop(e.node, 0);
-        (void)end_await(&e, P2P_EVENT_STOPPED, NULL);
+        end_open(&e, 'b', NULL, NULL);
+        times[i] = now_us();
+        end_connect(&e, &to);
+        times[i] = now_us() - times[i];
+        (void)p2p_close(e.node, e.conn, 0, NULL);
+        end_step(&e, 0);
         end_close(&e);
     }
-    serve_end(&p);
+    child_kill(child);
+    (void)name;
     row("connect_us", "us", (double)percentile(times, CONNECTS, 50));
 }
 
-static void drain(end *e, p2p_stream stream) {
-    uint8_t rest[256];
-    while (p2p_stream_read(e->node, stream, rest, sizeof rest) > 0) {}
+static void take_body(end *e, p2p_stream stream) {
+    uint8_t body[256];
+    while (p2p_stream_read(e->node, stream, body, sizeof body) > 0) {}
 }
 
-static void drain_event(end *e, const p2p_event *event) {
+static void take_body_event(end *e, const p2p_event *event) {
     if (event->type == P2P_EVENT_READABLE)
-        drain(e, event->stream);
+        take_body(e, event->stream);
 }
 
-static void measure_rtt(void) {
-    static uint64_t times[PINGS];
-    static end e;
+/* A request of SMALL bytes, answered by as many: microseconds to the answer. */
+static uint64_t ping(end *e) {
     uint8_t body[SMALL];
     p2p_request_desc r;
     p2p_stream stream;
     p2p_event event;
-    p2p_ticket to;
-    uint64_t start_us;
-    pair p;
-    int i;
-    to = serve_begin(&p);
-    end_open(&e);
-    end_dial(&e, &to);
+    uint64_t spent = now_us();
     memset(&r, 0, sizeof r);
     memset(body, 7, sizeof body);
     r.method = P2P_POST;
     r.path = "/echo";
     r.body = body;
     r.body_size = sizeof body;
-    for (i = -PINGS_WARM; i < PINGS; i++) {
-        start_us = p2p_posix_now_us();
-        if (p2p_request_send(e.node, e.conn, &r, &stream) < 0)
-            die("request");
-        event = end_await(&e, P2P_EVENT_RESPONSE, NULL);
-        if (i >= 0)
-            times[i] = p2p_posix_now_us() - start_us;
-        if (event.status != 200)
-            die("response");
-        drain(&e, event.stream);
-        (void)end_await(&e, P2P_EVENT_CLOSED, drain_event);
-    }
-    serve_end(&p);
+    if (p2p_request_send(e->node, e->conn, &r, &stream) < 0)
+        die("request");
+    event = end_await(e, P2P_EVENT_RESPONSE, NULL);
+    spent = now_us() - spent;
+    if (event.status != 200)
+        die("response");
+    take_body(e, event.stream);
+    (void)end_await(e, P2P_EVENT_CLOSED, take_body_event);
+    return spent;
+}
+
+static void measure_rtt(const char *name) {
+    static uint64_t times[PINGS];
+    static end e;
+    p2p_ticket to;
+    pid_t child = serving(&to, NULL);
+    int i;
+    end_open(&e, 'b', NULL, NULL);
+    end_connect(&e, &to);
+    for (i = 0; i < PINGS_WARM; i++)
+        (void)ping(&e);
+    for (i = 0; i < PINGS; i++)
+        times[i] = ping(&e);
+    child_kill(child);
+    (void)name;
     row("rtt_p99_us", "us", (double)percentile(times, PINGS, 99));
     row("rtt_us", "us", (double)percentile(times, PINGS, 50));
 }
 
-/* Writes until `left` is 0, then reads what the other process says about its time. */
-static uint64_t bulk_run(end *e, p2p_stream stream, uint64_t left) {
-    uint64_t other_us = 0;
-    p2p_room room;
-    p2p_event event;
-    for (;;) {
-        while (left > 0 && p2p_stream_reserve(e->node, stream, 65536, &room) >= 0) {
-            size_t n = room.size < left ? room.size : (size_t)left;
-            memset(room.data, 'p', n); /* a real program fills it too */
-            (void)p2p_stream_commit(e->node, stream, n);
-            left -= n;
-            if (left == 0)
-                (void)p2p_stream_finish(e->node, stream);
-        }
-        while (p2p_next_event(e->node, &event) > 0) {
-            if (event.type == P2P_EVENT_DISCONNECTED)
-                die(p2p_err_text(event.err));
-            if (event.type == P2P_EVENT_READABLE &&
-                p2p_stream_read(e->node, stream, &other_us, sizeof other_us) == sizeof other_us)
-                return other_us;
-        }
-        if (p2p_posix_step(&e->io, e->node, -1) < 0)
-            die("step");
-    }
-}
+/* ---- bulk ---------------------------------------------------------------------------------- */
 
-static void measure_bulk(void) {
-    static end e;
-    const uint64_t bytes = (uint64_t)BULK_MIB << 20;
-    uint64_t start_us, cpu_start_us, other_us, spent_us;
+/* One stream of so many bytes, until the other process has read them all. */
+static void bulk_send(end *e, uint64_t left) {
     p2p_stream stream;
-    p2p_ticket to;
-    pair p;
-    to = serve_begin(&p);
-    end_open(&e);
-    end_dial(&e, &to);
-    if (p2p_stream_open(e.node, e.conn, NULL, &stream) < 0)
+    p2p_event event;
+    if (p2p_stream_open(e->node, e->conn, NULL, &stream) < 0)
         die("stream");
-    start_us = p2p_posix_now_us();
-    cpu_start_us = cpu_us();
-    other_us = bulk_run(&e, stream, bytes);
-    spent_us = p2p_posix_now_us() - start_us;
-    row("bulk_mbit", "Mbit/s", (double)bytes * 8 / (double)spent_us);
-    row_cpu("bulk_cpu_s_per_gib", cpu_us() - cpu_start_us + other_us, bytes);
-    serve_end(&p);
+    for (;; end_step(e, -1)) {
+        stream_fill(e->node, stream, &left);
+        while (end_event(e, &event) > 0) {
+            take_body_event(e, &event);
+            if (event.type == P2P_EVENT_CLOSED)
+                return;
+        }
+    }
 }
 
-static void measure_messages(void) {
+static void measure_bulk_of(const char *name, void (*change)(p2p_desc *)) {
     static end e;
+    const uint64_t bytes = scaled((uint64_t)BULK_MIB << 20);
+    uint64_t spent_us, cpu;
+    p2p_stats stats;
+    p2p_ticket to;
+    pid_t child = serving(&to, change);
+    end_open(&e, 'b', NULL, change);
+    end_connect(&e, &to);
+    cpu = cpu_us(0) + cpu_us(child);
+    spent_us = now_us();
+    bulk_send(&e, bytes);
+    spent_us = now_us() - spent_us;
+    cpu = cpu_us(0) + cpu_us(child) - cpu;
+    if (told->bytes != bytes || p2p_conn_stats(e.node, e.conn, &stats) < 0)
+        die("the transfer");
+    child_kill(child);
+    row_bulk(name, bytes, spent_us, cpu);
+    row_of(name, "datagram_bytes", "B", stats.mtu);
+}
+
+static void mtu_1400(p2p_desc *desc) { desc->link.mtu = 1400; }
+static void measure_bulk(const char *name) { measure_bulk_of(name, NULL); }
+static void measure_bulk_1400(const char *name) {
+    p2p_secure secure;
+    if (p2p_mbedtls_secure(&secure) < 0)
+        die("p2p_mbedtls_secure");
+    if (secure.api->content_max + secure.api->overhead + 9 < 1400)
+        row_skip("bulk_1400", "the secure channel was built for smaller records");
+    else
+        measure_bulk_of(name, mtu_1400);
+}
+
+/* ---- messages, datagrams ------------------------------------------------------------------- */
+
+/* Sends messages of SMALL bytes until the other process has had so many. */
+static void messages_send(end *e, uint64_t count) {
     uint8_t text[SMALL];
-    uint64_t start_us, sent = 0;
+    const uint64_t all = told->messages + count;
+    p2p_event event;
+    memset(text, 7, sizeof text);
+    while (told->messages < all) {
+        for (; count > 0 && p2p_send(e->node, e->conn, text, sizeof text) >= 0; count--) {}
+        end_step(e, 1);
+        while (end_event(e, &event) > 0) {}
+    }
+}
+
+static void measure_messages(const char *name) {
+    static end e;
+    const uint64_t count = scaled(MESSAGES);
+    uint64_t spent_us;
+    p2p_ticket to;
+    pid_t child = serving(&to, NULL);
+    end_open(&e, 'b', NULL, NULL);
+    end_connect(&e, &to);
+    spent_us = now_us();
+    messages_send(&e, count);
+    spent_us = now_us() - spent_us;
+    child_kill(child);
+    (void)name;
+    row("messages_per_s", "1/s", (double)count * 1e6 / (double)spent_us);
+}
+
+static void datagram_desc(p2p_desc *desc) {
+    desc->max.datagrams_in = DATAGRAM_QUEUE;
+    desc->max.datagrams_out = DATAGRAM_QUEUE;
+}
+
+/* Keeps the queue full without ever making it overflow; datagrams given to it. */
+static uint64_t datagrams_fill(end *e, uint64_t given) {
+    uint8_t bytes[SMALL];
+    p2p_metrics metrics;
+    uint64_t queued;
+    p2p_metrics_get(e->node, &metrics);
+    queued = given - metrics.value[P2P_METRIC_app_datagrams_sent] -
+             metrics.value[P2P_METRIC_app_datagrams_dropped_out];
+    memset(bytes, 7, sizeof bytes);
+    for (; queued < DATAGRAM_QUEUE; queued++, given++)
+        if (p2p_datagram_send(e->node, e->conn, bytes, sizeof bytes) < 0)
+            die("datagram");
+    return given;
+}
+
+static void measure_datagrams(const char *name) {
+    static end e;
+    const uint64_t last_us = scaled(DATAGRAM_US);
+    uint64_t start_us, first = 0, given = 0, given_first = 0, spent_us;
     p2p_event event;
     p2p_ticket to;
-    bool all = false;
-    pair p;
-    to = serve_begin(&p);
-    end_open(&e);
-    end_dial(&e, &to);
-    memset(text, 7, sizeof text);
-    start_us = p2p_posix_now_us();
-    while (!all) {
-        while (sent < MESSAGES && p2p_send(e.node, e.conn, text, sizeof text) >= 0)
-            sent++;
-        while (p2p_next_event(e.node, &event) > 0) {
-            if (event.type == P2P_EVENT_DISCONNECTED)
-                die(p2p_err_text(event.err));
-            all = all || (event.type == P2P_EVENT_MESSAGE &&
-                          p2p_recv(e.node, e.conn, text, sizeof text) == 3);
+    pid_t child = serving(&to, datagram_desc);
+    end_open(&e, 'b', NULL, datagram_desc);
+    end_connect(&e, &to);
+    for (start_us = now_us();; end_step(&e, 1)) {
+        spent_us = now_us() - start_us;
+        if (!first && spent_us > last_us / 4) { /* the congestion window is open by now */
+            first = told->datagrams;
+            given_first = given;
+            start_us = now_us();
+            spent_us = 0;
         }
-        if (!all && p2p_posix_step(&e.io, e.node, -1) < 0)
-            die("step");
+        if (first && spent_us > last_us)
+            break;
+        given = datagrams_fill(&e, given);
+        while (end_event(&e, &event) > 0) {}
     }
-    row("messages_per_s", "1/s", (double)MESSAGES * 1e6 / (double)(p2p_posix_now_us() - start_us));
-    serve_end(&p);
+    first = told->datagrams - first;
+    child_kill(child);
+    (void)name;
+    row("datagrams_per_s", "1/s", (double)first * 1e6 / (double)spent_us);
+    row("datagrams_arrived", "%", 100.0 * (double)first / (double)(given - given_first));
 }
 
-static void measure_arena(void) {
-    size_t sizes[4];
-    p2p_desc desc;
-    uint32_t i;
-    for (i = 0; i < 4; i++) {
-        memset(&desc, 0, sizeof desc);
-        desc.max.conns = 8 + (i & 1);
-        desc.bytes.message_max = i < 2 ? P2P_NONE : 0;
-        (void)p2p_sodium_crypto(&desc.crypto);
-        (void)p2p_mbedtls_secure(&desc.secure);
-        (void)p2p_posix_random(&desc.random);
-        sizes[i] = p2p_arena_size(&desc);
-        if (sizes[i] == 0)
-            die("p2p_arena_size");
+/* ---- connections held ---------------------------------------------------------------------- */
+
+static void held_desc(p2p_desc *desc) {
+    const uint32_t count = (uint32_t)setting("BENCH_CONNS", scaled(HELD));
+    desc->max.conns = desc->max.conns_per_peer = count;
+    desc->max.streams = desc->max.peer_streams = 8;
+    desc->bytes.stream_send = desc->bytes.stream_recv = 1024;
+    desc->bytes.peer_send = desc->bytes.peer_recv = 1024;
+    desc->bytes.message_max = desc->bytes.message_send = desc->bytes.message_recv = SMALL * 2;
+}
+
+static void held_dial(end *e, const p2p_ticket *to, uint32_t count) {
+    uint32_t dialled = 0, connected = 0;
+    p2p_event event;
+    if (p2p_peer_add(e->node, to) < 0)
+        die("peer");
+    while (connected < count) {
+        for (; dialled < count && dialled - connected < HELD_DIALS; dialled++)
+            if (p2p_connect(e->node, &to->id, NULL, &e->conn) < 0)
+                die("dialling");
+        end_step(e, -1);
+        while (end_event(e, &event) > 0)
+            connected += event.type == P2P_EVENT_CONNECTED;
     }
-    row("arena_conn_bytes", "B", (double)(sizes[1] - sizes[0]));
-    row("arena_conn_messages_bytes", "B", (double)(sizes[3] - sizes[2]));
+}
+
+/* A message over every connection shows that they all live. */
+static void held_use(end *e, uint32_t count) {
+    p2p_conn *conns = (p2p_conn *)calloc(count, sizeof *conns);
+    uint8_t text[SMALL];
+    p2p_event event;
+    uint32_t i;
+    memset(text, 7, sizeof text);
+    if (!conns || p2p_connections(e->node, conns, count) != (int)count)
+        die("p2p_connections");
+    for (i = 0; i < count; i++) {
+        if (p2p_send(e->node, conns[i], text, sizeof text) < 0)
+            die("message");
+        if (i % 64 == 0)
+            end_step(e, 0);
+    }
+    while (told->messages < count) {
+        end_step(e, 1);
+        while (end_event(e, &event) > 0) {}
+    }
+    free(conns);
+}
+
+static void measure_held(const char *name) {
+    static end e;
+    const uint32_t count = (uint32_t)setting("BENCH_CONNS", scaled(HELD));
+    uint64_t resident;
+    p2p_ticket to;
+    pid_t child = serving(&to, held_desc);
+    end_open(&e, 'b', NULL, held_desc);
+    held_dial(&e, &to, count);
+    held_use(&e, count);
+    resident = resident_bytes(child) - told->resident;
+    (void)name;
+    row("conns_held", "1", (double)told->conns);
+    row("conns_held_bytes", "B", (double)resident / (double)told->conns);
+    child_kill(child);
+}
+
+/* ---- bytes on the wire --------------------------------------------------------------------- */
+
+/* Passes datagrams on in both directions and counts those towards the node. */
+static void forward(int fd, struct sockaddr_in node) {
+    static uint8_t bytes[65536];
+    struct sockaddr_in from, caller;
+    socklen_t size;
+    ssize_t n;
+    memset(&caller, 0, sizeof caller);
+    for (;;) {
+        bool back;
+        size = (socklen_t)sizeof from;
+        n = recvfrom(fd, bytes, sizeof bytes, 0, (struct sockaddr *)&from, &size);
+        if (n < 0)
+            die("recvfrom");
+        back = from.sin_port == node.sin_port;
+        if (!back) {
+            caller = from;
+            told->wire_bytes += (uint64_t)n + 20 + 8;
+            told->wire_packets++;
+        }
+        (void)sendto(fd, bytes, (size_t)n, 0, (struct sockaddr *)(back ? &caller : &node),
+                     (socklen_t)sizeof node);
+    }
+}
+
+/* From here on the ticket leads to a process that forwards to the node. */
+static pid_t forwarding(p2p_ticket *to) {
+    struct sockaddr_in at = place_addr('a', 0), node = place_addr('a', to->addrs[0].port);
+    socklen_t size = (socklen_t)sizeof at;
+    int fd = socket(AF_INET, SOCK_DGRAM, 0), room = 4 << 20;
+    pid_t child;
+    if (fd < 0 || bind(fd, (struct sockaddr *)&at, size) < 0 ||
+        getsockname(fd, (struct sockaddr *)&at, &size) < 0)
+        die("socket");
+    (void)setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &room, (socklen_t)sizeof room);
+    child = child_fork();
+    if (child == 0)
+        forward(fd, node);
+    (void)close(fd);
+    to->addr_count = 1;
+    to->addrs[0].port = ntohs(at.sin_port);
+    return child;
+}
+
+static void quiet(end *e) {
+    const uint64_t until_us = now_us() + WIRE_QUIET_US;
+    p2p_event event;
+    while (now_us() < until_us) {
+        end_step(e, 5);
+        while (end_event(e, &event) > 0) {}
+    }
+}
+
+/* Each of the messages that are looked at leaves alone, long after the last acknowledgement. */
+static void measure_wire(const char *name) {
+    static uint64_t sizes[WIRE_ROUNDS];
+    static end e;
+    uint64_t bytes, packets;
+    p2p_ticket to;
+    pid_t child = serving(&to, NULL), forwarder = forwarding(&to);
+    size_t count = 0;
+    int i;
+    end_open(&e, 'b', NULL, NULL);
+    end_connect(&e, &to);
+    messages_send(&e, WIRE_WARM);
+    for (i = 0; i < WIRE_ROUNDS; i++) {
+        quiet(&e);
+        bytes = told->wire_bytes;
+        packets = told->wire_packets;
+        messages_send(&e, 1);
+        if (told->wire_packets == packets + 1)
+            sizes[count++] = told->wire_bytes - bytes;
+    }
+    child_kill(forwarder);
+    child_kill(child);
+    if (count == 0)
+        row_skip(name, "no message left in a datagram of its own");
+    else
+        row(name, "B", (double)percentile(sizes, count, 50));
+}
+
+/* ---- allocations --------------------------------------------------------------------------- */
+
+/* -1: this build of p2p.h has no reconnect. */
+static int reconnects(end *e, const p2p_ticket *to) {
+    p2p_connect_desc desc;
+    int i;
+    memset(&desc, 0, sizeof desc);
+    desc.reconnect = 1;
+    if (p2p_peer_add(e->node, to) < 0 || p2p_connect(e->node, &to->id, &desc, &e->conn) < 0)
+        return -1;
+    (void)end_await(e, P2P_EVENT_CONNECTED, NULL);
+    for (i = 0; i < RECONNECTS; i++) {
+        if (p2p_send(e->node, e->conn, "bye", 3) < 0)
+            die("message");
+        (void)end_await(e, P2P_EVENT_RECONNECTED, NULL);
+    }
+    return RECONNECTS;
+}
+
+static bool heap_watch_counts(void) {
+    void *volatile block;
+    heap_watch_install();
+    heap_watch.armed = 1;
+    block = malloc(16);
+    heap_watch.armed = 0;
+    free(block);
+    return heap_watch.calls == 1;
+}
+
+/* Calls of malloc's family in both processes from after open until before close: a connection,
+ * messages, requests, a stream, reconnects. */
+static void measure_allocations(const char *name) {
+    static end e;
+    p2p_ticket to;
+    pid_t child;
+    int i;
+    if (!heap_watch_works() || !heap_watch_counts()) {
+        row_skip(name, "this C library's malloc cannot be watched");
+        return;
+    }
+    child = serving(&to, NULL);
+    end_open(&e, 'b', NULL, NULL);
+    heap_watch.calls = 0;
+    heap_watch.armed = 1;
+    end_connect(&e, &to);
+    messages_send(&e, scaled(20000));
+    for (i = 0; i < 100; i++)
+        (void)ping(&e);
+    bulk_send(&e, scaled(16 << 20));
+    i = reconnects(&e, &to);
+    heap_watch.armed = 0;
+    row(name, "1", (double)(heap_watch.calls + told->heap_calls));
+    if (i < 0)
+        row_skip("allocations_reconnect", "desc.reconnect is not built in");
+    else
+        row("allocations_reconnect", "1", (double)(heap_watch.calls + told->heap_calls));
+    child_kill(child);
 }
 
 /* ---- the simulator --------------------------------------------------------------------------- */
@@ -445,39 +529,21 @@ typedef struct sim_bulk {
     bool done;
 } sim_bulk;
 
-static void sim_fill(sim_bulk *b) {
-    p2p_room room;
-    while (b->left > 0 && p2p_stream_reserve(b->from, b->stream, 65536, &room) >= 0) {
-        size_t n = room.size < b->left ? room.size : (size_t)b->left;
-        memset(room.data, 'p', n);
-        (void)p2p_stream_commit(b->from, b->stream, n);
-        b->left -= n;
-        if (b->left == 0)
-            (void)p2p_stream_finish(b->from, b->stream);
-    }
-}
-
 static void sim_event(void *ctx, p2p_sim *sim, p2p_node *node, const p2p_event *e) {
     sim_bulk *b = (sim_bulk *)ctx;
-    p2p_span bytes;
-    int n;
     (void)sim;
     if (node == b->from && (e->type == P2P_EVENT_CONNECTED || e->type == P2P_EVENT_WRITABLE)) {
         if (e->type == P2P_EVENT_CONNECTED && p2p_stream_open(node, e->conn, NULL, &b->stream) < 0)
             die("stream");
-        sim_fill(b);
+        stream_fill(node, b->stream, &b->left);
     }
-    if (node != b->to || (e->type != P2P_EVENT_STREAM && e->type != P2P_EVENT_READABLE))
-        return;
-    while ((n = p2p_stream_peek(node, e->stream, &bytes)) > 0) {
-        b->received += bytes.size;
-        (void)p2p_stream_skip(node, e->stream, bytes.size);
-    }
-    b->done = b->done || n == 0;
+    if (node == b->to && (e->type == P2P_EVENT_STREAM || e->type == P2P_EVENT_READABLE))
+        b->done = b->done || stream_drain(node, e->stream, &b->received) == 0;
 }
 
-static void measure_sim(void) {
+static void measure_sim(const char *name) {
     static sim_bulk b;
+    const uint64_t bytes = scaled((uint64_t)SIM_MIB << 20);
     size_t size;
     p2p_sim_desc net;
     p2p_desc desc;
@@ -499,7 +565,7 @@ static void measure_sim(void) {
     net.ctx = &b;
     net.why = desc.why = &why;
     limits(&desc);
-    b.left = (uint64_t)SIM_MIB << 20;
+    b.left = bytes;
     size = p2p_sim_arena_size(&net) + 2 * p2p_sim_node_size(&net, &desc);
     arena = malloc(size);
     if (!arena || p2p_sim_open(&sim, &net, arena, size) < 0 ||
@@ -510,265 +576,28 @@ static void measure_sim(void) {
     if (p2p_listen(b.to, NULL, &listener) < 0 ||
         p2p_connect(b.from, p2p_node_id(b.to), NULL, &conn) < 0)
         die("dialling");
-    start_us = p2p_posix_now_us();
+    start_us = now_us();
     while (!b.done && p2p_sim_step(sim) != P2P_NEVER) {}
-    spent_us = p2p_posix_now_us() - start_us + 1;
-    if (b.received != (uint64_t)SIM_MIB << 20)
+    spent_us = now_us() - start_us + 1;
+    if (b.received != bytes)
         die("the transfer in the simulator");
     p2p_sim_stats_get(sim, &stats);
+    (void)name;
     row("sim_deliveries_per_s", "1/s", (double)stats.delivered * 1e6 / (double)spent_us);
     p2p_sim_close(sim);
     free(arena);
 }
 
-/* ---- raw sockets ----------------------------------------------------------------------------- */
-
-/* A pair of connected UDP sockets on loopback; one process keeps each. */
-static void raw_sockets(int fds[2]) {
-    struct sockaddr_in at[2];
-    socklen_t size;
-    int i, room = 4 << 20;
-    for (i = 0; i < 2; i++) {
-        size = (socklen_t)sizeof at[i];
-        memset(&at[i], 0, sizeof at[i]);
-        at[i].sin_family = AF_INET;
-        at[i].sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-        fds[i] = socket(AF_INET, SOCK_DGRAM, 0);
-        if (fds[i] < 0 || bind(fds[i], (struct sockaddr *)&at[i], size) < 0 ||
-            getsockname(fds[i], (struct sockaddr *)&at[i], &size) < 0)
-            die("socket");
-        (void)setsockopt(fds[i], SOL_SOCKET, SO_RCVBUF, &room, (socklen_t)sizeof room);
-        (void)setsockopt(fds[i], SOL_SOCKET, SO_SNDBUF, &room, (socklen_t)sizeof room);
-    }
-    for (i = 0; i < 2; i++)
-        if (connect(fds[i], (struct sockaddr *)&at[1 - i], (socklen_t)sizeof at[i]) < 0)
-            die("connect");
-}
-
-static void raw_wait(int fd) {
-    struct pollfd set;
-    set.fd = fd;
-    set.events = POLLIN;
-    if (poll(&set, 1, 5000) <= 0)
-        die("waiting for a datagram");
-}
-
-static void measure_raw_rtt(void) {
-    static uint64_t times[PINGS];
-    uint8_t text[SMALL];
-    uint64_t start_us;
-    pair p;
-    int fds[2], i, fd;
-    memset(text, 7, sizeof text);
-    raw_sockets(fds);
-    pair_fork(&p);
-    fd = fds[p.child ? 0 : 1];
-    for (i = -PINGS_WARM; i < PINGS; i++) {
-        start_us = p2p_posix_now_us();
-        if (p.child && send(fd, text, sizeof text, 0) < 0)
-            die("send");
-        raw_wait(fd);
-        if (recv(fd, text, sizeof text, 0) < 0 || (!p.child && send(fd, text, sizeof text, 0) < 0))
-            die("recv");
-        if (i >= 0)
-            times[i] = p2p_posix_now_us() - start_us;
-    }
-    if (!p.child)
-        _exit(0);
-    pair_wait(&p);
-    row("raw_udp_rtt_us", "us", (double)percentile(times, PINGS, 50));
-}
-
-/* Datagrams of one size in batches, as p2p_posix.h sends and receives them, sealed when `secure` is
- * given. A window keeps the receiver's queue from overflowing: what is measured is work, not
- * loss. */
-typedef struct raw {
-    int fd;
-    const p2p_secure *secure; /* NULL: plain */
-    void *slab;
-    struct mmsghdr list[BATCH];
-    struct iovec parts[BATCH];
-    uint8_t bytes[BATCH][2048];
-    uint8_t packet[2048];
-    size_t packet_size;
-} raw;
-
-static void raw_prepare(raw *r) {
-    int i;
-    memset(r->list, 0, sizeof r->list);
-    for (i = 0; i < BATCH; i++) {
-        r->parts[i].iov_base = r->bytes[i];
-        r->parts[i].iov_len = sizeof r->bytes[i];
-        r->list[i].msg_hdr.msg_iov = &r->parts[i];
-        r->list[i].msg_hdr.msg_iovlen = 1;
-    }
-}
-
-static void raw_make(raw *r, int i) {
-    int n = RAW_DATAGRAM;
-    if (r->secure) {
-        n = r->secure->api->seal(r->secure->ctx, r->slab, r->packet, r->packet_size,
-                                 r->bytes[i] + RAW_ENVELOPE, sizeof r->bytes[i] - RAW_ENVELOPE);
-        if (n < 0)
-            die("sealing");
-        n += RAW_ENVELOPE;
-    }
-    r->parts[i].iov_len = (size_t)n;
-}
-
-static void raw_send_all(raw *r) {
-    uint64_t sent = 0, answered = 0, told;
-    int i, n;
-    raw_prepare(r);
-    while (answered < RAW_PACKETS) {
-        while (sent < RAW_PACKETS && sent - answered <= RAW_WINDOW - BATCH) {
-            for (i = 0; i < BATCH; i++)
-                raw_make(r, i);
-            for (i = 0; i < BATCH; i += n) {
-                n = sendmmsg(r->fd, r->list + i, (unsigned)(BATCH - i), 0);
-                if (n < 0)
-                    die("sendmmsg");
-            }
-            sent += BATCH;
-        }
-        raw_wait(r->fd);
-        if (recv(r->fd, &told, sizeof told, 0) == sizeof told)
-            answered = told;
-    }
-}
-
-static uint64_t raw_take(raw *r, int i) {
-    uint8_t *plain = NULL;
-    int n = (int)r->list[i].msg_len;
-    if (!r->secure)
-        return (uint64_t)n;
-    n = r->secure->api->open(r->secure->ctx, r->slab, r->bytes[i] + RAW_ENVELOPE,
-                             (size_t)n - RAW_ENVELOPE, &plain);
-    if (n <= 0)
-        die("opening a record");
-    return (uint64_t)n;
-}
-
-static uint64_t raw_receive_all(raw *r) {
-    uint64_t count = 0, bytes = 0, told = 0;
-    int i, n;
-    raw_prepare(r);
-    while (count < RAW_PACKETS) {
-        raw_wait(r->fd);
-        n = recvmmsg(r->fd, r->list, BATCH, MSG_DONTWAIT, NULL);
-        if (n <= 0)
-            continue;
-        for (i = 0; i < n; i++)
-            bytes += raw_take(r, i);
-        count += (uint64_t)n;
-        if (count - told < BATCH / 2 && count < RAW_PACKETS)
-            continue;
-        told = count;
-        if (send(r->fd, &count, sizeof count, 0) < 0)
-            die("send");
-    }
-    return bytes;
-}
-
-/* The handshake of the port, datagram by datagram, without p2p.h's envelope. */
-static void raw_handshake(raw *r, const p2p_random *random, bool server) {
-    uint8_t bytes[2048];
-    p2p_secure_params params;
-    bool complete = false;
-    int n, rounds;
-    memset(&params, 0, sizeof params);
-    params.server = server;
-    params.content = (uint32_t)r->packet_size;
-    params.timer_us = 500000;
-    params.random = *random;
-    memset(params.psk, 7, sizeof params.psk);
-    if (r->secure->api->begin(r->secure->ctx, r->slab,
-                              r->secure->api->session_size(r->secure->ctx, params.content),
-                              &params) < 0)
-        die("begin");
-    for (rounds = 0; rounds < 1000; rounds++) {
-        while ((n = r->secure->api->flight(r->secure->ctx, r->slab, p2p_posix_now_us(), bytes,
-                                           sizeof bytes, 0)) > 0)
-            if (send(r->fd, bytes, (size_t)n, 0) < 0)
-                die("send");
-        if (n < 0)
-            die("flight");
-        if (complete)
-            return;
-        raw_wait(r->fd);
-        n = (int)recv(r->fd, bytes, sizeof bytes, 0);
-        n = r->secure->api->feed(r->secure->ctx, r->slab, p2p_posix_now_us(), bytes, (size_t)n);
-        if (n < 0)
-            die("feed");
-        complete = n > 0;
-    }
-    die("the bare handshake");
-}
-
-static void raw_open(raw *r, const p2p_secure *secure, bool server) {
-    p2p_random random;
-    r->secure = secure;
-    r->packet_size = RAW_DATAGRAM;
-    if (!secure)
-        return;
-    r->packet_size = (size_t)(RAW_DATAGRAM - RAW_ENVELOPE - secure->api->overhead);
-    if (posix_memalign(&r->slab, 16,
-                       secure->api->session_size(secure->ctx, (uint32_t)r->packet_size)) ||
-        p2p_posix_random(&random) < 0)
-        die("memory");
-    raw_handshake(r, &random, server);
-}
-
-static void measure_raw(bool sealed) {
-    static raw r;
-    static p2p_secure secure;
-    uint64_t figures[3], cpu; /* bytes, time, CPU of the receiver */
-    pair p;
-    int fds[2];
-    if (sealed && p2p_mbedtls_secure(&secure) < 0)
-        die("p2p_mbedtls_secure");
-    raw_sockets(fds);
-    pair_fork(&p);
-    r.fd = fds[p.child ? 0 : 1];
-    raw_open(&r, sealed ? &secure : NULL, p.child == 0);
-    cpu = cpu_us();
-    figures[1] = p2p_posix_now_us();
-    if (p.child == 0) {
-        figures[0] = raw_receive_all(&r);
-        figures[1] = p2p_posix_now_us() - figures[1];
-        figures[2] = cpu_us() - cpu;
-        pair_say(&p, figures, sizeof figures);
-        _exit(0);
-    }
-    raw_send_all(&r);
-    cpu = cpu_us() - cpu;
-    pair_hear(&p, figures, sizeof figures);
-    pair_wait(&p);
-    row(sealed ? "raw_dtls_mbit" : "raw_udp_mbit", "Mbit/s",
-        (double)figures[0] * 8 / (double)figures[1]);
-    row_cpu(sealed ? "raw_dtls_cpu_s_per_gib" : "raw_udp_cpu_s_per_gib", cpu + figures[2],
-            figures[0]);
-}
-
-static void measure_raw_udp(void) { measure_raw(false); }
-static void measure_raw_dtls(void) { measure_raw(true); }
-
 int main(int argc, char **argv) {
-    static const struct {
-        const char *name;
-        void (*run)(void);
-    } modes[] = {{"connect", measure_connect},  {"rtt", measure_rtt},
-                 {"bulk", measure_bulk},        {"messages", measure_messages},
-                 {"arena", measure_arena},      {"sim", measure_sim},
-                 {"raw_rtt", measure_raw_rtt},  {"raw_udp", measure_raw_udp},
-                 {"raw_dtls", measure_raw_dtls}};
-    size_t i;
-    for (i = 0; i < sizeof modes / sizeof modes[0]; i++)
-        if (argc == 2 && strcmp(argv[1], modes[i].name) == 0) {
-            modes[i].run();
-            return fflush(stdout) == 0 ? 0 : 1;
-        }
-    (void)fputs("usage: bench connect|rtt|bulk|messages|arena|sim|raw_rtt|raw_udp|raw_dtls\n",
-                stderr);
-    return 2;
+    static const mode modes[] = {{"connect", measure_connect},
+                                 {"rtt", measure_rtt},
+                                 {"bulk", measure_bulk},
+                                 {"bulk_1400", measure_bulk_1400},
+                                 {"messages", measure_messages},
+                                 {"datagrams", measure_datagrams},
+                                 {"held", measure_held},
+                                 {"wire_bytes_64", measure_wire},
+                                 {"allocations", measure_allocations},
+                                 {"sim", measure_sim}};
+    return bench_main(argc, argv, modes, sizeof modes / sizeof modes[0]);
 }

@@ -2,6 +2,7 @@
 # Gets what the build needs: Debian packages that are missing, and the source of mbedTLS 3.6.
 #
 #   tools/deps.sh build    compiler, libsodium, mbedTLS source: enough for make and make demo
+#   tools/deps.sh bench    what make bench compares with, on top of that
 #   tools/deps.sh test     what the tests use on top of that
 #   tools/deps.sh lint     what make lint and the cross builds use on top of build
 #   tools/deps.sh mbedtls  the mbedTLS source alone; needs no root
@@ -25,6 +26,7 @@ mbedtls_wanted="mbedtls 3.6.$mbedtls_patch_min or a later 3.6"
 
 packages_build='gcc libc6-dev make libsodium-dev ca-certificates bzip2 xz-utils'
 packages_test="$packages_build g++ openssl python3 valgrind"
+packages_bench="$packages_build libssl-dev python3"
 packages_lint="$packages_build g++ clang libclang-rt-dev clang-format clang-tidy cppcheck python3
     gcc-12-multilib gcc-arm-none-eabi libnewlib-arm-none-eabi"
 
@@ -163,9 +165,10 @@ $mbedtls_wanted${version:+ (it is $version)}"
 
 version=
 case ${1:-} in
-build | test | lint)
+build | bench | test | lint)
     case $1 in
     build) wanted=$packages_build ;;
+    bench) wanted=$packages_bench ;;
     test) wanted=$packages_test ;;
     lint) wanted=$packages_lint ;;
     esac
@@ -176,7 +179,7 @@ build | test | lint)
 mbedtls) get_mbedtls ;;
 -h | --help) sed -n '2,/^set/{s/^# \{0,1\}//;/^set/d;p;}' "$0" ;;
 *)
-    echo "usage: tools/deps.sh build|test|lint|mbedtls" >&2
+    echo "usage: tools/deps.sh build|bench|test|lint|mbedtls" >&2
     exit 2
     ;;
 esac
