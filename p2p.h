@@ -1424,7 +1424,7 @@ static void p2p__trap(void) {
 #define P2P__MAX(a, b) ((a) > (b) ? (a) : (b))
 
 /* Saturates at P2P_NEVER, so that "never" plus anything stays never. */
-static uint64_t p2p__time_add(uint64_t a_us, uint64_t b_us) {
+P2P__NOINLINE static uint64_t p2p__time_add(uint64_t a_us, uint64_t b_us) {
     return b_us > P2P_NEVER - a_us ? P2P_NEVER : a_us + b_us;
 }
 
@@ -1778,6 +1778,14 @@ static uint32_t p2p__pool_index(const p2p__pool *pool, const void *item) {
 }
 
 static bool p2p__slot_live(const void *item) { return ((const p2p__slot *)item)->live != 0; }
+
+/* The live item behind one (NULL: the first); NULL behind the last. */
+static void *p2p__pool_next(const p2p__pool *pool, const void *behind) {
+    uint32_t i = behind ? p2p__pool_index(pool, behind) + 1 : 0;
+    while (i < pool->count && !p2p__slot_live(p2p__pool_at(pool, i)))
+        i++;
+    return i < pool->count ? p2p__pool_at(pool, i) : NULL;
+}
 
 static void p2p__pool_append_free(p2p__pool *pool, uint32_t index) {
     ((p2p__slot *)p2p__pool_at(pool, index))->next_free = 0;
@@ -3779,6 +3787,15 @@ static p2p__session *p2p__session_at(const p2p_node *node, uint32_t index) {
     return index == P2P__NIL ? NULL : (p2p__session *)p2p__pool_at(&node->sessions, index);
 }
 
+/* The connection in use behind one (NULL: the first); NULL behind the last. */
+static p2p__conn *p2p__conn_next(const p2p_node *node, const p2p__conn *behind) {
+    return (p2p__conn *)p2p__pool_next(&node->conns, behind);
+}
+
+static p2p__session *p2p__session_next(const p2p_node *node, const p2p__session *behind) {
+    return (p2p__session *)p2p__pool_next(&node->sessions, behind);
+}
+
 static p2p__stream *p2p__stream_at(const p2p_node *node, uint32_t index) {
     return index == P2P__NIL ? NULL : &node->streams[index];
 }
@@ -4114,10 +4131,9 @@ static void p2p__grant_more(p2p_node *node, p2p__conn *conn, uint32_t kind) {
 /* Places that a lost connection held, or was promised, are free: those that got none before are
  * looked at again. */
 static void p2p__grant_starved(p2p_node *node) {
-    uint32_t i, kind;
-    for (i = 0; i < node->conns.count; i++) {
-        p2p__conn *conn = p2p__conn_at(node, i);
-        for (kind = 0; kind < P2P__KINDS && p2p__slot_live(conn) && conn->starved; kind++)
+    uint32_t kind;
+    for (p2p__conn *conn = NULL; (conn = p2p__conn_next(node, conn)) != NULL;) {
+        for (kind = 0; kind < P2P__KINDS && conn->starved; kind++)
             if (conn->starved >> kind & 1)
                 p2p__grant_more(node, conn, kind);
     }
@@ -6285,10 +6301,9 @@ static void p2p__session_free(p2p_node *node, p2p__session *session) {
 /* The session that gives way to a new one: over, or draining, or one that has said its CLOSE. */
 static bool p2p__session_evict(p2p_node *node) {
     p2p__session *best = NULL;
-    uint32_t i, rank, best_rank = 0;
-    for (i = 0; i < node->sessions.count; i++) {
-        p2p__session *s = p2p__session_at(node, i);
-        if (!p2p__slot_live(s) || s->conn != P2P__NIL)
+    uint32_t rank, best_rank = 0;
+    for (p2p__session *s = NULL; (s = p2p__session_next(node, s)) != NULL;) {
+        if (s->conn != P2P__NIL)
             continue;
         rank = s->state == P2P__SESSION_DOWN                            ? 3
                : s->state == P2P__SESSION_DRAINING                      ? 2
@@ -6314,10 +6329,8 @@ static bool p2p__addr_same_source(const p2p_addr *a, const p2p_addr *b) {
  * one of that source. */
 static bool p2p__unproven_evict(p2p_node *node, const p2p_addr *from) {
     p2p__session *best = NULL;
-    uint32_t i;
-    for (i = 0; i < node->sessions.count; i++) {
-        p2p__session *s = p2p__session_at(node, i);
-        if (!p2p__slot_live(s) || !s->server || s->state != P2P__SESSION_HANDSHAKE || s->proven ||
+    for (p2p__session *s = NULL; (s = p2p__session_next(node, s)) != NULL;) {
+        if (!s->server || s->state != P2P__SESSION_HANDSHAKE || s->proven ||
             (from && !p2p__addr_same_source(&s->remote, from)))
             continue;
         if (!best || s->born_us < best->born_us)
@@ -6488,11 +6501,9 @@ static void p2p__retry_queue(p2p_node *node, const p2p_addr *from, const uint8_t
 }
 
 static uint32_t p2p__source_count(const p2p_node *node, const p2p_addr *from) {
-    uint32_t i, n = 0;
-    for (i = 0; i < node->sessions.count; i++) {
-        const p2p__session *s = p2p__session_at(node, i);
-        n += p2p__slot_live(s) && s->server && p2p__session_shaking(s) &&
-             p2p__addr_same_source(&s->remote, from);
+    uint32_t n = 0;
+    for (const p2p__session *s = NULL; (s = p2p__session_next(node, s)) != NULL;) {
+        n += s->server && p2p__session_shaking(s) && p2p__addr_same_source(&s->remote, from);
     }
     return n;
 }
@@ -7399,11 +7410,9 @@ static void p2p__session_failed(p2p_node *node, p2p__session *session) {
 /* The peer's own dial has proved itself and waits only for our DONE to be acknowledged: this
  * dial will be that one. */
 static bool p2p__dial_waits(const p2p_node *node, const p2p__conn *conn) {
-    uint32_t i;
-    for (i = 0; i < node->sessions.count; i++) {
-        const p2p__session *s = p2p__session_at(node, i);
-        if (p2p__slot_live(s) && s->state == P2P__SESSION_WAITING &&
-            s->waits == P2P__WAIT_DONE_ACKED && p2p_id_equal(&s->peer, &conn->peer))
+    for (const p2p__session *s = NULL; (s = p2p__session_next(node, s)) != NULL;) {
+        if (s->state == P2P__SESSION_WAITING && s->waits == P2P__WAIT_DONE_ACKED &&
+            p2p_id_equal(&s->peer, &conn->peer))
             return true;
     }
     return false;
@@ -7491,22 +7500,17 @@ static void p2p__session_opened(p2p_node *node, p2p__session *session) {
 
 /* ---- callers who proved themselves */
 static uint32_t p2p__conns_with(const p2p_node *node, const p2p_id *peer) {
-    uint32_t i, n = 0;
-    for (i = 0; i < node->conns.count; i++) {
-        const p2p__conn *conn = p2p__conn_at(node, i);
-        n +=
-            p2p__slot_live(conn) && conn->state < P2P__CONN_DOWN && p2p_id_equal(&conn->peer, peer);
+    uint32_t n = 0;
+    for (const p2p__conn *conn = NULL; (conn = p2p__conn_next(node, conn)) != NULL;) {
+        n += conn->state < P2P__CONN_DOWN && p2p_id_equal(&conn->peer, peer);
     }
     return n;
 }
 
 /* Older connections with the same peer must answer a PING: it may have lost its memory. */
 static void p2p__conns_test(p2p_node *node, const p2p_id *peer, const p2p__session *but) {
-    uint32_t i;
-    for (i = 0; i < node->sessions.count; i++) {
-        p2p__session *s = p2p__session_at(node, i);
-        if (!p2p__slot_live(s) || s == but || s->state != P2P__SESSION_OPEN || s->tested ||
-            !p2p_id_equal(&s->peer, peer))
+    for (p2p__session *s = NULL; (s = p2p__session_next(node, s)) != NULL;) {
+        if (s == but || s->state != P2P__SESSION_OPEN || s->tested || !p2p_id_equal(&s->peer, peer))
             continue;
         s->tested = 1;
         s->test_by_us = node->now_us + P2P__MAX(1000000u, 3 * p2p__pto_base_us(s));
@@ -7566,10 +7570,8 @@ static bool p2p__gate_proved(p2p_node *node, const p2p__session *session) {
 /* A dial of ours to the same peer for the same ALPN: both ends dial at once. One the peer has
  * confirmed it took for a connection of its own. */
 static p2p__conn *p2p__dial_to(const p2p_node *node, const p2p__session *session) {
-    uint32_t i;
-    for (i = 0; i < node->conns.count; i++) {
-        p2p__conn *conn = p2p__conn_at(node, i);
-        if (p2p__slot_live(conn) && conn->state <= P2P__CONN_DIALLING && !conn->confirmed &&
+    for (p2p__conn *conn = NULL; (conn = p2p__conn_next(node, conn)) != NULL;) {
+        if (conn->state <= P2P__CONN_DIALLING && !conn->confirmed &&
             p2p_id_equal(&conn->peer, &session->peer) &&
             (conn->alpn == session->alpn || conn->alpn == P2P__ANY_ALPN))
             return conn;
@@ -7580,14 +7582,11 @@ static p2p__conn *p2p__dial_to(const p2p_node *node, const p2p__session *session
 /* Our dial to the same peer was open before its own got this far: the peer gives that one up
  * when it sees ours. */
 static bool p2p__dial_won(const p2p_node *node, const p2p__session *session) {
-    uint32_t i;
     if (memcmp(node->key.id.bytes, session->peer.bytes, 32) > 0)
         return false;
-    for (i = 0; i < node->conns.count; i++) {
-        const p2p__conn *conn = p2p__conn_at(node, i);
-        if (p2p__slot_live(conn) && conn->state == P2P__CONN_OPEN && !conn->incoming &&
-            conn->alpn == session->alpn && p2p_id_equal(&conn->peer, &session->peer) &&
-            session->born_us <= conn->opened_us)
+    for (const p2p__conn *conn = NULL; (conn = p2p__conn_next(node, conn)) != NULL;) {
+        if (conn->state == P2P__CONN_OPEN && !conn->incoming && conn->alpn == session->alpn &&
+            p2p_id_equal(&conn->peer, &session->peer) && session->born_us <= conn->opened_us)
             return true;
     }
     return false;
@@ -7703,12 +7702,9 @@ static void p2p__wait_over(p2p_node *node, p2p__session *session) {
 
 /* Our dial got DONE: sessions the same peer began are duplicates. */
 static void p2p__collapse(p2p_node *node, const p2p__session *winner) {
-    uint32_t i;
-    for (i = 0; i < node->sessions.count; i++) {
-        p2p__session *s = p2p__session_at(node, i);
-        if (!p2p__slot_live(s) || s == winner || s->state != P2P__SESSION_WAITING ||
-            s->waits != P2P__WAIT_DIAL || s->alpn != winner->alpn ||
-            !p2p_id_equal(&s->peer, &winner->peer))
+    for (p2p__session *s = NULL; (s = p2p__session_next(node, s)) != NULL;) {
+        if (s == winner || s->state != P2P__SESSION_WAITING || s->waits != P2P__WAIT_DIAL ||
+            s->alpn != winner->alpn || !p2p_id_equal(&s->peer, &winner->peer))
             continue;
         p2p__count(node, P2P_METRIC_duplicates_closed, 1);
         p2p__session_close(node, s, 0, P2P__CODE_DUPLICATE, p2p__no_words());
@@ -8642,11 +8638,8 @@ static void p2p__conn_tick(p2p_node *node, p2p__conn *conn) {
 
 /* ---- what discovery and p2p_peer_add tell a dial */
 static void p2p__peer_known(p2p_node *node, const p2p_ticket *ticket) {
-    uint32_t i;
-    for (i = 0; i < node->conns.count; i++) {
-        p2p__conn *conn = p2p__conn_at(node, i);
-        if (p2p__slot_live(conn) && conn->state <= P2P__CONN_DIALLING &&
-            p2p_id_equal(&conn->peer, &ticket->id))
+    for (p2p__conn *conn = NULL; (conn = p2p__conn_next(node, conn)) != NULL;) {
+        if (conn->state <= P2P__CONN_DIALLING && p2p_id_equal(&conn->peer, &ticket->id))
             p2p__path_learn(node, conn, ticket);
     }
 }
@@ -8656,12 +8649,10 @@ static void p2p__peer_known(p2p_node *node, const p2p_ticket *ticket) {
 static p2p__conn *p2p__conn_shared(p2p_node *node, const p2p_id *peer, uint32_t alpn,
                                    bool reconnect) {
     p2p__conn *best = NULL;
-    uint32_t i;
-    for (i = 0; i < node->conns.count; i++) {
-        p2p__conn *conn = p2p__conn_at(node, i);
-        if (p2p__slot_live(conn) && conn->state <= P2P__CONN_OPEN &&
-            p2p_id_equal(&conn->peer, peer) && (alpn == P2P__ANY_ALPN || conn->alpn == alpn) &&
-            (conn->reconnect || !reconnect) && (!best || conn->state > best->state))
+    for (p2p__conn *conn = NULL; (conn = p2p__conn_next(node, conn)) != NULL;) {
+        if (conn->state <= P2P__CONN_OPEN && p2p_id_equal(&conn->peer, peer) &&
+            (alpn == P2P__ANY_ALPN || conn->alpn == alpn) && (conn->reconnect || !reconnect) &&
+            (!best || conn->state > best->state))
             best = conn;
     }
     return best;
@@ -10940,9 +10931,8 @@ static int p2p__node_open(p2p_node **out, const p2p_desc *desc, void *arena, siz
 /* Deadlines that calls from outside set since the clock last moved count from now on. */
 static void p2p__clock_rebase(p2p_node *node, uint64_t jump_us) {
     uint32_t i;
-    for (i = 0; i < node->conns.count; i++) {
-        p2p__conn *conn = p2p__conn_at(node, i);
-        if (!p2p__slot_live(conn) || conn->ticks != node->ticks)
+    for (p2p__conn *conn = NULL; (conn = p2p__conn_next(node, conn)) != NULL;) {
+        if (conn->ticks != node->ticks)
             continue;
         conn->connect_by_us = p2p__time_add(conn->connect_by_us, jump_us);
         conn->flush_by_us = p2p__time_add(conn->flush_by_us, jump_us);
@@ -10986,36 +10976,30 @@ static void p2p__timers_next(p2p_node *node) {
 
 /* ---- stopping */
 static bool p2p__stop_done(const p2p_node *node) {
-    uint32_t i;
     if (!node->stopping || node->stopped)
         return false;
-    for (i = 0; i < node->conns.count; i++) {
-        const p2p__conn *conn = p2p__conn_at(node, i);
-        if (p2p__slot_live(conn) && !conn->given)
+    for (const p2p__conn *conn = NULL; (conn = p2p__conn_next(node, conn)) != NULL;) {
+        if (!conn->given)
             return false; /* its DISCONNECTED comes first */
     }
-    for (i = 0; i < node->sessions.count; i++) {
-        const p2p__session *s = p2p__session_at(node, i);
-        if (p2p__slot_live(s) && (s->state < P2P__SESSION_CLOSING ||
-                                  (s->state == P2P__SESSION_CLOSING && s->close_count == 0)))
+    for (const p2p__session *s = NULL; (s = p2p__session_next(node, s)) != NULL;) {
+        if ((s->state < P2P__SESSION_CLOSING ||
+             (s->state == P2P__SESSION_CLOSING && s->close_count == 0)))
             return false;
     }
     return true;
 }
 
 static void p2p__stop_tick(p2p_node *node) {
-    uint32_t i;
     if (!node->stopping || node->now_us < node->stop_by_us)
         return;
     node->stop_by_us = P2P_NEVER;
-    for (i = 0; i < node->conns.count; i++) {
-        p2p__conn *conn = p2p__conn_at(node, i);
-        if (p2p__slot_live(conn) && conn->state == P2P__CONN_FLUSHING)
+    for (p2p__conn *conn = NULL; (conn = p2p__conn_next(node, conn)) != NULL;) {
+        if (conn->state == P2P__CONN_FLUSHING)
             p2p__conn_flush(node, conn, true);
     }
-    for (i = 0; i < node->sessions.count; i++) {
-        p2p__session *s = p2p__session_at(node, i);
-        if (p2p__slot_live(s) && s->conn == P2P__NIL && s->state < P2P__SESSION_CLOSING)
+    for (p2p__session *s = NULL; (s = p2p__session_next(node, s)) != NULL;) {
+        if (s->conn == P2P__NIL && s->state < P2P__SESSION_CLOSING)
             p2p__session_close(node, s, 0, P2P__CODE_STOPPED, p2p__no_words());
     }
 }
@@ -11414,7 +11398,6 @@ static int p2p__close_begin(p2p_node *node, p2p__conn *conn, uint32_t code, p2p_
 }
 
 P2P_DEF int p2p_node_stop(p2p_node *node, uint32_t code) {
-    uint32_t i;
     if (!node)
         return P2P_ERR_ARG;
     if (node->stopping)
@@ -11422,14 +11405,12 @@ P2P_DEF int p2p_node_stop(p2p_node *node, uint32_t code) {
     node->stopping = 1;
     node->fresh = node->ticks;
     node->stop_by_us = p2p__time_add(node->now_us, node->desc.time.stop_us);
-    for (i = 0; i < node->conns.count; i++) {
-        p2p__conn *conn = p2p__conn_at(node, i);
-        if (p2p__slot_live(conn) && conn->state <= P2P__CONN_OPEN)
+    for (p2p__conn *conn = NULL; (conn = p2p__conn_next(node, conn)) != NULL;) {
+        if (conn->state <= P2P__CONN_OPEN)
             (void)p2p__close_begin(node, conn, code, p2p__no_words(), node->desc.time.stop_us);
     }
-    for (i = 0; i < node->sessions.count; i++) {
-        p2p__session *s = p2p__session_at(node, i);
-        if (p2p__slot_live(s) && s->conn == P2P__NIL && s->state < P2P__SESSION_CLOSING)
+    for (p2p__session *s = NULL; (s = p2p__session_next(node, s)) != NULL;) {
+        if (s->conn == P2P__NIL && s->state < P2P__SESSION_CLOSING)
             p2p__session_close(node, s, 0, P2P__CODE_STOPPED, p2p__no_words());
     }
     return 0;
@@ -11611,7 +11592,6 @@ P2P_DEF int p2p_next_event(p2p_node *node, p2p_event *out) {
 
 P2P_DEF int p2p_network_changed(p2p_node *node, uint64_t now_us, const p2p_addr *local,
                                 size_t count) {
-    uint32_t i;
     if (!node || (count && !local))
         return P2P_ERR_ARG;
     if (count > sizeof node->desc.link.local / sizeof node->desc.link.local[0])
@@ -11620,16 +11600,14 @@ P2P_DEF int p2p_network_changed(p2p_node *node, uint64_t now_us, const p2p_addr 
     node->desc.link.local_count = (uint32_t)count;
     if (count)
         memcpy(node->desc.link.local, local, count * sizeof *local);
-    for (i = 0; i < node->sessions.count; i++) {
-        p2p__session *s = p2p__session_at(node, i);
-        if (!p2p__slot_live(s) || s->state != P2P__SESSION_OPEN)
+    for (p2p__session *s = NULL; (s = p2p__session_next(node, s)) != NULL;) {
+        if (s->state != P2P__SESSION_OPEN)
             continue;
         s->control |= P2P__CONTROL_PING; /* the path may be another one: ask at once */
         p2p__out_add(node, s);
     }
-    for (i = 0; i < node->conns.count; i++) {
-        p2p__conn *conn = p2p__conn_at(node, i);
-        if (!p2p__slot_live(conn) || conn->state != P2P__CONN_WAITING)
+    for (p2p__conn *conn = NULL; (conn = p2p__conn_next(node, conn)) != NULL;) {
+        if (conn->state != P2P__CONN_WAITING)
             continue;
         conn->setbacks = 0; /* what failed before may go now */
         conn->retry_us = 0;
@@ -11884,13 +11862,11 @@ P2P_DEF int p2p_remote_id(const p2p_node *node, p2p_conn handle, p2p_id *out) {
 }
 
 P2P_DEF int p2p_connections(const p2p_node *node, p2p_conn *out, size_t capacity) {
-    uint32_t i;
     int n = 0;
     if (!node || (capacity && !out))
         return P2P_ERR_ARG;
-    for (i = 0; i < node->conns.count; i++) {
-        const p2p__conn *conn = p2p__conn_at(node, i);
-        if (!p2p__slot_live(conn) || conn->state != P2P__CONN_OPEN)
+    for (const p2p__conn *conn = NULL; (conn = p2p__conn_next(node, conn)) != NULL;) {
+        if (conn->state != P2P__CONN_OPEN)
             continue;
         if ((size_t)n < capacity)
             out[n] = p2p__conn_handle(node, conn);
@@ -12656,21 +12632,15 @@ static const char *p2p__check_lists(const p2p_node *node) {
 
 static const char *p2p__check_counts(const p2p_node *node) {
     uint64_t granted = 0, packets = 0, shared = 0;
-    uint32_t i, kind, half_open[2] = {0, 0}, waiting = 0;
-    for (i = 0; i < node->sessions.count; i++) {
-        const p2p__session *s = p2p__session_at(node, i);
-        if (!p2p__slot_live(s))
-            continue;
+    uint32_t kind, half_open[2] = {0, 0}, waiting = 0;
+    for (const p2p__session *s = NULL; (s = p2p__session_next(node, s)) != NULL;) {
         half_open[s->server] += s->state < P2P__SESSION_OPEN;
         packets += s->packet_used;
         shared += s->packet_used > node->flight.quota ? s->packet_used - node->flight.quota : 0;
         for (kind = 0; kind < P2P__KINDS && s->holds_grant; kind++)
             granted += s->mine.max_streams[kind];
     }
-    for (i = 0; i < node->conns.count; i++) {
-        const p2p__conn *conn = p2p__conn_at(node, i);
-        if (!p2p__slot_live(conn))
-            continue;
+    for (const p2p__conn *conn = NULL; (conn = p2p__conn_next(node, conn)) != NULL;) {
         waiting += conn->state == P2P__CONN_WAITING;
         granted += p2p__conn_promised(conn);
     }
