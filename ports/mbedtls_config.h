@@ -9,12 +9,18 @@
 #ifndef P2P_MBEDTLS_CONFIG_H
 #define P2P_MBEDTLS_CONFIG_H
 
-/* Largest plaintext of a record. A packet of the node's link.mtu takes 38 bytes less than the mtu,
- * so 1280 serves Ethernet inside an IPv6 tunnel. Each session's slab holds two buffers of it:
- * define another value for the whole build, and P2P_MBEDTLS_SLAB follows. mbedTLS had overflows
- * with lengths below 571, so smaller values are refused by the port. */
+/* Largest plaintext of a record; it lies in a datagram that is 38 bytes longer. With an operating
+ * system it serves loopback and most of a jumbo frame, where larger datagrams cost half the time;
+ * without one, memory counts, and 1280 serves Ethernet inside an IPv6 tunnel. Each session's slab
+ * holds two buffers of it: define another value for the whole build, mbedTLS and programs, and
+ * P2P_MBEDTLS_SLAB follows. mbedTLS had overflows with lengths below 571, so smaller values are
+ * refused by the port. */
 #ifndef P2P_MBEDTLS_CONTENT
+#if defined(__unix__) || defined(__APPLE__) || defined(_WIN32)
+#define P2P_MBEDTLS_CONTENT 8192
+#else
 #define P2P_MBEDTLS_CONTENT 1280
+#endif
 #endif
 
 /* Memory: the port installs its allocator at run time and no libc function is the default. */

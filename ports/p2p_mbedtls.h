@@ -16,8 +16,10 @@
  * Macros, all to be defined before the implementation unless it says globally
  *     MBEDTLS_CONFIG_FILE       globally, also for mbedTLS: its configuration, default
  *                               <mbedtls_config.h>, the one beside this file
- *     P2P_MBEDTLS_CONTENT       globally, also for mbedTLS: largest plaintext of a record, default
- *                               1280; two buffers of it are in each slab
+ *     P2P_MBEDTLS_CONTENT       globally, also for mbedTLS: largest plaintext of a record; two buffers
+ *                               of it are in each slab. Default: 8192, and 1280 where there is no
+ *                               operating system. begin refuses a library that was built with
+ *                               another value
  *     P2P_MBEDTLS_THREAD_LOCAL  storage class of the pointer to the session being served. Default:
  *                               thread-local where there is an operating system, else nothing. With
  *                               an RTOS that runs nodes in several tasks, define it
@@ -56,7 +58,11 @@
 #endif
 #endif
 #ifndef P2P_MBEDTLS_CONTENT
+#if defined(__unix__) || defined(__APPLE__) || defined(_WIN32)
+#define P2P_MBEDTLS_CONTENT 8192
+#else
 #define P2P_MBEDTLS_CONTENT 1280
+#endif
 #endif
 /* Bytes of one session, half-open or not: mbedTLS's two record buffers and everything else it and
  * this port need at the worst moment of a handshake. A test measures it. */
@@ -118,9 +124,9 @@ P2P_DEF int p2p_mbedtls_secure(p2p_secure *out);
     !defined(MBEDTLS_ECP_DP_CURVE25519_ENABLED)
 #error "p2p_mbedtls.h: mbedTLS's configuration lacks something that ports/mbedtls_config.h has"
 #endif
-#if MBEDTLS_SSL_IN_CONTENT_LEN > P2P_MBEDTLS_CONTENT || \
-    MBEDTLS_SSL_OUT_CONTENT_LEN > P2P_MBEDTLS_CONTENT
-#error "p2p_mbedtls.h: P2P_MBEDTLS_CONTENT is less than mbedTLS's content length"
+#if MBEDTLS_SSL_IN_CONTENT_LEN != P2P_MBEDTLS_CONTENT || \
+    MBEDTLS_SSL_OUT_CONTENT_LEN != P2P_MBEDTLS_CONTENT
+#error "p2p_mbedtls.h: P2P_MBEDTLS_CONTENT differs from mbedTLS's content length"
 #endif
 #if MBEDTLS_SSL_IN_CONTENT_LEN < 1024 || MBEDTLS_SSL_OUT_CONTENT_LEN < 1024
 #error "p2p_mbedtls.h: mbedTLS's content lengths must be at least 1024"
@@ -766,6 +772,10 @@ static int p2p_mbedtls__setup(p2p_mbedtls__session *s, const p2p_secure_params *
         code = mbedtls_ssl_setup(&s->ssl, &s->conf);
     if (code != 0)
         return code;
+    /* The library says what it was built with. With other values its buffers would not be ours. */
+    if (mbedtls_ssl_get_max_in_record_payload(&s->ssl) != MBEDTLS_SSL_IN_CONTENT_LEN ||
+        mbedtls_ssl_get_max_out_record_payload(&s->ssl) != MBEDTLS_SSL_OUT_CONTENT_LEN)
+        return MBEDTLS_ERR_SSL_BAD_CONFIG;
     mbedtls_ssl_set_bio(&s->ssl, s, p2p_mbedtls__send, p2p_mbedtls__receive, NULL);
     mbedtls_ssl_set_timer_cb(&s->ssl, s, p2p_mbedtls__timer_set, p2p_mbedtls__timer_get);
     mbedtls_ssl_set_export_keys_cb(&s->ssl, p2p_mbedtls__keys, s);

@@ -102,8 +102,8 @@ typedef struct p2p_posix_desc {
 } p2p_posix_desc;
 
 /* Opens and binds the sockets and fills in desc.link.local, .local_count and .segments,
- * desc.random, and desc.secure and desc.crypto where they are empty. Set desc.link.mtu before,
- * where it is not to be the default. io_desc NULL: all defaults.
+ * desc.random, and desc.secure, desc.crypto and desc.link.mtu where they are empty: the mtu is what
+ * the records of the secure channel take, and path MTU discovery finds out what comes through. io_desc NULL: all defaults.
  * P2P_ERR_IO: the system said no, as when the port is in use. P2P_ERR_CONFIG: an address that is
  * none, too many of them, or an mtu above 32768. P2P_ERR_ARG: io or desc is NULL. */
 P2P_DEF int p2p_posix_open(p2p_posix *io, const p2p_posix_desc *io_desc, p2p_desc *desc);
@@ -215,6 +215,8 @@ enum {
     P2P_POSIX__RUN_BYTES = 65507,      /* ... which is this over IPv4 */
     P2P_POSIX__RUN_MOST = 64,          /* datagrams of a run: UDP_MAX_SEGMENTS of old kernels */
     P2P_POSIX__MTU_MAX = 32768,        /* link.mtu */
+    P2P_POSIX__MTU_BEST = 8188,        /* no more by default: eight fill a run */
+    P2P_POSIX__HEAD = 9,               /* what p2p.h puts before a record */
     P2P_POSIX__ROOM_MIN = 2048,        /* for one datagram; more when link.mtu is more */
     P2P_POSIX__ROUNDS = 8,             /* batches a socket and step, each way */
     P2P_POSIX__FLUSH_BYTES = 32768,    /* sent at once, so that the receiver works meanwhile */
@@ -622,6 +624,16 @@ static int p2p_posix__check_desc(const p2p_posix_desc *d, p2p_error_detail *why)
     return P2P_OK;
 }
 
+/* The largest datagram of a secure channel; 0, which is the default, where none is given. */
+static uint32_t p2p_posix__mtu_of(const p2p_secure *secure) {
+    uint64_t most;
+    if (secure->api == NULL)
+        return 0;
+    most = (uint64_t)secure->api->content_max + secure->api->overhead + P2P_POSIX__HEAD +
+           (secure->api->prefix != 0);
+    return most < P2P_POSIX__MTU_BEST ? (uint32_t)most : (uint32_t)P2P_POSIX__MTU_BEST;
+}
+
 /* Fills in one node's desc. Nothing of it changes when this fails. */
 static int p2p_posix__fill(p2p_posix *io, p2p_desc *desc, p2p_error_detail *why) {
     p2p_posix__state *s = p2p_posix__of(io);
@@ -640,6 +652,8 @@ static int p2p_posix__fill(p2p_posix *io, p2p_desc *desc, p2p_error_detail *why)
 #endif
     desc->secure = secure;
     desc->crypto = crypto;
+    if (desc->link.mtu == 0)
+        desc->link.mtu = p2p_posix__mtu_of(&secure);
     s->mtu = desc->link.mtu > s->mtu ? desc->link.mtu : s->mtu;
     desc->link.segments = s->runs_out != 0 ? P2P_POSIX__RUN_MOST : 1;
     desc->link.local_count = s->local_count;

@@ -5,16 +5,18 @@
 #     make BUILD=build/asan CFLAGS='-g -fsanitize=address,undefined' build/asan/libmbedtls_p2p.a
 # MBEDTLS_DIR names a source tree of mbedTLS 3.6; by default tools/deps.sh fetches one.
 # MBEDTLS_CHACHAPOLY=own keeps mbedTLS's own cipher in place of libsodium's, which is twice as fast
-# on a desktop and is linked behind the library. MBEDTLS_CFLAGS are flags for mbedTLS alone, by
+# on a desktop and is linked behind the library. CONTENT=1280 builds library and programs with other
+# records than ports/mbedtls_config.h has by default, into a BUILD of its own. MBEDTLS_CFLAGS are flags for mbedTLS alone, by
 # default CFLAGS.
 
 BUILD ?= build
 MBEDTLS_DIR ?= build/deps/mbedtls
 MBEDTLS_CFLAGS ?= $(CFLAGS)
 MBEDTLS_CHACHAPOLY ?= sodium
+CONTENT ?=
 
 # What a program needs that includes ports/p2p_mbedtls.h.
-MBEDTLS_CPPFLAGS = -Iports -I$(MBEDTLS_DIR)/include -I$(MBEDTLS_DIR)/3rdparty/everest/include
+MBEDTLS_CPPFLAGS = $(CONTENT:%=-DP2P_MBEDTLS_CONTENT=%) -Iports -I$(MBEDTLS_DIR)/include -I$(MBEDTLS_DIR)/3rdparty/everest/include
 MBEDTLS_LIB = $(BUILD)/libmbedtls_p2p.a
 
 mbedtls_units = bignum bignum_core chacha20 chachapoly cipher cipher_wrap constant_time ecdh ecp \

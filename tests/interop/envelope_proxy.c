@@ -29,7 +29,7 @@
 enum {
     LIMIT_US = 8000000, /* openssl's first retransmission comes after one second */
     QUIET_US = 700000,
-    ROOM = 2048
+    ROOM = 16384
 };
 
 static const char network[] = "p2p";

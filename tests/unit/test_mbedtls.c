@@ -53,7 +53,12 @@ static int heap_can_be_watched(void) {
 
 /* ---- endpoints --------------------------------------------------------------------------------- */
 
-enum { SLAB_BYTES = 16384, DATAGRAM_BYTES = 1600, QUEUE = 32, PACKET_MAX = P2P_MBEDTLS_CONTENT };
+enum {
+    SLAB_BYTES = P2P_MBEDTLS_CONTENT * 2 + 16384,
+    DATAGRAM_BYTES = P2P_MBEDTLS_CONTENT + 320,
+    QUEUE = 32,
+    PACKET_MAX = P2P_MBEDTLS_CONTENT
+};
 
 typedef struct datagram {
     size_t size;
@@ -200,7 +205,7 @@ static int bindings_equal(pair *w) {
 
 /* Sends one packet and looks whether it arrives as it was. */
 static int passes(pair *w, endpoint *from, size_t size) {
-    uint8_t packet[2048], record[2048], *plain = NULL;
+    uint8_t packet[DATAGRAM_BYTES], record[DATAGRAM_BYTES], *plain = NULL;
     int sealed, opened;
     for (size_t i = 0; i < size; i++)
         packet[i] = (uint8_t)(i * 7 + size);
@@ -692,7 +697,8 @@ TEST(slab_too_small) {
     size_t least = 0;
     for (int side = 0; side < 2; side++) {
         least = 0;
-        for (size_t size = 0; size <= P2P_MBEDTLS_SLAB; size += size < 2048 ? 512 : 40) {
+        for (size_t size = 0; size <= P2P_MBEDTLS_SLAB;
+             size += size < 2 * P2P_MBEDTLS_CONTENT ? 512 : 40) {
             endpoint *e = side ? &w->server : &w->client;
             int begun;
             pair_open(w);
