@@ -3538,7 +3538,7 @@ typedef struct p2p__stream {
     uint8_t kind, local, priority, app_user_set;
     uint8_t sending;   /* the send list it is in, plus 1 */
     uint8_t accepting; /* is in the accept list */
-    uint8_t announced; /* the application knows it */
+    uint8_t announced; /* 1: the application knows it; 2: it never will */
 } p2p__stream;
 
 /* ---- sessions: one secure channel with a peer, and recovery over it */
@@ -7879,7 +7879,7 @@ static p2p__stream *p2p__stream_named(p2p_node *node, p2p__conn *conn, uint64_t 
         p2p__stream_begin(node, s, conn, kind, conn->taken[kind]);
         p2p__count(node, P2P_METRIC_streams_accepted, 1);
         if (conn->state == P2P__CONN_FLUSHING || node->stopping) {
-            s->announced = 1;
+            s->announced = 2;
             p2p__stream_abort(node, s, 0); /* nothing new is taken; the peer learns it at once */
         }
     }
@@ -11200,7 +11200,7 @@ static int p2p__stream_event(p2p_node *node, p2p__stream *s, uint32_t flag, p2p_
         out->err = s->err;
         out->code =
             s->err == P2P_ERR_RESET ? (s->recv.code ? s->recv.code : s->send.code) : s->send.code;
-        if (s->kind == P2P__KIND_REQUEST && p2p__router_silent(s))
+        if (s->announced != 1 || (s->kind == P2P__KIND_REQUEST && p2p__router_silent(s)))
             out->type = P2P_EVENT_NONE;
         p2p__stream_free(node, s);
         return out->type != P2P_EVENT_NONE;

@@ -47,6 +47,8 @@ static struct {
     /* for pair_open: pair_defaults fills them in, a test changes them */
     p2p_sim_link link;
     p2p_desc desc[2];
+    /* NULL: downloads as above; else all that happens after the counts below were updated */
+    void (*on_event)(int who, const p2p_event *e);
     /* what happened */
     int up[2], down[2], err[2];
     uint64_t up_us[2], down_us[2], done_us, checked_us;
@@ -64,14 +66,14 @@ static void pair_break(const char *what, int err) {
 }
 
 /* 1 when nothing went wrong; else says what did. */
-static int pair_well(void) {
+static inline int pair_well(void) {
     if (pair.broken[0])
         printf("    at %.3f s, %u of %u downloads done: %s\n", (double)p2p_sim_now(pair.sim) / 1e6,
                (unsigned)pair.done, (unsigned)pair.wanted, pair.broken);
     return !pair.broken[0];
 }
 
-static int pair_done(void) { return pair.done == pair.wanted || pair.broken[0]; }
+static inline int pair_done(void) { return pair.done == pair.wanted || pair.broken[0]; }
 
 /* 15 ms one way, 10 Mbit/s of IP packets, and a queue for 25 of them. */
 static void pair_defaults(int congestion) {
@@ -217,13 +219,15 @@ static void pair_event(void *ctx, p2p_sim *sim, p2p_node *node, const p2p_event 
         pair.down_us[who] = p2p_sim_now(sim);
         pair.err[who] = e->err;
     }
-    if (who == SERVER)
+    if (pair.on_event)
+        pair.on_event(who, e);
+    else if (who == SERVER)
         server_event(e);
     else
         client_event(e);
 }
 
-static void pair_close(void) {
+static inline void pair_close(void) {
     if (pair.sim)
         p2p_sim_close(pair.sim);
     pair.sim = NULL;
@@ -268,11 +272,11 @@ static void pair_open(uint64_t seed, int dtls) {
     CHECK(p2p_listen(pair.node[SERVER], NULL, &listener) >= 0);
 }
 
-static void pair_dial(void) {
+static inline void pair_dial(void) {
     CHECK_INT(p2p_connect(pair.node[CLIENT], &pair.id[SERVER], NULL, &pair.conn[CLIENT]), 0);
 }
 
-static void pair_want(uint64_t size) {
+static inline void pair_want(uint64_t size) {
     download *d = &downloads[pair.wanted];
     CHECK(pair.wanted < DOWNLOADS);
     memset(d, 0, sizeof *d);
@@ -282,7 +286,7 @@ static void pair_want(uint64_t size) {
 }
 
 /* What the link does from now on, both ways. */
-static void pair_links(void) {
+static inline void pair_links(void) {
     CHECK_INT(p2p_sim_link_set(pair.sim, &pair.id[0], &pair.id[1], &pair.link), 0);
     CHECK_INT(p2p_sim_link_set(pair.sim, &pair.id[1], &pair.id[0], &pair.link), 0);
 }
