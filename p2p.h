@@ -7667,6 +7667,7 @@ static void p2p__admitted(p2p_node *node, p2p__session *session, bool last_try) 
         p2p__session_wait(session, P2P__WAIT_DONE_ACKED, P2P_NEVER);
         session->control |= P2P__CONTROL_DONE;
         session->done_sent = 1;
+        p2p__out_add(node, session); /* the proof's own packet may go unacknowledged: data in it */
     } else if (p2p__conns_with(node, &session->peer) >= node->desc.max.conns_per_peer ||
                node->conns.used == node->conns.count || (l->backlog && l->waiting >= l->backlog)) {
         if (last_try || p2p__conns_with(node, &session->peer) == 0) {
