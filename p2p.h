@@ -1586,8 +1586,11 @@ static uint32_t p2p__varint_size(uint64_t value) {
 /* RFC 9000 section 16; a longer form than needed is bad, so that every value has one encoding. */
 static uint64_t p2p__get_varint(p2p__reader *r) {
     uint32_t size = p2p__left(r) ? 1u << (*r->at >> 6) : 1u;
-    uint64_t value = p2p__get_uint(r, size) & (P2P__VARINT_MAX >> (64 - 8 * size));
-    if (p2p__varint_size(value) == size && !r->bad)
+    const uint8_t *bytes = p2p__get_bytes(r, size);
+    uint64_t value = bytes ? *bytes & 63u : 0;
+    for (uint32_t i = 1; bytes && i < size; i++)
+        value = value << 8 | bytes[i];
+    if (p2p__varint_size(value) == size && bytes)
         return value;
     r->bad = 1;
     return 0;
@@ -1644,6 +1647,10 @@ static void p2p__put_u64(p2p__writer *w, uint64_t value) { p2p__put_uint(w, valu
 
 static void p2p__put_varint(p2p__writer *w, uint64_t value) {
     uint32_t size, form;
+    if (value < 64 && w->at < w->end && !w->bad) { /* most of them */
+        *w->at++ = (uint8_t)value;
+        return;
+    }
     if (value > P2P__VARINT_MAX) {
         w->bad = 1;
         return;
@@ -1754,6 +1761,7 @@ static void *p2p__layout_take(p2p__layout *l, size_t count, size_t item_size, si
 typedef struct p2p__slot { /* every item of a pool begins with one */
     uint32_t gen;          /* its low 32 - shift bits are in the id */
     uint32_t next_free;    /* index + 1; 0: the last */
+    uint32_t index;
     uint8_t live, reserved[3];
 } p2p__slot;
 
@@ -1771,10 +1779,10 @@ static void *p2p__pool_at(const p2p__pool *pool, uint32_t index) {
 }
 
 static uint32_t p2p__pool_index(const p2p__pool *pool, const void *item) {
-    size_t offset = (size_t)((const uint8_t *)item - pool->items);
-    P2P_ASSERT((const uint8_t *)item >= pool->items && offset % pool->item_size == 0);
-    P2P_ASSERT(offset / pool->item_size < pool->count);
-    return (uint32_t)(offset / pool->item_size);
+    uint32_t index = ((const p2p__slot *)item)->index;
+    P2P_ASSERT((const uint8_t *)item == pool->items + (size_t)index * pool->item_size);
+    (void)pool;
+    return index;
 }
 
 static bool p2p__slot_live(const void *item) { return ((const p2p__slot *)item)->live != 0; }
@@ -1809,6 +1817,7 @@ static void p2p__pool_init(p2p__pool *pool, void *items, size_t item_size, uint3
     for (uint32_t i = 0; i < count; i++) {
         P2P_MEMSET(p2p__pool_at(pool, i), 0, item_size);
         ((p2p__slot *)p2p__pool_at(pool, i))->gen = gen_seed;
+        ((p2p__slot *)p2p__pool_at(pool, i))->index = i;
         p2p__pool_append_free(pool, i);
     }
 }
@@ -1844,6 +1853,7 @@ static void p2p__pool_give(p2p__pool *pool, void *item) {
     P2P_ASSERT(slot->live && pool->used);
     P2P_MEMSET(item, 0, pool->item_size);
     slot->gen = gen;
+    slot->index = index;
     pool->used--;
     p2p__pool_append_free(pool, index);
 }
@@ -3695,7 +3705,7 @@ typedef struct p2p__listener {
 typedef struct p2p__datagram { /* followed by bytes.datagram_max bytes */
     uint64_t born_us;
     uint32_t size;
-    uint16_t conn, next;
+    uint16_t next;
 } p2p__datagram;
 
 typedef struct p2p__heap { /* of references to what has a deadline: sessions and connections */
@@ -5535,7 +5545,6 @@ static void p2p__datagram_push(p2p_node *node, p2p__conn *conn, bool out, const 
     *(out ? &node->datagram_out_used : &node->datagram_in_used) += 1;
     d->born_us = node->now_us;
     d->size = (uint32_t)size;
-    d->conn = p2p__conn_index(node, conn);
     d->next = P2P__NIL;
     if (size)
         memcpy(p2p__datagram_bytes(d), data, size);
@@ -8042,12 +8051,12 @@ static int p2p__frame_input(p2p_node *node, p2p__session *session, const p2p__fr
 }
 
 /* First pass: the whole packet parses, and holds nothing that must wait for the proofs. */
-static int p2p__packet_check(p2p_node *node, p2p__session *session, p2p__reader r,
-                             bool *eliciting) {
+static int p2p__packet_check(p2p_node *node, p2p__session *session, p2p__reader r, bool *eliciting,
+                             bool *streams) {
     p2p__frame f;
     bool proof = p2p__session_proved(session);
     int rc;
-    *eliciting = false;
+    *eliciting = *streams = false;
     while ((rc = p2p__frame_get(&r, &f)) == 1) {
         if (f.type == P2P__FRAME_AUTH)
             proof = true;
@@ -8055,8 +8064,8 @@ static int p2p__packet_check(p2p_node *node, p2p__session *session, p2p__reader 
             p2p__count(node, P2P_METRIC_packets_before_proof, 1);
             return 0;
         }
-        if (f.type != P2P__FRAME_ACK && f.type != P2P__FRAME_CLOSE)
-            *eliciting = true;
+        *eliciting |= f.type != P2P__FRAME_ACK && f.type != P2P__FRAME_CLOSE;
+        *streams |= f.type == P2P__FRAME_STREAM;
     }
     return rc < 0 ? rc : 1;
 }
@@ -8074,7 +8083,7 @@ static void p2p__packet_input(p2p_node *node, p2p__session *session, const uint8
     p2p__reader r = p2p__reader_of(data, size), again;
     uint64_t number = p2p__get_varint(&r);
     p2p__frame f;
-    bool eliciting, datagrams = false;
+    bool eliciting, streams, datagrams = false;
     int rc = r.bad ? -1 : 1, old;
     if (rc > 0 && (old = p2p__seen_before(session, number)) != 0) {
         p2p__count(node, old == 2 ? P2P_METRIC_packets_old : P2P_METRIC_packets_duplicate, 1);
@@ -8085,12 +8094,12 @@ static void p2p__packet_input(p2p_node *node, p2p__session *session, const uint8
         return;
     }
     if (rc > 0)
-        rc = p2p__packet_check(node, session, r, &eliciting);
+        rc = p2p__packet_check(node, session, r, &eliciting, &streams);
     if (rc == 0 && session->waits == P2P__WAIT_DONE_ACKED) {
         p2p__packet_acks(node, session, r);
         if (session->state <
             P2P__SESSION_CLOSING) /* DONE has arrived, perhaps: then the rest counts */
-            rc = p2p__packet_check(node, session, r, &eliciting);
+            rc = p2p__packet_check(node, session, r, &eliciting, &streams);
     }
     if (rc < 0) {
         p2p__session_fault(node, session, P2P__CODE_FRAME_ENCODING, "malformed packet");
@@ -8104,7 +8113,7 @@ static void p2p__packet_input(p2p_node *node, p2p__session *session, const uint8
     p2p__count(node, P2P_METRIC_packets_received, 1);
     again = r;
     while (rc == 1 && p2p__frame_get(&r, &f) == 1) {
-        if (f.type == P2P__FRAME_DATAGRAM)
+        if (f.type == P2P__FRAME_DATAGRAM && streams)
             datagrams = true; /* last, when nothing can send the packet back: they come only once */
         else
             rc = p2p__frame_input(node, session, &f);
@@ -12372,8 +12381,9 @@ P2P_DEF int p2p_datagram_recv(p2p_node *node, p2p_conn handle, void *buffer, siz
     if (size)
         memcpy(buffer, p2p__datagram_bytes(d), size);
     p2p__datagram_pop(node, conn, false);
-    p2p__ready_clear(node, p2p__conn_index(node, conn), P2P__EV_DATAGRAM);
-    if (conn->datagram_first != P2P__NIL)
+    if (conn->datagram_first == P2P__NIL)
+        p2p__ready_clear(node, p2p__conn_index(node, conn), P2P__EV_DATAGRAM);
+    else
         p2p__raise_conn(node, conn, P2P__EV_DATAGRAM);
     return (int)size;
 }
