@@ -64,6 +64,16 @@
                                         P2P_DEBUG checks cost nothing
         P2P_ADMIT_PER_S     one file    callers a second that are admitted without a cookie: 500; a
                                         microcontroller does well with 2
+        P2P_NO_ROUTER       everywhere  leave out requests, routes and answers
+        P2P_NO_DISCOVERY    everywhere  leave out names and providers; p2p_peer_add stays
+        P2P_NO_DATAGRAMS    everywhere  leave out p2p_datagram_*; the peer is told to send none
+        P2P_NO_PARSE        everywhere  leave out ids, addresses and tickets as texts, and
+                                        p2p_desc_from_env
+        P2P_NO_WORDS        everywhere  leave out words: p2p_err_*, p2p_arena_text,
+                                        p2p_metrics_text, p2p_ticket_fault, the log, and the text
+                                        of p2p_error_detail, whose numbers stay
+        P2P_NO_CHECK        everywhere  leave out p2p_check
+                                        What is left out is not declared, and P2P_ABI differs.
         P2P_MEMCPY, P2P_MEMMOVE, P2P_MEMSET, P2P_MEMCMP
                             one file    instead of those of <string.h>: all four or none
 
@@ -322,6 +332,41 @@ extern "C" {
 #define P2P_DEF static
 #endif
 #endif
+
+/* The optional rooms: 1 built in, 0 left out. */
+#ifdef P2P_NO_ROUTER
+#define P2P__ROUTER 0u
+#else
+#define P2P__ROUTER 1u
+#endif
+#ifdef P2P_NO_DISCOVERY
+#define P2P__DISCOVERY 0u
+#else
+#define P2P__DISCOVERY 1u
+#endif
+#ifdef P2P_NO_DATAGRAMS
+#define P2P__DATAGRAMS 0u
+#else
+#define P2P__DATAGRAMS 1u
+#endif
+#ifdef P2P_NO_PARSE
+#define P2P__PARSE 0u
+#else
+#define P2P__PARSE 1u
+#endif
+#ifdef P2P_NO_WORDS
+#define P2P__WORDS 0u
+#else
+#define P2P__WORDS 1u
+#endif
+#ifdef P2P_NO_CHECK
+#define P2P__CHECK 0u
+#else
+#define P2P__CHECK 1u
+#endif
+#define P2P__ROOMS                                                                                 \
+    (P2P__ROUTER | P2P__DISCOVERY << 1 | P2P__DATAGRAMS << 2 | P2P__PARSE << 3 | P2P__WORDS << 4 | \
+     P2P__CHECK << 5)
 
 /* Upper bounds for static arenas: constant expressions, one term for each line of the desc that
  * costs memory, and the term of the secure port. A test holds every one against p2p_arena_size.
@@ -998,11 +1043,13 @@ P2P_DEF int p2p_str_u64(p2p_str text, uint64_t *out);
 /* The number in decimal; the view lies in buffer. For headers, without stdio. */
 P2P_DEF p2p_str p2p_u64_str(uint64_t value, char buffer[21]);
 
+#ifndef P2P_NO_WORDS
 /* "P2P_ERR_TIMEOUT" */
 P2P_DEF const char *p2p_err_name(int err);
 
 /* "no answer in time" */
 P2P_DEF const char *p2p_err_text(int err);
+#endif
 
 /* Zeros that the compiler may not leave out. */
 P2P_DEF void p2p_wipe(void *secret, size_t size);
@@ -1015,6 +1062,7 @@ P2P_DEF int p2p_key_generate(const p2p_crypto *crypto, const p2p_random *random,
 /* The key of a seed. */
 P2P_DEF int p2p_key_from_seed(const p2p_crypto *crypto, const uint8_t seed[32], p2p_key *out);
 
+#ifndef P2P_NO_PARSE
 /* 52 characters of z-base-32, most significant bit first; returns 52. */
 P2P_DEF int p2p_id_text(const p2p_id *id, char out[P2P_ID_TEXT_SIZE]);
 
@@ -1024,29 +1072,36 @@ P2P_DEF int p2p_id_short(const p2p_id *id, char out[11]);
 /* z-base-32 (52 characters) or hex (64). P2P_ERR_INVALID_ID: another length or character, spare
  * bits that are not zero, zero, a point of small order, or an encoding that is not canonical. */
 P2P_DEF int p2p_id_parse(const char *text, p2p_id *out);
+#endif
 
 P2P_DEF bool p2p_id_equal(const p2p_id *a, const p2p_id *b);
 
 /* ---- addresses and tickets ----------------------------------------------------------------- */
 
+#ifndef P2P_NO_PARSE
 /* "127.0.0.1:8800", "[::1]:8800", "[fe80::1%2]:8800". P2P_ERR_ARG. */
 P2P_DEF int p2p_addr_parse(const char *text, p2p_addr *out);
 
 /* The same, canonical (RFC 5952 for IPv6); returns its length. */
 P2P_DEF int p2p_addr_text(const p2p_addr *addr, char out[P2P_ADDR_TEXT_SIZE]);
+#endif
 
 /* This node's own ticket, with what is known of its addresses by now. */
 P2P_DEF int p2p_ticket_of(const p2p_node *node, p2p_ticket *out);
 
+#ifndef P2P_NO_PARSE
 /* One word; returns its length. */
 P2P_DEF int p2p_ticket_text(const p2p_ticket *ticket, char out[P2P_TICKET_TEXT_SIZE]);
 
 /* P2P_ERR_ARG: cut or mistyped (the checksum); P2P_ERR_INVALID_ID: its id; P2P_ERR_PROTOCOL: a
  * version that is not known here. */
 P2P_DEF int p2p_ticket_parse(const char *text, p2p_ticket *out);
+#endif
 
+#if !defined(P2P_NO_PARSE) && !defined(P2P_NO_WORDS)
 /* For a person: which part of the text is damaged and how; NULL when it is a ticket. */
 P2P_DEF const char *p2p_ticket_fault(const char *text);
+#endif
 
 /* ---- the node ------------------------------------------------------------------------------ */
 
@@ -1054,9 +1109,11 @@ P2P_DEF const char *p2p_ticket_fault(const char *text);
  * desc.why says what is wrong with the desc. */
 P2P_DEF size_t p2p_arena_size(const p2p_desc *desc);
 
+#ifndef P2P_NO_WORDS
 /* What the arena is for, a line each: "streams  4 x 16576 = 66304". Returns the length, or
  * P2P_ERR_TOO_LARGE. */
 P2P_DEF int p2p_arena_text(const p2p_desc *desc, char *out, size_t size);
+#endif
 
 /* Opens a node in an arena, which must be aligned to 8 and stay until p2p_node_close. abi is
  * P2P_ABI of the declarations that the caller was compiled with; a binding passes the value it was
@@ -1086,12 +1143,14 @@ P2P_DEF void *p2p_node_user(const p2p_node *node);
  * words. */
 P2P_DEF void p2p_last_error(const p2p_node *node, p2p_error_detail *out);
 
+#ifndef P2P_NO_PARSE
 /* Fills the desc from variables that get supplies; what is unset stays as it is. P2P_NETWORK;
  * P2P_SEED (64 hex digits; desc.crypto must be there); P2P_RELAYS and P2P_BOOTSTRAP (tickets, with
  * commas between); P2P_CONNECT_TIMEOUT_MS, P2P_IDLE_TIMEOUT_MS, P2P_KEEPALIVE_MS. P2P_ERR_CONFIG:
  * *bad_name is the variable at fault. */
 P2P_DEF int p2p_desc_from_env(p2p_desc *desc, p2p_env *storage, p2p_getenv_fn get, void *ctx,
                               const char **bad_name);
+#endif
 
 /* ---- driving ------------------------------------------------------------------------------- */
 
@@ -1148,10 +1207,12 @@ P2P_DEF int p2p_peer_remove(p2p_node *node, const p2p_id *peer);
 P2P_DEF int p2p_connect(p2p_node *node, const p2p_id *peer, const p2p_connect_desc *desc,
                         p2p_conn *out);
 
+#ifndef P2P_NO_DISCOVERY
 /* Discovers the name, then dials. With desc.share it may turn out to be a peer with an open
  * connection: then CONNECTED has that one in .conn and *out in .dialled. */
 P2P_DEF int p2p_connect_name(p2p_node *node, const char *name, const p2p_connect_desc *desc,
                              p2p_conn *out);
+#endif
 
 /* Lets callers in, as desc.allow says. Without a listener nobody gets in. desc NULL: for any
  * application protocol. P2P_ERR_CONFIG: neither allow nor allow_anyone; P2P_ERR_LIMIT
@@ -1253,6 +1314,7 @@ P2P_DEF int p2p_stream_reset(p2p_node *node, p2p_stream s, uint32_t code);
 
 /* ---- datagrams: unordered, unreliable, never more than once -------------------------------- */
 
+#ifndef P2P_NO_DATAGRAMS
 /* Queues one. Never P2P_ERR_AGAIN: the oldest queued one gives way, counted. P2P_ERR_TOO_LARGE:
  * over p2p_datagram_max. */
 P2P_DEF int p2p_datagram_send(p2p_node *node, p2p_conn conn, const void *data, size_t size);
@@ -1263,9 +1325,11 @@ P2P_DEF int p2p_datagram_recv(p2p_node *node, p2p_conn conn, void *buffer, size_
 
 /* Bytes of the largest datagram that can go to this peer now. */
 P2P_DEF int p2p_datagram_max(const p2p_node *node, p2p_conn conn);
+#endif
 
 /* ---- router: HTTP-like requests over streams ----------------------------------------------- */
 
+#ifndef P2P_NO_ROUTER
 /* Copied into one of max.routes. P2P_ERR_CONFIG: a pattern that is malformed or there already for
  * this method; P2P_ERR_LIMIT. */
 P2P_DEF int p2p_route_add(p2p_node *node, const p2p_route *route);
@@ -1312,9 +1376,11 @@ P2P_DEF int p2p_response(p2p_node *node, p2p_stream s, p2p_response_head *out);
 
 /* A header's value by its lower-case name; data NULL when absent. */
 P2P_DEF p2p_str p2p_response_header(const p2p_response_head *head, const char *name);
+#endif
 
 /* ---- discovery ----------------------------------------------------------------------------- */
 
+#ifndef P2P_NO_DISCOVERY
 /* Publishes this node under a name until the node closes, by desc.discovery. P2P_ERR_DISCOVERY. */
 P2P_DEF int p2p_register(p2p_node *node, const char *name);
 
@@ -1323,17 +1389,22 @@ P2P_DEF int p2p_discover(p2p_node *node, const char *name, uint32_t *out_query);
 
 /* A provider's answer to a query; NULL: not found. */
 P2P_DEF int p2p_discovered(p2p_node *node, uint32_t query, const p2p_ticket *found);
+#endif
 
 /* ---- observability ------------------------------------------------------------------------- */
 
 P2P_DEF void p2p_metrics_get(const p2p_node *node, p2p_metrics *out);
 
+#ifndef P2P_NO_WORDS
 /* Prometheus text exposition; returns the length, or P2P_ERR_TOO_LARGE. */
 P2P_DEF int p2p_metrics_text(const p2p_node *node, char *out, size_t size);
+#endif
 
+#ifndef P2P_NO_CHECK
 /* Walks every invariant of the node: P2P_OK, or P2P_ERR_STATE when one does not hold. For tests and
  * debug builds: it costs time in proportion to the arena's tables. */
 P2P_DEF int p2p_check(const p2p_node *node);
+#endif
 
 /* ---- what the declarations were compiled as ------------------------------------------------ */
 
@@ -1341,8 +1412,9 @@ P2P_DEF int p2p_check(const p2p_node *node);
  * disagree on the layout of anything public. */
 #define P2P__MIX(hash, value)    (((hash) ^ (uint32_t)(value)) * (uint32_t)16777619u)
 #define P2P__MIX3(hash, a, b, c) P2P__MIX(P2P__MIX(P2P__MIX(hash, a), b), c)
-#define P2P__ABI_VERSION \
-    P2P__MIX3((uint32_t)2166136261u, P2P_VERSION, sizeof(void *), P2P_METRIC_COUNT)
+#define P2P__ABI_VERSION                                                                      \
+    P2P__MIX(P2P__MIX3((uint32_t)2166136261u, P2P_VERSION, sizeof(void *), P2P_METRIC_COUNT), \
+             P2P__ROOMS)
 #define P2P__ABI_BASIC                                                                           \
     P2P__MIX3(                                                                                   \
         P2P__MIX3(P2P__ABI_VERSION, sizeof(p2p_str), sizeof(p2p_key), sizeof(p2p_error_detail)), \
@@ -1420,6 +1492,20 @@ static void p2p__trap(void) {
 #define P2P__NOINLINE
 #endif
 
+/* Words that another end reads, or a struct carries. */
+#ifndef P2P_NO_WORDS
+#define P2P__SAY(text) (text)
+#else
+#define P2P__SAY(text) ""
+#endif
+
+/* On what nothing calls when an optional room is left out. */
+#if defined(__GNUC__)
+#define P2P__OPTIONAL __attribute__((unused))
+#else
+#define P2P__OPTIONAL
+#endif
+
 #define P2P__MIN(a, b) ((a) < (b) ? (a) : (b))
 #define P2P__MAX(a, b) ((a) > (b) ? (a) : (b))
 
@@ -1430,12 +1516,13 @@ P2P__NOINLINE static uint64_t p2p__time_add(uint64_t a_us, uint64_t b_us) {
 
 /* Number n of texts that stand in a row, each with its NUL: a table of pointers to them would be
  * larger than the walk is long. */
-static const char *p2p__nth_text(const char *texts, uint32_t n) {
+P2P__OPTIONAL static const char *p2p__nth_text(const char *texts, uint32_t n) {
     while (n > 0)
         n -= *texts++ == 0;
     return texts;
 }
 
+#ifndef P2P_NO_WORDS
 /* Name (0) or text (1) of an error: the values of P2P_ERRORS descend from 0 one by one. */
 static const char *p2p__err_part(int err, uint32_t part) {
 #define P2P__X(name, value, text) #name "\0" text "\0"
@@ -1452,6 +1539,7 @@ static const char *p2p__err_part(int err, uint32_t part) {
 P2P_DEF const char *p2p_err_name(int err) { return p2p__err_part(err, 0); }
 
 P2P_DEF const char *p2p_err_text(int err) { return p2p__err_part(err, 1); }
+#endif
 
 P2P_DEF uint32_t p2p_version(void) { return P2P_VERSION; }
 
@@ -1574,7 +1662,7 @@ static uint64_t p2p__get_uint(p2p__reader *r, size_t size) {
 
 static uint8_t p2p__get_u8(p2p__reader *r) { return (uint8_t)p2p__get_uint(r, 1); }
 static uint64_t p2p__get_u16(p2p__reader *r) { return p2p__get_uint(r, 2); }
-static uint64_t p2p__get_u32(p2p__reader *r) { return p2p__get_uint(r, 4); }
+P2P__OPTIONAL static uint64_t p2p__get_u32(p2p__reader *r) { return p2p__get_uint(r, 4); }
 static uint64_t p2p__get_u64(p2p__reader *r) { return p2p__get_uint(r, 8); }
 
 /* Bytes of the shortest form: 1, 2, 4 or 8. The value is at most P2P__VARINT_MAX. */
@@ -1642,7 +1730,9 @@ static void p2p__put_uint(p2p__writer *w, uint64_t value, size_t size) {
 
 static void p2p__put_u8(p2p__writer *w, uint64_t value) { p2p__put_uint(w, value, 1); }
 static void p2p__put_u16(p2p__writer *w, uint64_t value) { p2p__put_uint(w, value, 2); }
-static void p2p__put_u32(p2p__writer *w, uint64_t value) { p2p__put_uint(w, value, 4); }
+P2P__OPTIONAL static void p2p__put_u32(p2p__writer *w, uint64_t value) {
+    p2p__put_uint(w, value, 4);
+}
 static void p2p__put_u64(p2p__writer *w, uint64_t value) { p2p__put_uint(w, value, 8); }
 
 static void p2p__put_varint(p2p__writer *w, uint64_t value) {
@@ -1679,18 +1769,18 @@ static void p2p__put_str(p2p__writer *w, p2p_str s) {
     p2p__put_end(w, start);
 }
 
-static void p2p__put_text(p2p__writer *w, const char *text) {
+P2P__OPTIONAL static void p2p__put_text(p2p__writer *w, const char *text) {
     p2p__put_bytes(w, text, p2p__text_size(text));
 }
 
-static void p2p__put_number(p2p__writer *w, uint64_t value) {
+P2P__OPTIONAL static void p2p__put_number(p2p__writer *w, uint64_t value) {
     char digits[21];
     p2p_str s = p2p_u64_str(value, digits);
     p2p__put_bytes(w, s.data, s.size);
 }
 
 /* Ends a text in out, whose writer left room for the NUL: its length. */
-static int p2p__text_end(const p2p__writer *w, char *out) {
+P2P__OPTIONAL static int p2p__text_end(const p2p__writer *w, char *out) {
     *w->at = 0;
     return (int)((char *)w->at - out);
 }
@@ -1912,6 +2002,7 @@ typedef struct p2p__log_sink { /* the log member of a p2p_desc */
     int level;
 } p2p__log_sink;
 
+#ifndef P2P_NO_WORDS
 static void p2p__log(const p2p__log_sink *sink, uint32_t item) {
     static const uint8_t levels[] = {
 #define P2P__X(level, item, text) level,
@@ -1926,6 +2017,12 @@ static void p2p__log(const p2p__log_sink *sink, uint32_t item) {
         sink->fn(sink->ctx, levels[item], p2p__nth_text(parts, 2 * item),
                  p2p__nth_text(parts, 2 * item + 1));
 }
+#else
+static void p2p__log(const p2p__log_sink *sink, uint32_t item) {
+    (void)sink;
+    (void)item;
+}
+#endif
 
 /* ==== >>hash ====
  * For: keyed 64-bit hashes of tables and checksums, and HMAC over the crypto table's SHA-256.
@@ -2228,6 +2325,7 @@ P2P_DEF int p2p_key_generate(const p2p_crypto *crypto, const p2p_random *random,
     return err;
 }
 
+#ifndef P2P_NO_PARSE
 /* ---- texts: z-base-32 and hex */
 
 static const char p2p__z32_letters[] = "ybndrfg8ejkmcpqxot1uwisza345h769";
@@ -2567,6 +2665,7 @@ P2P_DEF int p2p_addr_text(const p2p_addr *addr, char out[P2P_ADDR_TEXT_SIZE]) {
     P2P_ASSERT(at - out < P2P_ADDR_TEXT_SIZE);
     return (int)(at - out);
 }
+#endif
 
 /* Family, address and port, without scope: what one end tells the other over the wire. */
 static void p2p__put_endpoint(p2p__writer *w, const p2p_addr *addr) {
@@ -2591,6 +2690,7 @@ static void p2p__get_endpoint(p2p__reader *r, p2p_addr *out) {
     out->port = (uint16_t)p2p__get_u16(r);
 }
 
+#ifndef P2P_NO_PARSE
 /* ---- tickets: "p2p1", then z-base-32 of the fields below and a checksum */
 
 #define P2P__TICKET_VERSION 1
@@ -2673,25 +2773,25 @@ static int p2p__get_ticket_id(p2p__reader *r, p2p_id *out) {
 }
 
 static int p2p__get_ticket_relay(p2p__reader *r, p2p_ticket *out, const char **why) {
-    *why = "relay id: cut, or not an Ed25519 public key";
+    *why = P2P__SAY("relay id: cut, or not an Ed25519 public key");
     if (p2p__get_ticket_id(r, &out->relay_id) < 0)
         return P2P_ERR_INVALID_ID;
-    *why = "relay address: no family, address and port";
+    *why = P2P__SAY("relay address: no family, address and port");
     p2p__get_ticket_addr(r, &out->relay);
     return r->bad ? P2P_ERR_ARG : P2P_OK;
 }
 
 static int p2p__get_ticket_addrs(p2p__reader *r, p2p_ticket *out, const char **why) {
-    *why = "address count: missing, or more than a ticket holds";
+    *why = P2P__SAY("address count: missing, or more than a ticket holds");
     out->addr_count = p2p__get_u8(r);
     if (r->bad || out->addr_count > P2P_TICKET_ADDRS)
         return P2P_ERR_ARG;
-    *why = "addresses: one has no family, address and port";
+    *why = P2P__SAY("addresses: one has no family, address and port");
     for (uint32_t i = 0; i < out->addr_count; i++)
         p2p__get_ticket_addr(r, &out->addrs[i]);
     if (r->bad)
         return P2P_ERR_ARG;
-    *why = "end: more bytes follow the last address";
+    *why = P2P__SAY("end: more bytes follow the last address");
     return p2p__left(r) ? P2P_ERR_ARG : P2P_OK;
 }
 
@@ -2699,10 +2799,10 @@ static int p2p__get_ticket_addrs(p2p__reader *r, p2p_ticket *out, const char **w
 static int p2p__get_ticket(p2p__reader *r, p2p_ticket *out, const char **why) {
     uint8_t version = p2p__get_u8(r), flags = p2p__get_u8(r);
     int err = P2P_OK;
-    *why = "version: not one that is known here";
+    *why = P2P__SAY("version: not one that is known here");
     if (version != P2P__TICKET_VERSION || (flags & ~P2P__TICKET_RELAY))
         return P2P_ERR_PROTOCOL;
-    *why = "node id: cut, or not an Ed25519 public key";
+    *why = P2P__SAY("node id: cut, or not an Ed25519 public key");
     if (p2p__get_ticket_id(r, &out->id) < 0)
         return P2P_ERR_INVALID_ID;
     if (flags & P2P__TICKET_RELAY)
@@ -2715,18 +2815,18 @@ static int p2p__ticket_bytes(const char *text, uint8_t bytes[P2P__TICKET_BYTES],
     size_t size = p2p__text_size(text);
     p2p__reader sum;
     int count;
-    *why = "beginning: a ticket starts with p2p1";
+    *why = P2P__SAY("beginning: a ticket starts with p2p1");
     if (size < 4 || P2P_MEMCMP(text, "p2p1", 4) != 0)
         return P2P_ERR_ARG;
-    *why = "length: longer than any ticket; was something pasted behind it?";
+    *why = P2P__SAY("length: longer than any ticket; was something pasted behind it?");
     if (size >= P2P_TICKET_TEXT_SIZE)
         return P2P_ERR_ARG;
-    *why =
-        "letters: z-base-32 has lower-case letters and digits without 0, 2, l and v; or it is cut";
+    *why = P2P__SAY(
+        "letters: z-base-32 has lower-case letters and digits without 0, 2, l and v; or it is cut");
     count = p2p__z32_get(text + 4, size - 4, bytes, P2P__TICKET_BYTES);
     if (count < 0)
         return P2P_ERR_ARG;
-    *why = "checksum: the ticket is cut or mistyped; copy it again, whole";
+    *why = P2P__SAY("checksum: the ticket is cut or mistyped; copy it again, whole");
     if (count <= P2P__TICKET_SUM)
         return P2P_ERR_ARG;
     count -= P2P__TICKET_SUM;
@@ -2758,12 +2858,15 @@ P2P_DEF int p2p_ticket_parse(const char *text, p2p_ticket *out) {
     return err;
 }
 
+#ifndef P2P_NO_WORDS
 /* NULL when the text is a ticket; else which part of it is damaged, and how. */
 P2P_DEF const char *p2p_ticket_fault(const char *text) {
     p2p_ticket ticket;
-    const char *why = "text: there is none";
+    const char *why = P2P__SAY("text: there is none");
     return text && p2p__ticket_read(text, &ticket, &why) == P2P_OK ? NULL : why;
 }
+#endif
+#endif
 
 /* ==== >>wire ====
  * For: frames and the HELLO body, parsed whole before anything is done, and written.
@@ -3075,7 +3178,7 @@ static void p2p__put_stream_head(p2p__writer *w, uint64_t id, uint64_t offset, u
 }
 
 /* The data follow. length UINT64_MAX: they run to the end of the packet. */
-static void p2p__put_datagram_head(p2p__writer *w, uint64_t length) {
+P2P__OPTIONAL static void p2p__put_datagram_head(p2p__writer *w, uint64_t length) {
     bool sized = length != UINT64_MAX;
     p2p__put_frame(w, sized ? P2P__FRAME_DATAGRAM_SIZED : P2P__FRAME_DATAGRAM, sized ? 1 : 0,
                    &length);
@@ -3274,7 +3377,7 @@ typedef struct p2p__router {
 
 /* Without a provider nothing can be asked, so neither queries nor names take memory. */
 static void p2p__discovery_layout(p2p__layout *l, const p2p_desc *desc, p2p__discovery *d) {
-    bool provider = desc->discovery.api != NULL;
+    bool provider = P2P__DISCOVERY && desc->discovery.api != NULL;
     uint32_t queries = provider ? desc->max.conns + P2P__QUERIES : 0;
     p2p__peer *peers = (p2p__peer *)p2p__layout_take(l, desc->max.peers, sizeof *peers, 8);
     p2p__query *items = (p2p__query *)p2p__layout_take(l, queries, sizeof *items, 8);
@@ -3292,6 +3395,11 @@ static void p2p__discovery_layout(p2p__layout *l, const p2p_desc *desc, p2p__dis
 }
 
 static void p2p__router_layout(p2p__layout *l, const p2p_desc *desc, p2p__router *r) {
+#ifdef P2P_NO_ROUTER
+    (void)l;
+    (void)desc;
+    (void)r;
+#else
     p2p_route *routes = (p2p_route *)p2p__layout_take(l, desc->max.routes, sizeof *routes, 8);
     p2p_service *services =
         (p2p_service *)p2p__layout_take(l, desc->max.services, sizeof *services, 8);
@@ -3306,6 +3414,7 @@ static void p2p__router_layout(p2p__layout *l, const p2p_desc *desc, p2p__router
     r->service_room = desc->max.services;
     r->event = event;
     r->response_headers = headers;
+#endif
 }
 
 /* ==== >>state ====
@@ -3784,7 +3893,9 @@ static void p2p__router_closed(p2p_node *node, p2p__stream *s);
 static void p2p__router_timeout(p2p_node *node, p2p__stream *s);
 static void p2p__peer_known(p2p_node *node, const p2p_ticket *ticket);
 static const p2p_ticket *p2p__peer_find(const p2p_node *node, const p2p_id *id);
+#ifndef P2P_NO_DISCOVERY
 static void p2p__dial_found(p2p_node *node, uint32_t conn_id, const p2p_ticket *found);
+#endif
 static void p2p__query_cancel_conn(p2p_node *node, uint32_t conn_id);
 static void p2p__conn_fault(p2p_node *node, p2p__conn *conn, uint32_t code, const char *reason);
 static void p2p__peer_ask(p2p_node *node, p2p__conn *conn);
@@ -3836,19 +3947,29 @@ static void p2p__random_failed(p2p_node *node) {
     p2p__log(&node->log, P2P__LOG_RANDOM_FAILED);
 }
 
-/* Says why a call failed; the text names the field. Sizes of objects in memory fit a size_t. */
-static int p2p__detail_set(p2p_error_detail *d, int err, const char *text, size_t size,
-                           size_t max) {
-    size_t n = strlen(text);
+/* Says why a call failed: the numbers, and in words the field. Sizes of objects in memory fit a
+ * size_t. Const calls may fail too, and the record is no part of what const promises. */
+static int p2p__detail_numbers(p2p_error_detail *d, int err, size_t size, size_t max) {
     memset(d, 0, sizeof *d);
     d->err = err;
     d->size = size;
     d->max = max;
+    return err;
+}
+
+P2P__OPTIONAL static int p2p__fail_numbers(const p2p_node *node, int err, size_t size, size_t max) {
+    return p2p__detail_numbers(&((p2p_node *)(uintptr_t)node)->failed, err, size, max);
+}
+
+#ifndef P2P_NO_WORDS
+static int p2p__detail_set(p2p_error_detail *d, int err, const char *text, size_t size,
+                           size_t max) {
+    size_t n = strlen(text);
+    (void)p2p__detail_numbers(d, err, size, max);
     memcpy(d->text, text, P2P__MIN(n, sizeof d->text - 1));
     return err;
 }
 
-/* Const calls may fail too, and the record is no part of what const promises. */
 static int p2p__fail_size(const p2p_node *node, int err, const char *text, size_t size,
                           size_t max) {
     return p2p__detail_set(&((p2p_node *)(uintptr_t)node)->failed, err, text, size, max);
@@ -3857,6 +3978,13 @@ static int p2p__fail_size(const p2p_node *node, int err, const char *text, size_
 static int p2p__fail(const p2p_node *node, int err, const char *text) {
     return p2p__fail_size(node, err, text, 0, 0);
 }
+#else /* the words are dropped where they stand */
+#define p2p__detail_set(d, err, text, size, max) \
+    ((void)(text), p2p__detail_numbers(d, err, size, max))
+#define p2p__fail_size(node, err, text, size, max) \
+    ((void)(text), p2p__fail_numbers(node, err, size, max))
+#define p2p__fail(node, err, text) ((void)(text), p2p__fail_numbers(node, err, 0, 0))
+#endif
 
 /* ==== >>ready ====
  * Who has an event, a handler run or a packet pending: intrusive lists, first come first served.
@@ -4122,6 +4250,8 @@ static uint32_t p2p__conn_peer_streams(const p2p_node *node, const p2p__conn *co
  * places. A connection without any stream may have one of those kept back. */
 static void p2p__grant_more(p2p_node *node, p2p__conn *conn, uint32_t kind) {
     uint64_t have = p2p__conn_promised(conn) + p2p__conn_peer_streams(node, conn), more;
+    if (!P2P__ROUTER && kind == P2P__KIND_REQUEST)
+        return;
     if (!conn->attached || conn->taken[kind] < conn->taken_limit[kind] ||
         have >= node->desc.max.peer_streams_per_conn)
         return;
@@ -5095,9 +5225,11 @@ static const uint8_t *p2p__recv_at(const p2p__stream *s) {
     return s->recv.ring + (size_t)(s->recv.read % s->recv.room);
 }
 
-static size_t p2p__recv_room(const p2p__stream *s) { return s->recv.room; }
-static bool p2p__recv_whole(const p2p__stream *s) { return s->recv.state == P2P__RECV_WHOLE; }
-static bool p2p__recv_reset(const p2p__stream *s) { return s->err == P2P_ERR_RESET; }
+P2P__OPTIONAL static size_t p2p__recv_room(const p2p__stream *s) { return s->recv.room; }
+P2P__OPTIONAL static bool p2p__recv_whole(const p2p__stream *s) {
+    return s->recv.state == P2P__RECV_WHOLE;
+}
+P2P__OPTIONAL static bool p2p__recv_reset(const p2p__stream *s) { return s->err == P2P_ERR_RESET; }
 /* The peer's window doubles, up to the ring, whenever it has used up half of it: the ring is there
  * in any case, and who waits for all of a large message must not wait for the window as well. */
 static void p2p__recv_grow(p2p_node *node, p2p__conn *conn, p2p__recv *r) {
@@ -5148,7 +5280,7 @@ static void p2p__recv_take(p2p_node *node, p2p__stream *s, size_t size) {
     p2p__recv_window(node, s);
 }
 
-static void p2p__recv_hold(p2p_node *node, p2p__stream *s, size_t size) {
+P2P__OPTIONAL static void p2p__recv_hold(p2p_node *node, p2p__stream *s, size_t size) {
     p2p__recv *r = &s->recv;
     P2P_ASSERT(size <= r->here - r->read);
     p2p__recv_credit(node, s, size);
@@ -5156,7 +5288,7 @@ static void p2p__recv_hold(p2p_node *node, p2p__stream *s, size_t size) {
     r->held += (uint32_t)size;
 }
 
-static void p2p__recv_release(p2p_node *node, p2p__stream *s) {
+P2P__OPTIONAL static void p2p__recv_release(p2p_node *node, p2p__stream *s) {
     s->recv.held = 0;
     p2p__recv_window(node, s);
 }
@@ -5253,12 +5385,13 @@ static int p2p__recv_input(p2p_node *node, p2p__conn *conn, p2p__stream *s, cons
     const uint8_t *data = f->data.data;
     uint32_t code = p2p__recv_check(conn, r, high, f->fin != 0);
     if (s->kind == P2P__KIND_MESSAGES && f->fin) {
-        p2p__conn_fault(node, conn, P2P__CODE_PROTOCOL, "the messages stream was finished");
+        p2p__conn_fault(node, conn, P2P__CODE_PROTOCOL,
+                        P2P__SAY("the messages stream was finished"));
         return -1;
     }
     if (code) {
         p2p__count(node, P2P_METRIC_flow_violations, 1);
-        p2p__conn_fault(node, conn, code, "stream bytes beyond the limit or the end");
+        p2p__conn_fault(node, conn, code, P2P__SAY("stream bytes beyond the limit or the end"));
         return -1;
     }
     if (p2p__recv_counts(r) && (!p2p__recv_fits(r, first, f->data.size) ||
@@ -5298,7 +5431,7 @@ static void p2p__reset_input(p2p_node *node, p2p__conn *conn, p2p__stream *s, co
     p2p__recv *r = &s->recv;
     uint32_t code = p2p__recv_check(conn, r, f->value, true);
     if (code) {
-        p2p__conn_fault(node, conn, code, "RESET_STREAM with a wrong final size");
+        p2p__conn_fault(node, conn, code, P2P__SAY("RESET_STREAM with a wrong final size"));
         return;
     }
     if (f->value > r->high) {
@@ -5395,7 +5528,8 @@ static void p2p__message_news(p2p_node *node, p2p__conn *conn) {
         return;
     if (!p2p__message_length(node, conn)) {
         p2p__count(node, P2P_METRIC_message_too_large, 1);
-        p2p__conn_fault(node, conn, P2P__CODE_PROTOCOL, "message longer than message_max");
+        p2p__conn_fault(node, conn, P2P__CODE_PROTOCOL,
+                        P2P__SAY("message longer than message_max"));
         return;
     }
     s = p2p__messages(node, conn);
@@ -5477,6 +5611,7 @@ static p2p__datagram *p2p__datagram_at(const p2p_node *node, bool out, uint16_t 
                                      (size_t)at * node->datagram_stride);
 }
 
+#ifndef P2P_NO_DATAGRAMS
 static uint8_t *p2p__datagram_bytes(p2p__datagram *d) { return (uint8_t *)(d + 1); }
 static uint16_t *p2p__datagram_first(p2p__conn *conn, bool out) {
     return out ? &conn->datagram_out_first : &conn->datagram_first;
@@ -5564,7 +5699,8 @@ static void p2p__datagrams_clear(p2p_node *node, p2p__conn *conn) {
 
 static void p2p__datagram_input(p2p_node *node, p2p__conn *conn, const p2p__frame *f) {
     if (f->data.size > node->desc.bytes.datagram_max || node->desc.max.datagrams_in == 0) {
-        p2p__conn_fault(node, conn, P2P__CODE_PROTOCOL, "DATAGRAM larger than datagram_max");
+        p2p__conn_fault(node, conn, P2P__CODE_PROTOCOL,
+                        P2P__SAY("DATAGRAM larger than datagram_max"));
         return;
     }
     conn->datagrams_received++;
@@ -5599,6 +5735,21 @@ static void p2p__emit_datagrams(p2p__build *b) {
         p2p__datagram_pop(node, conn, true);
     }
 }
+#else /* the peer was told to send none, and the queues have no places */
+static void p2p__datagrams_clear(p2p_node *node, p2p__conn *conn) {
+    (void)node;
+    (void)conn;
+}
+static void p2p__datagram_drop(p2p_node *node, p2p__conn *conn, bool out) {
+    (void)out;
+    p2p__datagrams_clear(node, conn);
+}
+static void p2p__emit_datagrams(p2p__build *b) { (void)b; }
+static void p2p__datagram_input(p2p_node *node, p2p__conn *conn, const p2p__frame *f) {
+    (void)f;
+    p2p__conn_fault(node, conn, P2P__CODE_PROTOCOL, P2P__SAY("DATAGRAM larger than datagram_max"));
+}
+#endif
 
 /* ==== >>cc ====
  * Congestion control: how many bytes may be on their way, and how fast they leave. NewReno, RFC
@@ -6358,7 +6509,7 @@ static bool p2p__unproven_evict(p2p_node *node, const p2p_addr *from) {
 static void p2p__session_grant(p2p_node *node, p2p__session *session) {
     static const uint8_t order[P2P__KINDS] = {P2P__KIND_REQUEST, P2P__KIND_BIDI, P2P__KIND_UNI};
     uint32_t i, left = node->desc.max.peer_streams_per_conn, more;
-    for (i = 0; i < P2P__KINDS; i++) {
+    for (i = 1 - P2P__ROUTER; i < P2P__KINDS; i++) {
         more = P2P__MIN((p2p__grantable(node) + 1) / 2, (left + 1) / 2);
         session->mine.max_streams[order[i]] = more;
         node->granted += more;
@@ -7262,7 +7413,7 @@ static void p2p__conn_break(p2p_node *node, p2p__conn *conn, uint32_t code, p2p_
         p2p__messages_resend(node, conn, messages);
         p2p__messages_cut(node, conn, messages);
     }
-    while (conn->datagram_out_first != P2P__NIL)
+    while (P2P__DATAGRAMS && conn->datagram_out_first != P2P__NIL)
         p2p__datagram_drop(node, conn, true);
     conn->recv_total = conn->recv_taken = conn->send_total = conn->send_limit = conn->blocked = 0;
     memset(conn->made, 0, sizeof conn->made);
@@ -7493,7 +7644,7 @@ static void p2p__conn_opened(p2p_node *node, p2p__conn *conn) {
     p2p__conn_schedule(node, conn);
     if (conn->message_largest > p2p__session_at(node, conn->session)->theirs.message_max)
         p2p__conn_end(node, conn, 0, P2P__CODE_NONE,
-                      p2p_str_of("a queued message is more than the peer takes"),
+                      p2p_str_of(P2P__SAY("a queued message is more than the peer takes")),
                       P2P_ERR_TOO_LARGE);
 }
 
@@ -7532,10 +7683,10 @@ static void p2p__refuse(p2p_node *node, p2p__session *session, uint32_t code) {
     static const struct {
         uint8_t code;
         const char *text;
-    } words[] = {{P2P__CODE_REFUSED, "refused"},
-                 {P2P__CODE_LIMIT, "no place for another connection"},
-                 {P2P__CODE_NO_VERSION, "no common wire version"},
-                 {P2P__CODE_NO_ALPN, "no common ALPN"}};
+    } words[] = {{P2P__CODE_REFUSED, P2P__SAY("refused")},
+                 {P2P__CODE_LIMIT, P2P__SAY("no place for another connection")},
+                 {P2P__CODE_NO_VERSION, P2P__SAY("no common wire version")},
+                 {P2P__CODE_NO_ALPN, P2P__SAY("no common ALPN")}};
     p2p_str reason = p2p__no_words();
     uint32_t i;
     for (i = 0; i < sizeof words / sizeof words[0]; i++)
@@ -7748,7 +7899,7 @@ static void p2p__auth_input(p2p_node *node, p2p__session *session, const p2p__fr
     uint64_t hash = p2p__hash64(node->hash_key, f->bytes, 96);
     if (session->peer_proved && hash != session->auth_hash) {
         p2p__count(node, P2P_METRIC_auth_failed, 1);
-        p2p__session_fault(node, session, P2P__CODE_PROTOCOL, "AUTH changed");
+        p2p__session_fault(node, session, P2P__CODE_PROTOCOL, P2P__SAY("AUTH changed"));
         return;
     }
     if (session->peer_proved) {
@@ -7780,10 +7931,11 @@ static void p2p__auth_input(p2p_node *node, p2p__session *session, const p2p__fr
     if (session->refusal || !conn) {
         uint32_t code = session->refusal;
         if (conn)
-            p2p__conn_end(
-                node, conn, 0, code,
-                p2p_str_of(code == P2P__CODE_NO_ALPN ? "no common ALPN" : "no common wire version"),
-                p2p__refused_err(conn, code));
+            p2p__conn_end(node, conn, 0, code,
+                          p2p_str_of(code == P2P__CODE_NO_ALPN
+                                         ? P2P__SAY("no common ALPN")
+                                         : P2P__SAY("no common wire version")),
+                          p2p__refused_err(conn, code));
         return;
     }
     p2p__prove(node, session, conn);
@@ -7792,7 +7944,7 @@ static void p2p__auth_input(p2p_node *node, p2p__session *session, const p2p__fr
 static void p2p__done_input(p2p_node *node, p2p__session *session) {
     p2p__conn *conn = p2p__conn_at(node, session->conn);
     if (session->server) {
-        p2p__session_fault(node, session, P2P__CODE_PROTOCOL, "DONE from a client");
+        p2p__session_fault(node, session, P2P__CODE_PROTOCOL, P2P__SAY("DONE from a client"));
         return;
     }
     if (session->state != P2P__SESSION_PROVING || !session->peer_proved)
@@ -7922,7 +8074,8 @@ static int p2p__stream_input(p2p_node *node, p2p__conn *conn, const p2p__frame *
     p2p__stream *s = p2p__stream_named(node, conn, f->id, sending, &fatal);
     int rc = 1;
     if (fatal) {
-        p2p__conn_fault(node, conn, P2P__CODE_STREAM_LIMIT, "a stream that is not allowed");
+        p2p__conn_fault(node, conn, P2P__CODE_STREAM_LIMIT,
+                        P2P__SAY("a stream that is not allowed"));
         return -1;
     }
     if (!s)
@@ -7935,7 +8088,8 @@ static int p2p__stream_input(p2p_node *node, p2p__conn *conn, const p2p__frame *
         break;
     case P2P__FRAME_STREAM:
         if (s->kind == P2P__KIND_MESSAGES && f->fin) {
-            p2p__conn_fault(node, conn, P2P__CODE_PROTOCOL, "the messages stream was ended");
+            p2p__conn_fault(node, conn, P2P__CODE_PROTOCOL,
+                            P2P__SAY("the messages stream was ended"));
             return -1;
         }
         rc = p2p__recv_input(node, conn, s, f);
@@ -7944,13 +8098,15 @@ static int p2p__stream_input(p2p_node *node, p2p__conn *conn, const p2p__frame *
         break;
     case P2P__FRAME_RESET_STREAM:
         if (s->kind == P2P__KIND_MESSAGES)
-            p2p__conn_fault(node, conn, P2P__CODE_PROTOCOL, "the messages stream was reset");
+            p2p__conn_fault(node, conn, P2P__CODE_PROTOCOL,
+                            P2P__SAY("the messages stream was reset"));
         else
             p2p__reset_input(node, conn, s, f);
         break;
     case P2P__FRAME_STOP_SENDING:
         if (s->kind == P2P__KIND_MESSAGES)
-            p2p__conn_fault(node, conn, P2P__CODE_PROTOCOL, "the messages stream was stopped");
+            p2p__conn_fault(node, conn, P2P__CODE_PROTOCOL,
+                            P2P__SAY("the messages stream was stopped"));
         else
             p2p__stop_input(node, s, f);
         break;
@@ -8024,7 +8180,7 @@ static int p2p__frame_input(p2p_node *node, p2p__session *session, const p2p__fr
         if (!p2p__ack_input(node, session, f)) {
             p2p__count(node, P2P_METRIC_ack_of_unsent, 1);
             p2p__session_fault(node, session, P2P__CODE_PROTOCOL,
-                               "ACK of a packet that was never sent");
+                               P2P__SAY("ACK of a packet that was never sent"));
             return -1;
         }
         if (session->waits == P2P__WAIT_DONE_ACKED && session->done_acked)
@@ -8032,7 +8188,8 @@ static int p2p__frame_input(p2p_node *node, p2p__session *session, const p2p__fr
         return 1;
     case P2P__FRAME_HELLO:
         if (!p2p__hello_input(node, session, f->data)) {
-            p2p__session_fault(node, session, P2P__CODE_PROTOCOL, "HELLO malformed or changed");
+            p2p__session_fault(node, session, P2P__CODE_PROTOCOL,
+                               P2P__SAY("HELLO malformed or changed"));
             return -1;
         }
         return 1;
@@ -8102,7 +8259,7 @@ static void p2p__packet_input(p2p_node *node, p2p__session *session, const uint8
             rc = p2p__packet_check(node, session, r, &eliciting, &streams);
     }
     if (rc < 0) {
-        p2p__session_fault(node, session, P2P__CODE_FRAME_ENCODING, "malformed packet");
+        p2p__session_fault(node, session, P2P__CODE_FRAME_ENCODING, P2P__SAY("malformed packet"));
         return;
     }
     if (rc == 0)
@@ -8607,7 +8764,7 @@ static void p2p__conn_flush(p2p_node *node, p2p__conn *conn, bool now) {
     p2p__conn_end(node, conn, 1, conn->code, reason, P2P_OK);
 }
 
-static void p2p__exchange_timer(p2p_node *node, p2p__stream *s, uint64_t at_us) {
+P2P__OPTIONAL static void p2p__exchange_timer(p2p_node *node, p2p__stream *s, uint64_t at_us) {
     p2p__conn *conn = p2p__stream_conn(node, s);
     s->x_deadline_us = at_us;
     s->x_ticks = node->ticks;
@@ -8668,6 +8825,7 @@ static p2p__conn *p2p__conn_shared(p2p_node *node, const p2p_id *peer, uint32_t 
     return best;
 }
 
+#ifndef P2P_NO_DISCOVERY
 /* Nothing was queued on it yet. */
 static bool p2p__conn_untouched(const p2p_node *node, const p2p__conn *conn) {
     const p2p__stream *s = p2p__messages(node, conn);
@@ -8704,19 +8862,21 @@ static void p2p__dial_found(p2p_node *node, uint32_t conn_id, const p2p_ticket *
         return; /* by id: the deadline says it, since an address may still become known */
     }
     if (by_name && p2p_id_equal(&found->id, &node->key.id)) {
-        p2p__conn_down(node, conn, P2P_ERR_ARG, 0, p2p_str_of("the name is this node's own"));
+        p2p__conn_down(node, conn, P2P_ERR_ARG, 0,
+                       p2p_str_of(P2P__SAY("the name is this node's own")));
         return;
     }
     if (by_name && conn->share && p2p__conn_untouched(node, conn) &&
         p2p__conn_alias(node, conn, &found->id))
         return;
     if (by_name && p2p__conns_with(node, &found->id) >= node->desc.max.conns_per_peer) {
-        p2p__conn_down(node, conn, P2P_ERR_LIMIT, 0, p2p_str_of("max.conns_per_peer"));
+        p2p__conn_down(node, conn, P2P_ERR_LIMIT, 0, p2p_str_of(P2P__SAY("max.conns_per_peer")));
         return;
     }
     conn->peer = found->id;
     p2p__path_learn(node, conn, found);
 }
+#endif
 
 /* ==== >>discovery ====
  * For: what is known of peers, names of this node, questions to the provider in desc.discovery.
@@ -8724,10 +8884,12 @@ static void p2p__dial_found(p2p_node *node, uint32_t conn_id, const p2p_ticket *
  *         or for its dial.
  * Covered by tests/unit/test_router.c.
  * Called by >>node: p2p__discovery_open and _close with the node; _refresh when its addresses
- * changed; _deadline and _timeout in a poll; _pending and _event for FOUND. */
+ * changed; _deadline and _timeout in a poll; _pending, _event and
+ * _after for FOUND. */
 
 static const p2p_str p2p__no_str = {NULL, 0};
 
+#ifndef P2P_NO_WORDS
 static void p2p__text_put(p2p__writer *w, p2p_str s) {
     if (s.data != NULL)
         p2p__put_bytes(w, s.data, P2P__MIN(s.size, (size_t)(w->end - w->at)));
@@ -8744,6 +8906,10 @@ static int p2p__fail_named(const p2p_node *node, int err, const char *what, p2p_
     *w.at = 0;
     return p2p__fail(node, err, text);
 }
+#else
+#define p2p__fail_named(node, err, what, a, b) \
+    ((void)(what), (void)(a), (void)(b), p2p__fail_numbers(node, err, 0, 0))
+#endif
 
 /* ---- peers: added by the application, or learned from an answer */
 static p2p__peer *p2p__peer_place(const p2p_node *node, const p2p_id *id) {
@@ -8841,6 +9007,7 @@ P2P_DEF int p2p_peer_remove(p2p_node *node, const p2p_id *peer) {
     return P2P_OK;
 }
 
+#ifndef P2P_NO_DISCOVERY
 /* ---- names of this node */
 /* 1 to 63 bytes of UTF-8 without control characters; NUL-terminated, as providers take it. */
 static int p2p__name_set(const p2p_node *node, const char *text, p2p__name *out) {
@@ -9047,7 +9214,7 @@ static void p2p__query_cancel_conn(p2p_node *node, uint32_t conn_id) {
 static bool p2p__discovery_pending(const p2p_node *node) { return node->discovery.answered > 0; }
 
 /* FOUND of one answered query: 1, or 0. Its name lies in the query until the next call of
- * p2p__router_after, which comes with the next p2p_next_event. */
+ * p2p__discovery_after, which comes with the next p2p_next_event. */
 static int p2p__discovery_event(p2p_node *node, p2p_event *out) {
     uint32_t i;
     for (i = 0; node->discovery.answered > 0 && i < node->discovery.queries.count; i++) {
@@ -9068,6 +9235,14 @@ static int p2p__discovery_event(p2p_node *node, p2p_event *out) {
         return 1;
     }
     return 0;
+}
+
+/* At the start of each p2p_next_event: the name that the last one told is over. */
+static void p2p__discovery_after(p2p_node *node) {
+    p2p__query *q = node->discovery.told != 0 ? p2p__query_get(node, node->discovery.told) : NULL;
+    if (q != NULL)
+        p2p__pool_give(&node->discovery.queries, q);
+    node->discovery.told = 0;
 }
 
 /* When p2p__discovery_timeout is wanted. Dials have their own deadline. */
@@ -9120,6 +9295,31 @@ static void p2p__discovery_close(p2p_node *node) {
     if (named && provider->api->publish != NULL)
         (void)provider->api->publish(provider->ctx, node, NULL);
 }
+#else /* nothing is asked, and nobody answers */
+static void p2p__query_cancel_conn(p2p_node *node, uint32_t conn_id) {
+    (void)node;
+    (void)conn_id;
+}
+static void p2p__peer_ask(p2p_node *node, p2p__conn *conn) {
+    (void)node;
+    (void)conn;
+}
+static int p2p__discovery_event(p2p_node *node, p2p_event *out) {
+    (void)node;
+    (void)out;
+    return 0;
+}
+static uint64_t p2p__discovery_deadline(const p2p_node *node) {
+    (void)node;
+    return P2P_NEVER;
+}
+static bool p2p__discovery_pending(const p2p_node *node) { return node == NULL; }
+static void p2p__discovery_open(p2p_node *node) { (void)node; }
+static void p2p__discovery_close(p2p_node *node) { (void)node; }
+static void p2p__discovery_after(p2p_node *node) { (void)node; }
+static void p2p__discovery_timeout(p2p_node *node) { (void)node; }
+static void p2p__discovery_refresh(p2p_node *node) { (void)node; }
+#endif
 
 /* ==== >>router ====
  * For: requests and responses over streams of kind 2: heads on the wire, routes, handlers, answers.
@@ -9132,6 +9332,7 @@ static void p2p__discovery_close(p2p_node *node) {
  * P2P_ERR_STATE); _taken after some were read; _finished in p2p_stream_finish;
  * _run, _event, _silent and _after by p2p_next_event. */
 
+#ifndef P2P_NO_ROUTER
 enum p2p__status { /* what the router answers by itself */
                    P2P__STATUS_BAD = 400,
                    P2P__STATUS_NOT_FOUND = 404,
@@ -9242,16 +9443,16 @@ static bool p2p__segment_cut(p2p_str *rest, p2p_str *out) {
 static const char *p2p__path_fault(p2p_str path) {
     p2p_str rest = path, segment;
     if (path.size == 0 || path.data == NULL || path.data[0] != '/')
-        return "must begin with '/'";
+        return P2P__SAY("must begin with '/'");
     if (path.size > P2P__PATH_MAX)
-        return "longer than 1024 bytes";
+        return P2P__SAY("longer than 1024 bytes");
     if (!p2p__str_one_line(path))
-        return "holds NUL, CR or LF";
+        return P2P__SAY("holds NUL, CR or LF");
     if (!p2p__utf8_valid(path.data, path.size))
-        return "not UTF-8";
+        return P2P__SAY("not UTF-8");
     while (p2p__segment_cut(&rest, &segment))
         if (p2p_str_equal(segment, ".") || p2p_str_equal(segment, ".."))
-            return "has a '.' or '..' segment";
+            return P2P__SAY("has a '.' or '..' segment");
     return NULL;
 }
 
@@ -9501,12 +9702,12 @@ static const char *p2p__pattern_parts_fault(p2p__pattern p) {
     if (p.prefix.size > 0) {
         fault = p2p__path_fault(p.prefix);
         if (fault == NULL && p.prefix.data[p.prefix.size - 1] == '/')
-            fault = "prefix must not end in '/'";
+            fault = P2P__SAY("prefix must not end in '/'");
     }
     if (fault == NULL && (p.prefix.size == 0 || p.pattern.size > 0))
         fault = p2p__path_fault(p.pattern);
     if (fault == NULL && p.prefix.size + p.pattern.size > P2P__PATH_MAX)
-        fault = "longer than 1024 bytes";
+        fault = P2P__SAY("longer than 1024 bytes");
     return fault;
 }
 
@@ -9523,15 +9724,15 @@ static const char *p2p__pattern_fault(p2p__pattern p) {
             (segment.size > 0 || rest.prefix.size + rest.pattern.size == 0))
             continue;
         if (segment.size == 0)
-            fault = "an empty segment before the last";
+            fault = P2P__SAY("an empty segment before the last");
         else if (segment.size == 1)
-            fault = "':' or '*' without a name";
+            fault = P2P__SAY("':' or '*' without a name");
         else if (kind == P2P__SEGMENT_REST && rest.prefix.size + rest.pattern.size > 0)
-            fault = "'*' before the last segment";
+            fault = P2P__SAY("'*' before the last segment");
         else if (p2p__pattern_repeats(p, p2p__segment_name(segment)))
-            fault = "a name twice";
+            fault = P2P__SAY("a name twice");
         else if (++variables > P2P__PARAMS_MAX)
-            fault = "more than 8 variable segments";
+            fault = P2P__SAY("more than 8 variable segments");
     }
     return fault;
 }
@@ -10180,10 +10381,6 @@ static int p2p__router_event(p2p_node *node, p2p__stream *s, uint32_t flag, p2p_
 static void p2p__router_after(p2p_node *node) {
     p2p_stream handle;
     p2p__stream *s;
-    p2p__query *q = node->discovery.told != 0 ? p2p__query_get(node, node->discovery.told) : NULL;
-    if (q != NULL)
-        p2p__pool_give(&node->discovery.queries, q);
-    node->discovery.told = 0;
     handle.id = node->router.exposed;
     node->router.exposed = 0;
     s = handle.id != 0 ? p2p__stream_get(node, handle) : NULL;
@@ -10493,6 +10690,28 @@ P2P_DEF int p2p_response(p2p_node *node, p2p_stream stream, p2p_response_head *o
     return p2p__response_get(p2p__head_span(s), node->router.response_headers, out);
 }
 
+#else /* no peer is granted a request, and none is made: no stream is one */
+static void p2p__router_readable(p2p_node *node, p2p__stream *s) {
+    (void)node;
+    (void)s;
+}
+static void p2p__router_closed(p2p_node *node, p2p__stream *s) { p2p__router_readable(node, s); }
+static void p2p__router_timeout(p2p_node *node, p2p__stream *s) { p2p__router_readable(node, s); }
+static void p2p__router_finished(p2p_node *node, p2p__stream *s) { p2p__router_readable(node, s); }
+static void p2p__router_taken(p2p_node *node, p2p__stream *s) { p2p__router_readable(node, s); }
+static void p2p__router_run(p2p_node *node, p2p__stream *s) { p2p__router_readable(node, s); }
+static void p2p__router_after(p2p_node *node) { (void)node; }
+static bool p2p__router_raw(const p2p__stream *s) { return s != NULL; }
+static bool p2p__router_writable(const p2p__stream *s) { return s != NULL; }
+static bool p2p__router_silent(const p2p__stream *s) { return s == NULL; }
+static int p2p__router_event(p2p_node *node, p2p__stream *s, uint32_t flag, p2p_event *out) {
+    p2p__router_readable(node, s);
+    (void)flag;
+    (void)out;
+    return 0;
+}
+#endif
+
 /* ==== >>node ====
  * A node as a whole: its desc resolved, its memory laid out, its clock, and who is served next.
  * Always: one walk measures and carves, so the two cannot disagree; p2p_poll and p2p_next_event
@@ -10504,39 +10723,49 @@ P2P_DEF int p2p_response(p2p_node *node, p2p_stream stream, p2p_response_head *o
 #define P2P__MAGIC     0x70327021u
 
 /* ---- the desc */
+P2P__OPTIONAL static int p2p__desc_fail_numbers(const p2p_desc *desc, int err, size_t size,
+                                                size_t max) {
+    return desc->why ? p2p__detail_numbers(desc->why, err, size, max) : err;
+}
+
+#ifndef P2P_NO_WORDS
 static int p2p__desc_fail(const p2p_desc *desc, int err, const char *text, size_t size,
                           size_t max) {
     return desc->why ? p2p__detail_set(desc->why, err, text, size, max) : err;
 }
+#else
+#define p2p__desc_fail(desc, err, text, size, max) \
+    ((void)(text), p2p__desc_fail_numbers(desc, err, size, max))
+#endif
 
 /* Numbers of the desc: field, default, least, most, and another field. With a most, the row counts
  * only where the other field (if any) is not 0; without one, the other field is the most. */
-#define P2P__DESC_NUMBERS(X)                                            \
-    X(max.conns, 8, 1, 16000, _canary_start)                            \
-    X(max.half_open, 4, 1, 0, max.conns)                                \
-    X(max.conns_per_peer, 2, 1, P2P_NONE, _canary_start)                \
-    X(max.services, 4, 0, P2P__TABLE_MAX, _canary_start)                \
-    X(max.streams, 16, 0, 20000, _canary_start)                         \
-    X(max.peer_streams, 16, 0, 20000, _canary_start)                    \
-    X(max.peer_streams_per_conn, 20000, 0, 0, max.peer_streams)         \
-    X(max.routes, 32, 0, P2P__TABLE_MAX, _canary_start)                 \
-    X(max.listeners, 2, 1, P2P__TABLE_MAX, _canary_start)               \
-    X(max.peers, 16, 0, P2P__TABLE_MAX, _canary_start)                  \
-    X(max.timers, 4, 0, P2P__TABLE_MAX, _canary_start)                  \
-    X(max.in_flight, 512, 2, P2P__TABLE_MAX, _canary_start)             \
-    X(max.datagrams_in, 16, 0, P2P__TABLE_MAX, _canary_start)           \
-    X(max.datagrams_out, 16, 0, P2P__TABLE_MAX, _canary_start)          \
-    X(bytes.stream_send, 16384, 64, P2P__BYTES_MAX, max.streams)        \
-    X(bytes.stream_recv, 16384, 64, P2P__BYTES_MAX, max.streams)        \
-    X(bytes.peer_send, 16384, 64, P2P__BYTES_MAX, max.peer_streams)     \
-    X(bytes.peer_recv, 16384, 64, P2P__BYTES_MAX, max.peer_streams)     \
-    X(bytes.message_max, 1u << 20, 0, P2P__BYTES_MAX, _canary_start)    \
-    X(bytes.message_send, 65536, 64, P2P__BYTES_MAX, bytes.message_max) \
-    X(bytes.message_recv, 65536, 64, P2P__BYTES_MAX, bytes.message_max) \
-    X(bytes.head_max, 8192, 0, P2P__BYTES_MAX, _canary_start)           \
-    X(bytes.body_max, 4096, 0, P2P__BYTES_MAX, _canary_start)           \
-    X(bytes.datagram_max, 1152, 0, 65000, _canary_start)                \
-    X(link.mtu, 1232, 576, 65000, _canary_start)                        \
+#define P2P__DESC_NUMBERS(X)                                                                     \
+    X(max.conns, 8, 1, 16000, _canary_start)                                                     \
+    X(max.half_open, 4, 1, 0, max.conns)                                                         \
+    X(max.conns_per_peer, 2, 1, P2P_NONE, _canary_start)                                         \
+    X(max.services, 4, 0, P2P__TABLE_MAX, _canary_start)                                         \
+    X(max.streams, 16, 0, 20000, _canary_start)                                                  \
+    X(max.peer_streams, 16, 0, 20000, _canary_start)                                             \
+    X(max.peer_streams_per_conn, 20000, 0, 0, max.peer_streams)                                  \
+    X(max.routes, 32, 0, P2P__TABLE_MAX, _canary_start)                                          \
+    X(max.listeners, 2, 1, P2P__TABLE_MAX, _canary_start)                                        \
+    X(max.peers, 16, 0, P2P__TABLE_MAX, _canary_start)                                           \
+    X(max.timers, 4, 0, P2P__TABLE_MAX, _canary_start)                                           \
+    X(max.in_flight, 512, 2, P2P__TABLE_MAX, _canary_start)                                      \
+    X(max.datagrams_in, 16 * P2P__DATAGRAMS, 0, P2P__TABLE_MAX * P2P__DATAGRAMS, _canary_start)  \
+    X(max.datagrams_out, 16 * P2P__DATAGRAMS, 0, P2P__TABLE_MAX * P2P__DATAGRAMS, _canary_start) \
+    X(bytes.stream_send, 16384, 64, P2P__BYTES_MAX, max.streams)                                 \
+    X(bytes.stream_recv, 16384, 64, P2P__BYTES_MAX, max.streams)                                 \
+    X(bytes.peer_send, 16384, 64, P2P__BYTES_MAX, max.peer_streams)                              \
+    X(bytes.peer_recv, 16384, 64, P2P__BYTES_MAX, max.peer_streams)                              \
+    X(bytes.message_max, 1u << 20, 0, P2P__BYTES_MAX, _canary_start)                             \
+    X(bytes.message_send, 65536, 64, P2P__BYTES_MAX, bytes.message_max)                          \
+    X(bytes.message_recv, 65536, 64, P2P__BYTES_MAX, bytes.message_max)                          \
+    X(bytes.head_max, 8192, 0, P2P__BYTES_MAX, _canary_start)                                    \
+    X(bytes.body_max, 4096, 0, P2P__BYTES_MAX, _canary_start)                                    \
+    X(bytes.datagram_max, 1152, 0, 65000, _canary_start)                                         \
+    X(link.mtu, 1232, 576, 65000, _canary_start)                                                 \
     X(link.segments, 1, 1, 64, _canary_start)
 
 typedef struct p2p__desc_number {
@@ -10548,6 +10777,7 @@ static uint32_t *p2p__desc_field(p2p_desc *d, uint32_t at) {
     return (uint32_t *)(void *)((uint8_t *)d + at);
 }
 
+#ifndef P2P_NO_WORDS
 /* "max.conns: 1 to 16000" */
 static int p2p__desc_range_fail(const p2p_desc *d, uint32_t row, uint32_t value, uint32_t least,
                                 uint32_t most) {
@@ -10564,6 +10794,10 @@ static int p2p__desc_range_fail(const p2p_desc *d, uint32_t row, uint32_t value,
     (void)p2p__text_end(&w, text);
     return p2p__desc_fail(d, P2P_ERR_CONFIG, text, value, most);
 }
+#else
+#define p2p__desc_range_fail(d, row, value, least, most) \
+    p2p__desc_fail_numbers(d, P2P_ERR_CONFIG, value, most)
+#endif
 
 /* Every number: 0 becomes the default, P2P_NONE 0; then it must be in its range. */
 static int p2p__desc_numbers(p2p_desc *d) {
@@ -10622,6 +10856,8 @@ static int p2p__desc_relations(const p2p_desc *desc, p2p_desc *d) {
     if (d->max.relay_clients)
         return p2p__desc_fail(d, P2P_ERR_CONFIG, "max.relay_clients: relaying is not built in",
                               d->max.relay_clients, 0);
+    if (!P2P__DISCOVERY && d->discovery.api)
+        return p2p__desc_fail(d, P2P_ERR_CONFIG, "discovery: not built in", 0, 0);
     if (d->relay_count)
         return p2p__desc_fail(d, P2P_ERR_CONFIG, "relay_count: relays are not built in",
                               d->relay_count, 0);
@@ -11160,7 +11396,7 @@ static void p2p__event_words(const p2p__conn *conn, p2p_event *out) {
 static int p2p__conn_event(p2p_node *node, p2p__conn *conn, uint32_t flag, p2p_event *out) {
     switch (flag) {
     case P2P__EV_CONNECTED:
-        if (conn->alias)
+        if (P2P__DISCOVERY && conn->alias)
             return p2p__alias_event(node, conn, out);
         p2p__event_of_conn(node, conn, P2P_EVENT_CONNECTED, out);
         if (conn->told) {
@@ -11176,7 +11412,7 @@ static int p2p__conn_event(p2p_node *node, p2p__conn *conn, uint32_t flag, p2p_e
     case P2P__EV_SENT: return p2p__message_event(node, conn, flag, out);
     case P2P__EV_DATAGRAM:
         p2p__event_of_conn(node, conn, P2P_EVENT_DATAGRAM, out);
-        if (conn->datagram_first == P2P__NIL)
+        if (!P2P__DATAGRAMS || conn->datagram_first == P2P__NIL)
             return 0;
         out->size = p2p__datagram_at(node, false, conn->datagram_first)->size;
         return 1;
@@ -11222,6 +11458,7 @@ static uint32_t p2p__lowest(uint32_t flags) { return flags & (~flags + 1u); }
 static void p2p__events_after(p2p_node *node) {
     uint32_t i;
     p2p__router_after(node);
+    p2p__discovery_after(node);
     if (node->exposed_conn != P2P__REF_NONE) {
         p2p__conn_at(node, node->exposed_conn)->given = 1;
         node->exposed_conn = P2P__REF_NONE;
@@ -11285,7 +11522,7 @@ static int p2p__timer_event(p2p_node *node, p2p_event *out) {
 static int p2p__handler_run(p2p_node *node) {
     uint32_t ref = node->ready_first;
     p2p__stream *s;
-    if (node->handler_ready == 0)
+    if (!P2P__ROUTER || node->handler_ready == 0)
         return 0;
     while (!(ref & P2P__REF_STREAM) || !(p2p__ready_of(node, ref)->flags & P2P__EV_HANDLER))
         ref = p2p__ready_of(node, ref)->next;
@@ -11316,6 +11553,7 @@ P2P_DEF size_t p2p_arena_size(const p2p_desc *desc) {
     return p2p__node_layout(&d, NULL);
 }
 
+#ifndef P2P_NO_WORDS
 /* Writes one line of p2p_arena_text: "name  count x size = bytes". */
 static void p2p__arena_line(p2p__writer *w, const char *name, uint32_t count, size_t size) {
     p2p__put_text(w, name);
@@ -11355,6 +11593,7 @@ P2P_DEF int p2p_arena_text(const p2p_desc *desc, char *out, size_t size) {
     p2p__arena_line(&w, "all", 1, p2p__node_layout(&d, NULL));
     return w.bad ? P2P_ERR_TOO_LARGE : p2p__text_end(&w, out);
 }
+#endif
 
 P2P_DEF uint32_t p2p_abi(void) { return P2P_ABI; }
 P2P_DEF int p2p_node_open_abi(p2p_node **out, const p2p_desc *desc, void *arena, size_t arena_size,
@@ -11734,6 +11973,7 @@ P2P_DEF int p2p_connect(p2p_node *node, const p2p_id *peer, const p2p_connect_de
     return P2P_OK;
 }
 
+#ifndef P2P_NO_DISCOVERY
 P2P_DEF int p2p_connect_name(p2p_node *node, const char *name, const p2p_connect_desc *desc,
                              p2p_conn *out) {
     p2p__conn *conn;
@@ -11758,6 +11998,7 @@ P2P_DEF int p2p_connect_name(p2p_node *node, const char *name, const p2p_connect
     }
     return err < 0 ? err : P2P_OK;
 }
+#endif
 
 P2P_DEF int p2p_listen(p2p_node *node, const p2p_listen_desc *desc, p2p_listener *out) {
     p2p__listener *l;
@@ -12094,7 +12335,7 @@ static int p2p__stream_for(const p2p_node *node, p2p_stream handle, p2p__stream 
 P2P_DEF int p2p_stream_open(p2p_node *node, p2p_conn handle, const p2p_stream_desc *desc,
                             p2p_stream *out) {
     p2p__conn *conn;
-    p2p__stream *s;
+    p2p__stream *s = NULL;
     int err = p2p__conn_for(node, handle, &conn);
     uint8_t priority = desc ? desc->priority : 0;
     if (err < 0 || !out)
@@ -12325,6 +12566,7 @@ P2P_DEF int p2p_stream_reset(p2p_node *node, p2p_stream handle, uint32_t code) {
     return P2P_OK;
 }
 
+#ifndef P2P_NO_DATAGRAMS
 /* ---- datagrams */
 static uint32_t p2p__datagram_limit(const p2p_node *node, const p2p__conn *conn) {
     const p2p__session *session = p2p__session_at(node, conn->session);
@@ -12387,9 +12629,11 @@ P2P_DEF int p2p_datagram_recv(p2p_node *node, p2p_conn handle, void *buffer, siz
         p2p__raise_conn(node, conn, P2P__EV_DATAGRAM);
     return (int)size;
 }
+#endif
 
 /* ---- tickets, environment, figures */
 
+#ifndef P2P_NO_PARSE
 /* Tickets in a row, separated by commas: how many, or < 0. */
 static int p2p__tickets_parse(const char *text, p2p_ticket *out, uint32_t room) {
     char one[P2P_TICKET_TEXT_SIZE];
@@ -12477,6 +12721,7 @@ P2P_DEF int p2p_desc_from_env(p2p_desc *desc, p2p_env *storage, p2p_getenv_fn ge
         *bad_name = NULL;
     return n;
 }
+#endif
 
 P2P_DEF int p2p_ticket_of(const p2p_node *node, p2p_ticket *out) {
     uint32_t i;
@@ -12521,6 +12766,7 @@ P2P_DEF void p2p_metrics_get(const p2p_node *node, p2p_metrics *out) {
     out->value[P2P_METRIC_arena_used_bytes] = p2p__arena_used(node);
 }
 
+#ifndef P2P_NO_WORDS
 /* One metric: "# TYPE p2p_name kind" and "p2p_name value". */
 static void p2p__metric_lines(p2p__writer *w, const char *name, const char *kind, uint64_t value) {
     p2p__put_text(w, "# TYPE p2p_");
@@ -12548,11 +12794,13 @@ P2P_DEF int p2p_metrics_text(const p2p_node *node, char *out, size_t size) {
     return w.bad ? p2p__fail(node, P2P_ERR_TOO_LARGE, "size: too small for the metrics")
                  : p2p__text_end(&w, out);
 }
+#endif
 
 /* ==== >>check ====
  * Every invariant of a node, walked: for tests and debug builds.
  * Always: it changes nothing; 0, or P2P_ERR_STATE with the broken invariant in p2p_last_error.
  * Covered by every behaviour test, which calls it after each step. */
+#ifndef P2P_NO_CHECK
 static const char *p2p__check_stream(const p2p_node *node, const p2p__stream *s) {
     const p2p__recv *r = &s->recv;
     uint64_t at = s->send.acked;
@@ -12682,6 +12930,7 @@ P2P_DEF int p2p_check(const p2p_node *node) {
             wrong = p2p__check_conn(node, p2p__conn_at(node, i));
     return wrong ? p2p__fail(node, P2P_ERR_STATE, wrong) : P2P_OK;
 }
+#endif
 
 /* ==== >>license ====
  * MIT No Attribution

@@ -2050,6 +2050,17 @@ static int p2p_sim__resolve_name(p2p_sim *s, p2p_sim__vertex *v, uint32_t query,
     p2p_sim__event_push(s, p2p_sim__later(s->now_us, s->desc.discovery_us), P2P_SIM__EV_ANSWER, at);
     return P2P_OK;
 }
+/* Nodes without names ask nothing, and cannot be told. */
+static int p2p_sim__tell(p2p_node *node, uint32_t query, const p2p_ticket *found) {
+#ifndef P2P_NO_DISCOVERY
+    return p2p_discovered(node, query, found);
+#else
+    (void)node;
+    (void)query;
+    return found ? P2P_OK : P2P_ERR_NOT_FOUND;
+#endif
+}
+
 static int p2p_sim__resolve_hook(void *ctx, p2p_node *node, uint32_t query, const char *name,
                                  const p2p_id *id) {
     p2p_sim__vertex *v = (p2p_sim__vertex *)ctx, *found;
@@ -2060,7 +2071,7 @@ static int p2p_sim__resolve_hook(void *ctx, p2p_node *node, uint32_t query, cons
     if (!found || found->state == P2P_SIM__ROUTER)
         return P2P_ERR_NOT_FOUND;
     p2p_sim__ticket_of(v->sim, found, &ticket);
-    return p2p_discovered(node, query, &ticket);
+    return p2p_sim__tell(node, query, &ticket);
 }
 /* Its event stays, and finds a question of nobody. */
 static void p2p_sim__cancel(void *ctx, p2p_node *node, uint32_t query) {
@@ -2091,7 +2102,7 @@ static p2p_sim__vertex *p2p_sim__answer(p2p_sim *s, uint32_t at) {
     record = *p2p_sim__record_find(s, q.name);
     if (record != P2P_SIM__NOTHING)
         p2p_sim__ticket_of(s, &s->vertices[s->records[record].vertex], &ticket);
-    (void)p2p_discovered(v->node, q.query, record != P2P_SIM__NOTHING ? &ticket : NULL);
+    (void)p2p_sim__tell(v->node, q.query, record != P2P_SIM__NOTHING ? &ticket : NULL);
     return v;
 }
 
@@ -2277,7 +2288,7 @@ static void p2p_sim__desc_fill(const p2p_sim_desc *net, p2p_sim__vertex *v, p2p_
         d->random.ctx = v;
         d->random.fill = p2p_sim__random_fill;
     }
-    if (!d->discovery.api) {
+    if (P2P__DISCOVERY && !d->discovery.api) {
         d->discovery.ctx = v;
         d->discovery.api = &p2p_sim__discovery;
     }

@@ -70,6 +70,9 @@
 #endif
 #include "p2p.h"
 
+#ifdef P2P_NO_PARSE
+#error "p2p_posix.h reads and writes addresses as texts, which P2P_NO_PARSE leaves out"
+#endif
 #ifndef P2P_DEF
 #ifdef P2P_STATIC
 #define P2P_DEF static

@@ -15,7 +15,6 @@ import tempfile
 
 ARM = "arm-none-eabi-"
 FLAGS = ["-std=c99", "-Os", "-mcpu=cortex-m4", "-mthumb", "-DP2P_IMPLEMENTATION"]
-SMALL_SHOWN = 40
 
 
 def compiled(header, directory, *options):
@@ -44,6 +43,14 @@ def rooms_of(header):
             if started and name:
                 rooms.setdefault(name.group(1), room)
     return rooms
+
+
+def rooms_left_out(header):
+    """Flags of builds without each optional room, and without all of them."""
+    with open(header, encoding="utf-8") as file:
+        flags = sorted({"-D" + name for name in re.findall(r"^#ifdef (P2P_NO_\w+)$", file.read(),
+                                                           re.M)})
+    return [[flag] for flag in flags] + [flags]
 
 
 def symbols(object_file):
@@ -77,6 +84,10 @@ def main():
         print("%-12s %7d %7d" % ("sum", sum(code.values()), sum(tables.values())))
         print("%-12s %7d" % ("texts", total - sum(code.values()) - sum(tables.values())))
         print("%-12s %7d" % ("text", total))
+        print()
+        for room in rooms_left_out(header):
+            print("%-22s %7d" % (" ".join(r[2:] for r in room),
+                                 text_size(compiled(header, directory, *room))))
 
 
 if __name__ == "__main__":

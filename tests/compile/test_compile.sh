@@ -66,6 +66,49 @@ done
 # shellcheck disable=SC2086
 check "cc -O2" cc -std=c99 -O2 $strict $own $dtls -c -o /dev/null "$work/all.c"
 
+# ---- each optional room left out, alone and together with all others. What is left out is not
+# declared, and the ABI tells the builds apart.
+rooms=$(sed -n 's/^#ifdef \(P2P_NO_[A-Z]*\)$/\1/p' p2p.h | sort -u)
+check "optional rooms were found" [ "$(echo "$rooms" | wc -l)" -ge 6 ]
+abi_of() { # flags
+    { echo '#include "p2p.h"'; echo '#include <stdio.h>'
+      echo 'int main(void) { printf("%lx\n", (unsigned long)P2P_ABI); return 0; }'; } >"$work/abi.c"
+    # shellcheck disable=SC2086
+    cc -std=c99 $own $1 -o "$work/abi" "$work/abi.c" && "$work/abi"
+}
+# shellcheck disable=SC2116
+for out in $rooms "$(echo $rooms)"; do
+    flags=""
+    for room in $out; do flags="$flags -D$room"; done
+    name="without ${out// /, }"
+    for file in core sim debug; do
+        [ $file = debug ] && case $out in *NO_PARSE*) continue ;; esac
+        # shellcheck disable=SC2086
+        check "cc $name $file" cc -std=c99 -Os $strict $own $dtls $flags -c -o /dev/null \
+            "$work/$file.c"
+        command -v g++ >/dev/null || continue
+        # shellcheck disable=SC2086
+        check "g++ $name $file" g++ -std=c++11 -x c++ $strict $own $dtls $flags -fsyntax-only \
+            "$work/$file.c"
+    done
+    check "ABI $name" [ "$(abi_of "$flags")" != "$(abi_of "")" ]
+done
+left_out() { # room, call
+    echo "#include \"p2p.h\"" >"$work/call.c"
+    echo "void *call(void);" >>"$work/call.c"
+    echo "void *call(void) { return (void *)(size_t)$2; }" >>"$work/call.c"
+    # shellcheck disable=SC2086
+    cc -std=c99 -w $own -fsyntax-only "$work/call.c" || return 1
+    # shellcheck disable=SC2086
+    ! cc -std=c99 -w $own -D$1 -fsyntax-only "$work/call.c"
+}
+check "no p2p_reply" left_out P2P_NO_ROUTER p2p_reply
+check "no p2p_discover" left_out P2P_NO_DISCOVERY p2p_discover
+check "no p2p_datagram_send" left_out P2P_NO_DATAGRAMS p2p_datagram_send
+check "no p2p_ticket_parse" left_out P2P_NO_PARSE p2p_ticket_parse
+check "no p2p_err_text" left_out P2P_NO_WORDS p2p_err_text
+check "no p2p_check" left_out P2P_NO_CHECK p2p_check
+
 # ---- several files of one program
 implementation_alone() {
     sed '/main/d' "$work/all.c" >"$work/impl.c"
