@@ -171,6 +171,12 @@
         at a random number. A stale or foreign one is P2P_ERR_HANDLE. DISCONNECTED is the last
         event of a connection. An incoming connection that nobody accepts works all the same:
         p2p_accept is for programs that would rather ask than watch events.
+        With p2p_connect_desc.share a connection to the same peer and ALPN that is open already, or
+        being dialled, serves, for one more holder: p2p_connect returns 1 when it is open, and gives
+        its handle; p2p_connect_name tells by CONNECTED, whose .dialled is the handle it gave. Each
+        holder ends with p2p_release, as with p2p_retain; the last one closes. p2p_close closes for
+        all. max.conns and max.conns_per_peer count both directions; a caller beyond them is
+        told so (P2P_ERR_REFUSED), unless an older connection of its does not answer any more.
 
     RECONNECT
         With p2p_connect_desc.reconnect a handle that was CONNECTED once outlives the end of its

@@ -49,7 +49,7 @@ static void give_close(const p2p__session *s, uint8_t number, uint8_t origin, ui
 
 /* The session of the dial that is under way, brought to where the channel is up. */
 static p2p__session *redialled(const p2p__session *before) {
-    for (int i = 0; i < 100; i++) {
+    for (int i = 0; i < 200; i++) {
         uint64_t at = p2p_deadline(node);
         p2p__session *s = p2p__session_at(node, p2p__conn_get(node, conn)->session);
         if (s) {
@@ -73,6 +73,122 @@ static uint32_t gave(uint32_t type, p2p_event *out) {
             *out = e;
         }
     return n;
+}
+
+/* The next datagrams that leave: how many. */
+static int leaving(void) {
+    uint8_t out[1500];
+    int n = 0;
+    while (leaves(out, NULL))
+        n++;
+    return n;
+}
+
+/* The session breaks by a CLOSE; the next one, open. */
+static p2p__session *opened_again(const p2p__session *s) {
+    uint8_t packet[512], done[] = {1, P2P__FRAME_DONE};
+    p2p__session dead = *s;
+    p2p_event e;
+    p2p__session *next;
+    give_close(s, 60, 1, 9);
+    next = redialled(&dead);
+    if (!next)
+        return NULL;
+    give(next, packet, proof_packet(0, -1, packet));
+    give(next, done, sizeof done);
+    return gave(P2P_EVENT_RECONNECTED, &e) == 1 ? next : NULL;
+}
+
+/* Acknowledges all that this session sent so far, in packet `number`. */
+static void give_ack(const p2p__session *s, uint8_t number) {
+    uint8_t packet[64];
+    p2p__writer w = p2p__writer_of(packet, sizeof packet);
+    p2p__range all;
+    all.first = 0;
+    all.last = s->next_number - 1;
+    p2p__put_varint(&w, number);
+    p2p__put_ack(&w, &all, 1, 0);
+    give(s, packet, (size_t)(w.at - packet));
+}
+
+/* A stream of before that waits to be read has the number of one of now; what comes late for that
+ * one, when it is over, is not taken for the other's. */
+TEST(numbers_begin_anew) {
+    uint8_t old_data[] = {3, P2P__FRAME_STREAM | P2P__STREAM_FIN, 0, 'x'};
+    uint8_t reset[] = {4, P2P__FRAME_RESET_STREAM, 0, 0, 0};
+    uint8_t late[] = {6, P2P__FRAME_STREAM, 0, 'l', 'a', 't', 'e'};
+    p2p__session *s = dial_open();
+    p2p_stream before, now;
+    p2p_event e;
+    char got[4];
+    CHECK(s);
+    p2p__conn_get(node, conn)->reconnect = P2P__RECONNECT_UP_ONCE;
+    CHECK_INT(p2p_stream_open(node, conn, NULL, &before), 0);
+    CHECK_INT(p2p_stream_write(node, before, "ask", 3), 3);
+    CHECK(leaving() > 0);
+    give(s, old_data, sizeof old_data);
+    s = opened_again(s);
+    CHECK(s);
+    CHECK_INT(p2p_stream_open(node, conn, NULL, &now), 0);
+    CHECK_INT(p2p_stream_write(node, now, "ask", 3), 3);
+    CHECK_INT(p2p_stream_finish(node, now), 0);
+    CHECK(leaving() > 0);
+    give(s, reset, sizeof reset);
+    CHECK(leaving() > 0);
+    give_ack(s, 5);
+    CHECK_INT(gave(P2P_EVENT_CLOSED, &e), 1);
+    CHECK_INT(e.stream.id, now.id);
+    give(s, late, sizeof late);
+    CHECK(p2p_is_connected(node, conn));
+    CHECK_INT(p2p_stream_read(node, before, got, sizeof got), 1);
+    CHECK_INT(p2p_stream_read(node, before, got, sizeof got), 0);
+    CHECK_INT(gave(P2P_EVENT_CLOSED, &e), 1);
+    CHECK_INT(e.stream.id, before.id);
+    CHECK_INT(p2p_check(node), P2P_OK);
+    p2p_node_close(node);
+}
+
+/* Gives the server's messages stream `size` bytes from `offset` on. */
+static void give_messages(const p2p__session *s, uint8_t number, uint64_t offset,
+                          const uint8_t *data, size_t size) {
+    uint8_t packet[600];
+    p2p__writer w = p2p__writer_of(packet, sizeof packet);
+    p2p__put_varint(&w, number);
+    p2p__put_stream_head(&w, (uint64_t)P2P__KIND_MESSAGES << 1 | 1, offset, size, false);
+    p2p__put_bytes(&w, data, size);
+    give(s, packet, (size_t)(w.at - packet));
+}
+
+/* The redial offers what the unread left; who reads meanwhile makes room, and the peer learns it. */
+TEST(room_is_offered_as_it_is) {
+    uint8_t data[500], packet[512], got[64], done[] = {1, P2P__FRAME_DONE};
+    const p2p__recv *r;
+    p2p__session *s = dial_open(), dead;
+    CHECK(s);
+    memset(data, 49, sizeof data); /* ten messages of 49 bytes */
+    p2p__conn_get(node, conn)->reconnect = P2P__RECONNECT_UP_ONCE;
+    r = &p2p__messages(node, p2p__conn_get(node, conn))->recv;
+    give_messages(s, 3, 0, data, 500);
+    give_messages(s, 4, 500, data, 500);
+    give_messages(s, 5, 1000, data, 24); /* and part of another */
+    CHECK_INT(r->here - r->read, 1023);
+    dead = *s;
+    give_close(s, 60, 1, 9);
+    CHECK_INT(r->here - r->read, 999);
+    s = redialled(&dead);
+    CHECK(s);
+    CHECK_INT(s->mine.messages, 1024 - 999);
+    for (int i = 0; i < 20; i++)
+        CHECK_INT(p2p_recv(node, conn, got, sizeof got), 49);
+    CHECK_INT(p2p_recv(node, conn, got, sizeof got), P2P_ERR_AGAIN);
+    give(s, packet, proof_packet(0, -1, packet));
+    give(s, done, sizeof done);
+    CHECK(p2p_is_connected(node, conn));
+    CHECK_INT(r->limit - r->base, 1024);
+    give_messages(s, 2, 0, data, 500);
+    CHECK_INT(p2p_recv(node, conn, got, sizeof got), 49);
+    CHECK_INT(p2p_check(node), P2P_OK);
+    p2p_node_close(node);
 }
 
 /* Packets of the old session, genuine or not, say nothing to the handle's new one. */
@@ -104,6 +220,57 @@ TEST(old_session_is_dead) {
     CHECK_INT(p2p_recv_size(node, conn), P2P_ERR_AGAIN);
     CHECK_INT(gave(P2P_EVENT_DISCONNECTED, &e), 0);
     CHECK_INT(p2p_check(node), P2P_OK);
+    p2p_node_close(node);
+}
+
+/* After p2p_close: CLOSE, and CLOSE again to the 1st, 2nd, 4th, 8th, ... packet that comes, for three
+ * probe timeouts; then the session is forgotten. */
+TEST(close_is_repeated_ever_more_rarely) {
+    p2p__session *s = dial_open(), was;
+    uint8_t ping[] = {0, P2P__FRAME_PING};
+    int said = 0;
+    uint64_t end;
+    CHECK(s);
+    (void)leaving();
+    p2p__conn_end(node, p2p__conn_get(node, conn), 1, 4, p2p_str_of("bye"), P2P_OK);
+    CHECK_INT(s->state, P2P__SESSION_CLOSING);
+    CHECK_INT(leaving(), 1);
+    end = s->tick_us;
+    CHECK_INT(end, node->now_us + 3 * p2p__pto_base_us(s));
+    was = *s;
+    for (uint32_t i = 0; i < 100; i++) {
+        ping[0] = (uint8_t)(20 + i % 40);
+        node->now_us -= 1000; /* give lets a millisecond pass */
+        give(&was, ping, sizeof ping);
+        said += leaving();
+    }
+    CHECK(said >= 5 && said <= 7);
+    (void)p2p_poll(node, end - 1);
+    CHECK(p2p__session_find(node, was.id, false) != NULL);
+    (void)p2p_poll(node, end);
+    CHECK(p2p__session_find(node, was.id, false) == NULL);
+    give(&was, ping, sizeof ping);
+    CHECK_INT(leaving(), 0);
+    CHECK_INT(node->metrics.value[P2P_METRIC_drop_unknown_session], 1);
+    p2p_node_close(node);
+}
+
+/* After the peer's CLOSE: silence, as long. */
+TEST(draining_is_silent) {
+    p2p__session *s = dial_open(), was;
+    uint8_t ping[] = {9, P2P__FRAME_PING};
+    uint64_t end;
+    CHECK(s);
+    (void)leaving();
+    give_close(s, 2, 1, 9);
+    CHECK_INT(s->state, P2P__SESSION_DRAINING);
+    end = s->tick_us;
+    CHECK_INT(end, node->now_us + 3 * p2p__pto_base_us(s));
+    was = *s;
+    give(&was, ping, sizeof ping);
+    CHECK_INT(leaving(), 0);
+    (void)p2p_poll(node, end);
+    CHECK(p2p__session_find(node, was.id, false) == NULL);
     p2p_node_close(node);
 }
 
@@ -163,5 +330,7 @@ TEST(waits_double_up_to_half_a_minute) {
 }
 
 TEST_MAIN(P2P_TEST_ENTRY(changed_auth_closes), P2P_TEST_ENTRY(changed_auth_ends_the_attempt),
-          P2P_TEST_ENTRY(old_session_is_dead), P2P_TEST_ENTRY(what_a_close_means_to_the_handle),
+          P2P_TEST_ENTRY(numbers_begin_anew), P2P_TEST_ENTRY(room_is_offered_as_it_is),
+          P2P_TEST_ENTRY(old_session_is_dead), P2P_TEST_ENTRY(close_is_repeated_ever_more_rarely),
+          P2P_TEST_ENTRY(draining_is_silent), P2P_TEST_ENTRY(what_a_close_means_to_the_handle),
           P2P_TEST_ENTRY(waits_double_up_to_half_a_minute))
