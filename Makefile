@@ -115,6 +115,9 @@ build-fuzz: $(fuzzers)
 absolute = $(foreach word,$(1),$(if $(filter -I%,$(word)),-I$(abspath $(patsubst -I%,%,$(word))),\
     $(if $(filter -%,$(word)),$(word),$(abspath $(word)))))
 
+# It counts basic blocks: how much work a hostile packet makes.
+$(BUILD)/tests/sim/test_attack: private CPPFLAGS += -fsanitize-coverage=trace-pc
+
 $(BUILD)/tests/%: tests/%.c $(MBEDTLS_LIB)
 	@mkdir -p $(@D)
 	$(compile) $(TEST_CFLAGS) -MF $@.d -o $@ $< $(libs)

@@ -3770,7 +3770,9 @@ typedef struct p2p__conn {
     uint16_t stream_accept_first, stream_accept_last;
     uint16_t send_first[P2P__PRIORITIES + 1]; /* with bytes to send, by priority; last, those with
                                                  a control frame, whatever their priority */
-    uint16_t messages; /* index of the messages stream, P2P__NIL when there is none */
+    uint16_t messages;          /* index of the messages stream, P2P__NIL when there is none */
+    uint16_t peer_streams;      /* of its streams, those that the peer opened */
+    uint16_t datagrams_held[2]; /* in the queue in, in the queue out */
     uint32_t holders, query;
     uint32_t
         alias; /* a dial by name that turned out to be this open connection: told once, then gone */
@@ -4244,25 +4246,17 @@ static uint64_t p2p__conn_promised(const p2p__conn *conn) {
     return sum;
 }
 
-static uint32_t p2p__conn_peer_streams(const p2p_node *node, const p2p__conn *conn) {
-    uint32_t n = 0;
-    uint16_t at;
-    for (at = conn->stream_first; at != P2P__NIL; at = node->streams[at].conn_next)
-        n += !node->streams[at].local && node->streams[at].kind != P2P__KIND_MESSAGES;
-    return n;
-}
-
 /* The peer used up what it was granted of this kind, or said so: grant more while the table has
  * places. A connection without any stream may have one of those kept back. */
 static void p2p__grant_more(p2p_node *node, p2p__conn *conn, uint32_t kind) {
-    uint64_t have = p2p__conn_promised(conn) + p2p__conn_peer_streams(node, conn), more;
+    uint64_t have = p2p__conn_promised(conn) + conn->peer_streams, more;
     if (!P2P__ROUTER && kind == P2P__KIND_REQUEST)
         return;
     if (!conn->attached || conn->taken[kind] < conn->taken_limit[kind] ||
         have >= node->desc.max.peer_streams_per_conn)
         return;
     more = (p2p__grantable(node) + 1) / 2;
-    if (more == 0 && p2p__conn_peer_streams(node, conn) == 0)
+    if (more == 0 && conn->peer_streams == 0)
         more = node->granted < node->desc.max.peer_streams;
     more = P2P__MIN(more, node->desc.max.peer_streams_per_conn - have);
     conn->starved = (uint8_t)(conn->starved | 1u << kind);
@@ -4448,6 +4442,7 @@ static void p2p__stream_begin(p2p_node *node, p2p__stream *s, p2p__conn *conn, u
     }
     if (session && session->peer_proved)
         p2p__stream_limits(s, &session->theirs);
+    conn->peer_streams = (uint16_t)(conn->peer_streams + !s->local);
     s->conn_prev = P2P__NIL;
     s->conn_next = conn->stream_first;
     if (s->conn_next != P2P__NIL)
@@ -4639,6 +4634,7 @@ static void p2p__stream_unlink(p2p_node *node, p2p__stream *s) {
         node->streams[s->conn_prev].conn_next = s->conn_next;
     if (s->conn_next != P2P__NIL)
         node->streams[s->conn_next].conn_prev = s->conn_prev;
+    conn->peer_streams = (uint16_t)(conn->peer_streams - !s->local);
     s->conn = P2P__NIL;
 }
 
@@ -5396,7 +5392,6 @@ static int p2p__recv_input(p2p_node *node, p2p__conn *conn, p2p__stream *s, cons
         return -1;
     }
     if (code) {
-        p2p__count(node, P2P_METRIC_flow_violations, 1);
         p2p__conn_fault(node, conn, code, P2P__SAY("stream bytes beyond the limit or the end"));
         return -1;
     }
@@ -5638,6 +5633,7 @@ static void p2p__datagram_pop(p2p_node *node, p2p__conn *conn, bool out) {
     d->next = *free_head;
     *free_head = at;
     *(out ? &node->datagram_out_used : &node->datagram_in_used) -= 1;
+    conn->datagrams_held[out]--;
 }
 
 static void p2p__datagram_drop(p2p_node *node, p2p__conn *conn, bool out) {
@@ -5647,23 +5643,17 @@ static void p2p__datagram_drop(p2p_node *node, p2p__conn *conn, bool out) {
                out ? P2P_METRIC_app_datagrams_dropped_out : P2P_METRIC_app_datagrams_dropped_in, 1);
 }
 
-/* The connection that holds most of a full queue, so that a busy one cannot starve a quiet one. */
-static p2p__conn *p2p__datagram_hog(const p2p_node *node, bool out) {
-    p2p__conn *best = NULL;
-    uint32_t i, most = 0;
+/* The connection that holds most of a full queue, so that a busy one cannot starve a quiet one. Who
+ * has its share already gives way itself, without a look at the others. */
+static p2p__conn *p2p__datagram_hog(const p2p_node *node, p2p__conn *conn, bool out) {
+    p2p__conn *best = conn;
+    uint32_t i, all = out ? node->datagram_out_used : node->datagram_in_used;
+    if (best->datagrams_held[out] * node->conns.used >= all)
+        return best;
     for (i = 0; i < node->conns.count; i++) {
-        p2p__conn *conn = p2p__conn_at(node, i);
-        uint32_t n = 0;
-        uint16_t at;
-        if (!p2p__slot_live(conn))
-            continue;
-        for (at = *p2p__datagram_first(conn, out); at != P2P__NIL;
-             at = p2p__datagram_at(node, out, at)->next)
-            n++;
-        if (n > most) {
-            most = n;
+        conn = p2p__conn_at(node, i);
+        if (p2p__slot_live(conn) && conn->datagrams_held[out] > best->datagrams_held[out])
             best = conn;
-        }
     }
     return best;
 }
@@ -5675,15 +5665,16 @@ static void p2p__datagram_push(p2p_node *node, p2p__conn *conn, bool out, const 
     uint16_t *last = p2p__datagram_last(conn, out), at;
     p2p__datagram *d;
     if (*free_head == P2P__NIL) {
-        p2p__conn *hog = p2p__datagram_hog(node, out);
-        if (!hog)
-            return;
+        p2p__conn *hog = p2p__datagram_hog(node, conn, out);
+        if (!hog->datagrams_held[out])
+            return; /* there is no queue */
         p2p__datagram_drop(node, hog, out);
     }
     at = *free_head;
     d = p2p__datagram_at(node, out, at);
     *free_head = d->next;
     *(out ? &node->datagram_out_used : &node->datagram_in_used) += 1;
+    conn->datagrams_held[out]++;
     d->born_us = node->now_us;
     d->size = (uint32_t)size;
     d->next = P2P__NIL;
@@ -7522,6 +7513,8 @@ static void p2p__conn_end(p2p_node *node, p2p__conn *conn, uint32_t origin, uint
 /* The peer broke the protocol, or a limit of ours. */
 static void p2p__conn_fault(p2p_node *node, p2p__conn *conn, uint32_t code, const char *reason) {
     p2p_str words = p2p_str_of(reason);
+    bool limit = code == P2P__CODE_FLOW_CONTROL || code == P2P__CODE_STREAM_LIMIT;
+    p2p__count(node, limit ? P2P_METRIC_flow_violations : P2P_METRIC_frames_bad, 1);
     p2p__log(&node->log, P2P__LOG_PROTOCOL_BROKEN);
     if (conn->state < P2P__CONN_DOWN)
         p2p__conn_end(node, conn, 0, code, words, P2P_ERR_PROTOCOL);
@@ -7531,10 +7524,12 @@ static void p2p__session_failed(p2p_node *node, p2p__session *session);
 static void p2p__session_fault(p2p_node *node, p2p__session *session, uint32_t code,
                                const char *reason) {
     p2p__conn *conn = p2p__conn_at(node, session->conn);
-    p2p__count(node, P2P_METRIC_frames_bad, 1);
-    if (conn && conn->attached && conn->state >= P2P__CONN_OPEN)
+    if (conn && conn->attached && conn->state >= P2P__CONN_OPEN) {
         p2p__conn_fault(node, conn, code, reason);
-    else if (conn)
+        return;
+    }
+    p2p__count(node, P2P_METRIC_frames_bad, 1);
+    if (conn)
         p2p__session_failed(node, session);
     else
         p2p__session_close(node, session, 0, code, p2p_str_of(reason));
@@ -8037,7 +8032,6 @@ static p2p__stream *p2p__stream_named(p2p_node *node, p2p__conn *conn, uint64_t 
         return p2p__stream_find(node, p2p__conn_index(node, conn), kind, true, number);
     }
     if (number >= conn->taken_limit[kind]) {
-        p2p__count(node, P2P_METRIC_flow_violations, 1);
         *fatal = true;
         return NULL;
     }
@@ -8132,6 +8126,17 @@ static void p2p__relist(p2p_node *node, p2p__conn *conn) {
             p2p__send_list(node, &node->streams[at]);
 }
 
+/* Only the streams that it concerns are looked at: a peer may say it one by one. */
+static void p2p__allow_streams(p2p_node *node, p2p__conn *conn, uint32_t kind, uint64_t limit) {
+    uint64_t number = conn->made_limit[kind];
+    conn->made_limit[kind] = P2P__MAX(number, limit);
+    for (; number < P2P__MIN(limit, conn->made[kind]); number++) {
+        p2p__stream *s = p2p__stream_find(node, p2p__conn_index(node, conn), kind, true, number);
+        if (s && p2p__stream_has_work(conn, s))
+            p2p__send_list(node, s);
+    }
+}
+
 static int p2p__conn_frame(p2p_node *node, p2p__session *session, const p2p__frame *f) {
     p2p__conn *conn = p2p__conn_at(node, session->conn);
     P2P_ASSERT(conn && conn->attached);
@@ -8145,10 +8150,7 @@ static int p2p__conn_frame(p2p_node *node, p2p__session *session, const p2p__fra
         }
         return 1;
     case P2P__FRAME_MAX_STREAMS:
-        if (f->value > conn->made_limit[f->id]) {
-            conn->made_limit[f->id] = f->value;
-            p2p__relist(node, conn);
-        }
+        p2p__allow_streams(node, conn, (uint32_t)f->id, f->value);
         return 1;
     case P2P__FRAME_STREAMS_BLOCKED:
         if (f->value == conn->taken_limit[f->id])
@@ -12858,6 +12860,7 @@ static const char *p2p__check_session(const p2p_node *node, const p2p__session *
 
 static const char *p2p__check_conn(const p2p_node *node, const p2p__conn *conn) {
     uint64_t high = 0;
+    uint32_t peers = 0;
     uint16_t at;
     if (conn->session != P2P__NIL &&
         p2p__session_at(node, conn->session)->conn != p2p__conn_index(node, conn))
@@ -12870,7 +12873,10 @@ static const char *p2p__check_conn(const p2p_node *node, const p2p__conn *conn) 
             return "connection: a stream in its list is another's";
         high += node->streams[at].recv.high -
                 P2P__MIN(node->streams[at].recv.high, node->streams[at].recv.base);
+        peers += !node->streams[at].local;
     }
+    if (peers != conn->peer_streams)
+        return "connection: the count of the peer's streams is wrong";
     if (conn->attached && (conn->recv_taken > conn->recv_total ||
                            conn->recv_total > conn->recv_limit || high > conn->recv_total))
         return "connection: received bytes do not add up";

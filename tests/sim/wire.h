@@ -214,7 +214,7 @@ static uint64_t wire_next(uint64_t end_us) {
 }
 
 /* Lets time pass until done() or the limit: 1 or 0. */
-static int wire_run(int (*done)(void), uint64_t limit_us) {
+static inline int wire_run(int (*done)(void), uint64_t limit_us) {
     uint64_t end_us = wire.now_us + limit_us;
     for (;;) {
         wire_deliver();
@@ -279,13 +279,13 @@ static size_t put_record(uint8_t *out, uint8_t type, const uint8_t *body, size_t
 }
 
 /* A fatal alert, handshake_failure, of epoch 0. */
-static size_t forge_alert(uint8_t *out) {
+static inline size_t forge_alert(uint8_t *out) {
     static const uint8_t body[] = {2, 40};
     return put_record(out, 21, body, sizeof body);
 }
 
 /* A ServerHello that looks right in every field that can be known. */
-static size_t forge_server_hello(uint8_t *out) {
+static inline size_t forge_server_hello(uint8_t *out) {
     uint8_t body[12 + 44] = {2, 0, 0, 44, 0, 0, 0, 0, 0, 0, 0, 44, 0xfe, 0xfd};
     for (int i = 0; i < 32; i++)
         body[14 + i] = (uint8_t)wire_random(256);
@@ -301,8 +301,8 @@ static size_t forge_server_hello(uint8_t *out) {
 }
 
 /* One envelope: first byte, session id (NULL: a guess), a right tag, records. */
-static size_t forge_envelope(uint8_t *out, uint8_t type, const uint8_t *session,
-                             const p2p_id *responder, const uint8_t *records, size_t size) {
+static inline size_t forge_envelope(uint8_t *out, uint8_t type, const uint8_t *session,
+                                    const p2p_id *responder, const uint8_t *records, size_t size) {
     out[0] = type;
     for (int i = 0; i < 8; i++)
         out[1 + i] = session ? session[i] : (uint8_t)wire_random(256);
@@ -321,7 +321,7 @@ static int liar_public_key(void *ctx, const uint8_t seed[32], p2p_id *out) {
 }
 
 /* Mallory opens as a liar: answers to Bob's name and signs with a key of her own. */
-static void open_liar(void) {
+static inline void open_liar(void) {
     static p2p_crypto_api api;
     host *m = &hosts[MALLORY];
     api = *m->desc.crypto.api;
