@@ -3465,6 +3465,7 @@ static void p2p__router_layout(p2p__layout *l, const p2p_desc *desc, p2p__router
 #define P2P__UNPROVEN_LIFE_US 5000000u
 #define P2P__ATTEMPT_US       4750000u /* before the callee forgets the attempt */
 #define P2P__ACK_DELAY_US     25000u
+#define P2P__BURST_US         1000u
 #define P2P__PTO_MAX_US \
     2000000u /* probes are never further apart, unless the round trip is longer */
 #define P2P__FIRST_RTT_US 150000u  /* first handshake timer and initial round trip */
@@ -3722,7 +3723,10 @@ typedef struct p2p__session {
     uint64_t seen_top; /* largest packet number seen + 1 */
     uint64_t seen[P2P__WINDOW / 64];
     uint64_t seen_top_us, ack_at_us, heard_us;
-    uint32_t unacked; /* packets that want an ACK and got none */
+    uint32_t unacked;     /* packets that want an ACK and got none */
+    uint32_t round_count; /* of such that came in this round trip, which began at .round_us */
+    uint64_t round_us;
+    uint8_t ack_every; /* so many packets are answered by one ACK */
     /* sending */
     uint32_t control;
     uint16_t packet_first, packet_last;
@@ -6236,7 +6240,27 @@ static int p2p__seen_before(const p2p__session *session, uint64_t number) {
     return p2p__seen_bit(session, number);
 }
 
-static void p2p__seen_note(p2p_node *node, p2p__session *session, uint64_t number, bool eliciting) {
+/* One ACK answers two packets, or an eighth of what came in the round trip before, up to ten: fewer
+ * serve a fast sender as well (RFC 9000 section 13.2.2), and eight a round trip are what slow start
+ * wants to see. */
+static void p2p__ack_pace(const p2p_node *node, p2p__session *session) {
+    if (node->now_us - session->round_us >= session->rtt.smoothed_us) {
+        session->ack_every = (uint8_t)P2P__MAX(P2P__MIN(session->round_count / 8, 10u), 2u);
+        session->round_us = node->now_us;
+        session->round_count = 0;
+    }
+    session->round_count++;
+}
+
+/* How long the first of several packets waits for the others. */
+static uint64_t p2p__ack_delay_us(const p2p__session *session) {
+    uint64_t us = P2P__MAX(session->rtt.smoothed_us / 4, 1000u);
+    return session->ack_every > 2 ? P2P__MIN(us, P2P__ACK_DELAY_US) : P2P__ACK_DELAY_US;
+}
+
+/* A packet came whole. eliciting: 0 when it wants no ACK, 2 when it wants one at once. */
+static void p2p__seen_note(p2p_node *node, p2p__session *session, uint64_t number,
+                           uint32_t eliciting) {
     uint64_t n;
     bool gap = number != session->seen_top;
     if (number >= session->seen_top) {
@@ -6252,11 +6276,12 @@ static void p2p__seen_note(p2p_node *node, p2p__session *session, uint64_t numbe
     if (!eliciting)
         return;
     session->unacked++;
-    if (session->unacked >= 2 || gap) {
+    p2p__ack_pace(node, session);
+    if (session->unacked >= session->ack_every || gap || eliciting > 1) {
         session->ack_at_us = node->now_us;
         p2p__out_add(node, session);
     } else if (session->ack_at_us == P2P_NEVER) {
-        session->ack_at_us = node->now_us + P2P__ACK_DELAY_US;
+        session->ack_at_us = node->now_us + p2p__ack_delay_us(session);
     }
 }
 
@@ -6294,7 +6319,7 @@ static uint32_t p2p__ack_ranges(const p2p__session *session, p2p__range *out) {
 }
 
 /* Writes the ACK that is owed; in a packet of something else it rides along. */
-static bool p2p__emit_ack(p2p_node *node, p2p__session *session, p2p__writer *w) {
+static bool p2p__emit_ack(p2p_node *node, const p2p__session *session, p2p__writer *w) {
     p2p__range ranges[P2P__ACK_RANGES];
     uint8_t *start = w->at;
     uint32_t n;
@@ -6309,10 +6334,13 @@ static bool p2p__emit_ack(p2p_node *node, p2p__session *session, p2p__writer *w)
         w->at = start;
         return false;
     }
+    return true;
+}
+
+static void p2p__ack_sent(p2p_node *node, p2p__session *session) {
     session->unacked = 0;
     session->ack_at_us = P2P_NEVER;
     p2p__count(node, P2P_METRIC_acks_sent, 1);
-    return true;
 }
 
 /* ==== >>channel ====
@@ -6547,6 +6575,7 @@ static p2p__session *p2p__session_take(p2p_node *node, bool server, const uint8_
     session->alpn = P2P__ANY_ALPN;
     session->rtt.smoothed_us = P2P__FIRST_RTT_US;
     session->rtt.variance_us = P2P__FIRST_RTT_US / 2;
+    session->ack_every = 2;
     session->skip_number = 32 + p2p__drbg_fast(&node->drbg) % 256;
     memcpy(session->id, id, 8);
     hash = &node->session_hash[p2p__session_hash(node, id, server)];
@@ -8216,12 +8245,13 @@ static int p2p__frame_input(p2p_node *node, p2p__session *session, const p2p__fr
 }
 
 /* First pass: the whole packet parses, and holds nothing that must wait for the proofs. */
-static int p2p__packet_check(p2p_node *node, p2p__session *session, p2p__reader r, bool *eliciting,
-                             bool *streams) {
+static int p2p__packet_check(p2p_node *node, p2p__session *session, p2p__reader r,
+                             uint32_t *eliciting, bool *streams) {
     p2p__frame f;
     bool proof = p2p__session_proved(session);
     int rc;
-    *eliciting = *streams = false;
+    *eliciting = 0;
+    *streams = false;
     while ((rc = p2p__frame_get(&r, &f)) == 1) {
         if (f.type == P2P__FRAME_AUTH)
             proof = true;
@@ -8229,7 +8259,10 @@ static int p2p__packet_check(p2p_node *node, p2p__session *session, p2p__reader 
             p2p__count(node, P2P_METRIC_packets_before_proof, 1);
             return 0;
         }
-        *eliciting |= f.type != P2P__FRAME_ACK && f.type != P2P__FRAME_CLOSE;
+        if (f.type == P2P__FRAME_PING)
+            *eliciting = 2;
+        else if (f.type != P2P__FRAME_ACK && f.type != P2P__FRAME_CLOSE)
+            *eliciting = P2P__MAX(*eliciting, 1u);
         *streams |= f.type == P2P__FRAME_STREAM;
     }
     return rc < 0 ? rc : 1;
@@ -8248,7 +8281,8 @@ static void p2p__packet_input(p2p_node *node, p2p__session *session, const uint8
     p2p__reader r = p2p__reader_of(data, size), again;
     uint64_t number = p2p__get_varint(&r);
     p2p__frame f;
-    bool eliciting, streams, datagrams = false;
+    uint32_t eliciting;
+    bool streams, datagrams = false;
     int rc = r.bad ? -1 : 1, old;
     if (rc > 0 && (old = p2p__seen_before(session, number)) != 0) {
         p2p__count(node, old == 2 ? P2P_METRIC_packets_old : P2P_METRIC_packets_duplicate, 1);
@@ -8399,8 +8433,11 @@ static void p2p__emit_controls(p2p__build *b) {
         b->eliciting = 1;
 }
 
-/* The window, pacing and the table allow a packet that is to be acknowledged. */
+/* The window, pacing and the table allow a packet that is to be acknowledged. Pacing lets a
+ * millisecond's worth go at once, and then nothing before that time is over: a timer and a system
+ * call for every packet would cost more than the packet. */
 static bool p2p__may_elicit(p2p_node *node, p2p__session *session) {
+    uint64_t ahead_us = session->paced ? 0 : P2P__BURST_US;
     session->paced = 0;
     if (!p2p__packet_allowed(node, session))
         return false;
@@ -8409,7 +8446,7 @@ static bool p2p__may_elicit(p2p_node *node, p2p__session *session) {
     if (session->in_flight_bytes + session->cc.datagram_bytes > session->cc.window_bytes &&
         session->in_flight_bytes > 0)
         return false;
-    session->paced = session->cc.pace_us > node->now_us;
+    session->paced = session->cc.pace_us > node->now_us + ahead_us;
     return !session->paced;
 }
 
@@ -8418,26 +8455,9 @@ static bool p2p__conn_sends(const p2p__session *session, const p2p__conn *conn) 
            (!session->server || session->state == P2P__SESSION_OPEN);
 }
 
-/* Fills b->w with what is to be said; false when there is nothing. */
-static bool p2p__packet_fill(p2p__build *b) {
+/* All that is to be acknowledged: control frames, datagrams, streams. */
+static void p2p__emit_elicitors(p2p__build *b) {
     p2p__session *session = b->session;
-    bool any = false;
-    if (session->state == P2P__SESSION_CLOSING) {
-        p2p_str reason;
-        if (!session->want_close)
-            return false;
-        reason.data = session->close_reason;
-        reason.size = session->close_reason_size;
-        p2p__put_close(&b->w, session->close_origin, session->close_code, reason);
-        session->want_close = 0;
-        session->close_count++;
-        return !b->w.bad;
-    }
-    if (session->unacked &&
-        (session->ack_at_us <= b->node->now_us || p2p__may_elicit(b->node, session)))
-        any = p2p__emit_ack(b->node, session, &b->w);
-    if (!p2p__may_elicit(b->node, session))
-        return any;
     p2p__emit_controls(b);
     if (p2p__conn_sends(session, b->conn)) {
         p2p__emit_stream_controls(b);
@@ -8449,7 +8469,32 @@ static bool p2p__packet_fill(p2p__build *b) {
         p2p__put_frame(&b->w, P2P__FRAME_PING, 0, NULL);
         b->eliciting = 1;
     }
-    return any || b->eliciting;
+}
+
+/* Fills b->w with what is to be said; false when there is nothing. */
+static bool p2p__packet_fill(p2p__build *b) {
+    p2p__session *session = b->session;
+    bool ack = false, due = session->ack_at_us <= b->node->now_us;
+    if (session->state == P2P__SESSION_CLOSING) {
+        p2p_str reason;
+        if (!session->want_close)
+            return false;
+        reason.data = session->close_reason;
+        reason.size = session->close_reason_size;
+        p2p__put_close(&b->w, session->close_origin, session->close_code, reason);
+        session->want_close = 0;
+        session->close_count++;
+        return !b->w.bad;
+    }
+    if (session->unacked && (due || p2p__may_elicit(b->node, session)))
+        ack = p2p__emit_ack(b->node, session, &b->w);
+    if (p2p__may_elicit(b->node, session))
+        p2p__emit_elicitors(b);
+    if (!b->eliciting && !due)
+        return false; /* an ACK that is not due waits for company */
+    if (ack)
+        p2p__ack_sent(b->node, session);
+    return ack || b->eliciting;
 }
 
 /* The last STREAM frame needs no length: the packet's end says it. */

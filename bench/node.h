@@ -29,6 +29,7 @@ static inline void limits(p2p_desc *desc) {
     desc->max.in_flight = 8192;
     desc->bytes.stream_send = 1 << 20;
     desc->bytes.stream_recv = 1 << 20;
+    desc->bytes.peer_recv = 1 << 20;
     desc->bytes.message_send = 1 << 18;
     desc->bytes.message_recv = 1 << 18;
 }
