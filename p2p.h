@@ -64,6 +64,9 @@
                                         P2P_DEBUG checks cost nothing
         P2P_ADMIT_PER_S     one file    callers a second that are admitted without a cookie: 500; a
                                         microcontroller does well with 2
+        P2P_NO_BBR, P2P_NO_CUBIC
+                            one file    leave these congestion controllers out; NewReno is always
+                                        there, and desc.congestion 0 is the best of what is left
         P2P_NO_ROUTER       everywhere  leave out requests, routes and answers
         P2P_NO_DISCOVERY    everywhere  leave out names and providers; p2p_peer_add stays
         P2P_NO_DATAGRAMS    everywhere  leave out p2p_datagram_*; the peer is told to send none
@@ -970,6 +973,7 @@ typedef struct p2p_response_head {
     X(acks_sent, "counter", "ACK frames sent")                                                     \
     X(challenges_answered, "counter", "PATH_RESPONSE frames sent")                                 \
     X(challenges_dropped, "counter", "path challenges that got no answer: too many, or too short") \
+    X(spurious_losses, "counter", "packets declared lost that arrived all the same")               \
     X(pto_fired, "counter", "probe timeouts")                                                      \
     X(persistent_congestion, "counter", "collapses of the congestion window")                      \
     X(pmtu_probes, "counter", "datagrams sent to see whether their size comes through")            \
@@ -3455,7 +3459,10 @@ static void p2p__router_layout(p2p__layout *l, const p2p_desc *desc, p2p__router
 #define P2P__PER_SOURCE 2u /* half-open sessions of one address or /64 */
 #define P2P__FRESH_US \
     10000u /* clock steps below this need no correction of deadlines set meanwhile */
-#define P2P__SKIPPED          8u /* packet numbers left out and still acknowledgeable */
+#define P2P__SKIPPED          8u  /* packet numbers left out and still acknowledgeable */
+#define P2P__REORDER          3u  /* packets that overtake one before it is lost, */
+#define P2P__REORDER_MAX      64u /* and the most that a spurious loss makes of it */
+#define P2P__LOST_RUNS        8u  /* runs of lost packet numbers that are remembered */
 #define P2P__PRIORITIES       8u
 #define P2P__PACKET_MIN       64u        /* no packet is begun in less room */
 #define P2P__START_DATAGRAM   1200u      /* path MTU discovery starts here */
@@ -3552,9 +3559,15 @@ enum p2p__control {
 typedef struct p2p__packet {
     uint64_t number, sent_us;
     uint32_t control;
+#ifndef P2P_NO_BBR
+    uint32_t delivered; /* bbr.delivered when it left, and how long ago it had changed */
+    uint32_t ack_age_us;
+    uint32_t send_age_us; /* from the sending of what was delivered last until it left */
+#endif
     uint16_t bytes;
     uint16_t next; /* older to newer */
     uint16_t chunks;
+    uint8_t limited; /* the application or memory, not the window, held the sender back */
 } p2p__packet;
 
 typedef struct p2p__flight { /* the node's pools of both, shared fairly by the sessions */
@@ -3582,12 +3595,71 @@ typedef struct p2p__pmtu { /* path MTU discovery; sizes are those of datagrams *
     uint8_t suspects;      /* losses of large datagrams since one came through */
 } p2p__pmtu;
 
-typedef struct p2p__cc { /* congestion controller: NewReno, RFC 9002 section 7 */
-    uint64_t window_bytes, threshold_bytes, recovery_us, acked_bytes;
-    uint64_t pace_us, pace_ns_left; /* when the next packet may leave */
+/* ---- congestion control; sizes in bytes at most P2P__CC_MAX, rates in bytes a second */
+
+enum p2p__cc_kind { P2P__CC_BBR = 1, P2P__CC_CUBIC, P2P__CC_RENO }; /* as desc.congestion */
+
+typedef struct p2p__curve { /* what an undone loss brings back */
+    uint32_t window_bytes;
+    uint32_t threshold_bytes; /* below it is slow start; UINT32_MAX until the first loss */
+#ifndef P2P_NO_CUBIC
+    uint32_t top_bytes, top_ms; /* RFC 9438: W_max, and K, the time to reach it */
+    uint32_t reno_bytes;        /* W_est: where NewReno would be */
+    uint64_t epoch_us;          /* 0: begins with the next acknowledgement */
+#endif
+} p2p__curve;
+
+typedef struct p2p__hystart { /* RFC 9406 */
+    uint32_t round_min_us, last_min_us, base_min_us;
+    uint8_t samples, slow, rounds; /* slow: rounds of conservative slow start count */
+} p2p__hystart;
+
+typedef struct p2p__bbr {
+    uint32_t bw[2];        /* the best of this probing cycle and of the one before */
+    uint32_t bw_short;     /* bound set by heavy loss until the next probe */
+    uint32_t inflight_max; /* what heavy loss while probing proved to be too much */
+    uint32_t full_bw;      /* what the next rounds must exceed by a quarter */
+    uint32_t extra[2];     /* acknowledged in bursts beyond bw, this cycle and the one before */
+    uint32_t burst_bytes;
+    uint32_t min_rtt_us, probe_rtt_us;
+    uint32_t delivered;                             /* modulo 2^32 */
+    uint32_t count_delivered, count_lost, count_bw; /* since loss was counted anew */
+    uint64_t delivered_us, first_sent_us; /* of the latest acknowledgement; its packet's sending */
+    uint64_t burst_us, min_rtt_at_us, cycle_us, until_us;
+    uint8_t state, full, rounds, cycle_rounds;
+} p2p__bbr;
+
+typedef struct p2p__cc {
+    p2p__curve now, before; /* before: the latest loss */
     uint32_t datagram_bytes;
-    uint8_t recovering;
+    uint32_t rate; /* at which packets leave */
+    uint32_t pace_ns_left;
+    uint32_t lost_packets; /* of the latest loss, spurious ones taken off */
+    uint64_t pace_us;      /* when the next packet may leave */
+    uint64_t recovery_us;  /* the latest loss was reacted to */
+    uint64_t acked_bytes;
+    uint8_t kind, recovering;
+#if !defined(P2P_NO_BBR) || !defined(P2P_NO_CUBIC)
+    uint64_t round_number, acked_us; /* the first packet of the next round trip */
+#endif
+#ifndef P2P_NO_CUBIC
+    p2p__hystart hystart;
+#endif
+#ifndef P2P_NO_BBR
+    p2p__bbr bbr;
+#endif
 } p2p__cc;
+
+typedef struct p2p__ack { /* what one ACK frame told, for the controller */
+    uint64_t now_us, next_number;
+    uint32_t bytes, in_flight;
+    uint32_t rtt_us, smoothed_us; /* rtt_us 0: no sample */
+    p2p__packet newest;
+} p2p__ack;
+
+typedef struct p2p__lost_run { /* numbers modulo 2^32 */
+    uint32_t first, count;
+} p2p__lost_run;
 
 /* ---- streams */
 
@@ -3733,6 +3805,9 @@ typedef struct p2p__session {
     uint32_t packet_used, pto_count;
     uint64_t next_number, skip_number, acked_number; /* acked_number: largest acknowledged + 1 */
     uint64_t skipped[P2P__SKIPPED];
+    uint64_t dry_number; /* packets sent before this one is acknowledged had the window to spare */
+    p2p__lost_run lost[P2P__LOST_RUNS]; /* of the latest loss, in case they arrive after all */
+    uint8_t lost_at, reorder;           /* reorder: the packet threshold, RFC 9002 section 6.1.1 */
     uint64_t in_flight_bytes, loss_us, elicited_us, spoke_us, tick_us;
     uint32_t probes; /* packets that may leave beyond the window */
     uint32_t close_code, close_count;
@@ -5236,11 +5311,13 @@ P2P__OPTIONAL static bool p2p__recv_whole(const p2p__stream *s) {
     return s->recv.state == P2P__RECV_WHOLE;
 }
 P2P__OPTIONAL static bool p2p__recv_reset(const p2p__stream *s) { return s->err == P2P_ERR_RESET; }
-/* The peer's window doubles, up to the ring, whenever it has used up half of it: the ring is there
- * in any case, and who waits for all of a large message must not wait for the window as well. */
-static void p2p__recv_grow(p2p_node *node, p2p__conn *conn, p2p__recv *r) {
+/* The peer's window doubles, up to the ring, whenever it has used up half of it or says that it
+ * waits: the ring is there in any case, and who waits for all of a large message must not wait for
+ * the window as well. A fast reader over a long way never leaves half of it used up: there it is
+ * the peer that knows. */
+static void p2p__recv_grow(p2p_node *node, p2p__conn *conn, p2p__recv *r, bool waits) {
     uint32_t more = P2P__MIN(r->window, r->room - r->window);
-    if (more == 0 || r->limit - r->high > r->window / 2)
+    if (more == 0 || (!waits && r->limit - r->high > r->window / 2))
         return;
     r->window += more;
     conn->recv_window += more;
@@ -5275,6 +5352,7 @@ static void p2p__starved_input(p2p_node *node, p2p__stream *s, uint64_t limit) {
         r->want_max = 1;
         p2p__send_list(node, s);
     }
+    p2p__recv_grow(node, p2p__stream_conn(node, s), r, true);
     p2p__recv_window(node, s);
 }
 
@@ -5414,7 +5492,7 @@ static int p2p__recv_input(p2p_node *node, p2p__conn *conn, p2p__stream *s, cons
         p2p__recv_finals(node, s, high);
     if (r->state != P2P__RECV_OPEN)
         return 1;
-    p2p__recv_grow(node, conn, r);
+    p2p__recv_grow(node, conn, r, false);
     if (first < r->here && high > r->here) { /* the part that is new */
         data += r->here - first;
         first = r->here;
@@ -5753,61 +5831,571 @@ static void p2p__datagram_input(p2p_node *node, p2p__conn *conn, const p2p__fram
 #endif
 
 /* ==== >>cc ====
- * Congestion control: how many bytes may be on their way, and how fast they leave. NewReno, RFC
- * 9002 section 7, with pacing.
+ * Congestion control: how many bytes may be on their way, and how fast they leave. Three
+ * controllers behind p2p__cc_open, _sent, _acked, _lost, _found, _collapsed: BBR, CUBIC, NewReno.
  * Always: at least two datagrams may be on their way; the controller knows packets and time, no
- *         sockets.
- * Covered by tests/unit/test_loss.c. */
-static void p2p__cc_open(p2p__cc *cc, uint32_t datagram_bytes) {
-    memset(cc, 0, sizeof *cc);
-    cc->datagram_bytes = datagram_bytes;
-    cc->window_bytes = P2P__MIN(10u * datagram_bytes, P2P__MAX(14720u, 2u * datagram_bytes));
-    cc->threshold_bytes = P2P_NEVER;
+ *         sockets. Windows are at most P2P__CC_MAX and round trips at most P2P__RTT_MAX_US, so
+ *         products fit 64 bits; no divisor is 0.
+ * Covered by tests/unit/test_cc.c, tests/sim/test_congestion.c. */
+#define P2P__CC_MAX     (1u << 30) /* bytes */
+#define P2P__RTT_MAX_US (1u << 26) /* 67 s */
+#ifndef P2P_NO_BBR
+#define P2P__CC_BEST P2P__CC_BBR
+#elif !defined(P2P_NO_CUBIC)
+#define P2P__CC_BEST P2P__CC_CUBIC
+#else
+#define P2P__CC_BEST P2P__CC_RENO
+#endif
+
+static bool p2p__cc_built(uint32_t kind) {
+    uint32_t built = 1u << P2P__CC_RENO;
+#ifndef P2P_NO_BBR
+    built |= 1u << P2P__CC_BBR;
+#endif
+#ifndef P2P_NO_CUBIC
+    built |= 1u << P2P__CC_CUBIC;
+#endif
+    return kind <= P2P__CC_RENO && built >> kind & 1;
 }
 
-/* When the next packet may leave: 5/4 of a window a round trip (2 windows in slow start), in
- * bursts of ten datagrams or a millisecond's worth, whichever is more: timers are not finer. */
-static void p2p__cc_sent(p2p__cc *cc, const p2p__rtt *rtt, uint64_t now_us, uint32_t bytes) {
-    uint64_t rate =
-        cc->window_bytes < cc->threshold_bytes ? cc->window_bytes * 2 : cc->window_bytes * 5 / 4;
-    uint64_t gap_ns = rtt->smoothed_us * 1000 * bytes / rate, burst_us = gap_ns / 100;
-    uint64_t floor_us = P2P__MAX(burst_us, 1000u);
-    floor_us = now_us > floor_us ? now_us - floor_us : 0;
-    cc->pace_ns_left += gap_ns;
-    if (cc->pace_us < floor_us)
-        cc->pace_us = floor_us;
-    cc->pace_us += cc->pace_ns_left / 1000;
-    cc->pace_ns_left %= 1000;
+static void p2p__cc_grow(p2p__cc *cc, uint32_t bytes) {
+    cc->now.window_bytes = P2P__MIN(cc->now.window_bytes + bytes, P2P__CC_MAX);
 }
 
-static void p2p__cc_acked(p2p__cc *cc, uint64_t sent_us, uint64_t bytes, bool limited) {
-    if ((cc->recovering && sent_us <= cc->recovery_us) || !limited)
-        return; /* lost before, or the window was not the limit: it says nothing about room */
-    cc->recovering = 0;
-    if (cc->window_bytes < cc->threshold_bytes) {
-        cc->window_bytes += bytes;
+static uint32_t p2p__cc_rate(uint64_t bytes, uint64_t us) {
+    uint64_t rate = bytes * 1000000 / us; /* bytes below 2^44 */
+    return (uint32_t)P2P__MIN(P2P__MAX(rate, 1u), (uint64_t)UINT32_MAX);
+}
+
+static uint32_t p2p__percent(uint32_t value, uint32_t percent) {
+    return (uint32_t)P2P__MIN((uint64_t)value * percent / 100, (uint64_t)UINT32_MAX);
+}
+
+/* ---- CUBIC, RFC 9438, with HyStart++, RFC 9406 */
+#ifndef P2P_NO_CUBIC
+/* The largest whole number whose cube is at most x, which is below 2^60. */
+static uint32_t p2p__cube_root(uint64_t x) {
+    uint64_t root = 0, bit;
+    for (bit = 1u << 19; bit > 0; bit /= 2)
+        if ((root + bit) * (root + bit) * (root + bit) <= x)
+            root += bit;
+    return (uint32_t)root;
+}
+
+/* W_cubic(t) = W_max + 0.4 segments/s^3 x (t - K)^3, section 4.2. Past 131 s the curve stays where
+ * it is, so that the cube fits: 2^54. */
+static uint32_t p2p__cubic_at(const p2p__cc *cc, uint64_t us) {
+    int64_t ms = (int64_t)P2P__MIN(us / 1000, 1u << 17) - (int64_t)cc->now.top_ms;
+    int64_t segments_1024 = ms * ms * ms / 2441406; /* 1024 x 0.4 / 10^9 */
+    int64_t bytes = cc->now.top_bytes + segments_1024 * (int64_t)cc->datagram_bytes / 1024;
+    return (uint32_t)(bytes < 0 ? 0 : P2P__MIN(bytes, (int64_t)P2P__CC_MAX));
+}
+
+/* Section 4.3, alpha = 9/17 until the window is what it was before the loss, then 1. */
+static void p2p__cubic_reno(p2p__cc *cc, uint32_t bytes) {
+    uint64_t step = 17 * (uint64_t)cc->now.window_bytes;
+    cc->acked_bytes += (uint64_t)bytes * (cc->now.reno_bytes < cc->before.window_bytes ? 9u : 17u);
+    if (cc->acked_bytes < step)
+        return;
+    cc->acked_bytes -= step;
+    cc->now.reno_bytes = P2P__MIN(cc->now.reno_bytes + cc->datagram_bytes, P2P__CC_MAX);
+}
+
+static void p2p__cubic_acked(p2p__cc *cc, const p2p__ack *ack, uint32_t bytes) {
+    p2p__curve *c = &cc->now;
+    uint32_t window = c->window_bytes, target;
+    if (c->epoch_us == 0) {
+        c->epoch_us = ack->now_us;
+        c->top_bytes = P2P__MAX(c->top_bytes, window);
+        c->top_ms =
+            p2p__cube_root((uint64_t)(c->top_bytes - window) * 2500000000u / cc->datagram_bytes);
+        c->reno_bytes = window;
+        cc->acked_bytes = 0;
+    }
+    p2p__cubic_reno(cc, bytes);
+    if (p2p__cubic_at(cc, ack->now_us - c->epoch_us) < c->reno_bytes) {
+        c->window_bytes = P2P__MAX(window, c->reno_bytes);
         return;
     }
+    target = p2p__cubic_at(cc, ack->now_us - c->epoch_us + ack->smoothed_us);
+    target = P2P__MIN(P2P__MAX(target, window), window / 2 * 3);
+    p2p__cc_grow(cc, (uint32_t)((uint64_t)(target - window) * bytes / window));
+}
+
+static void p2p__cubic_lost(p2p__cc *cc) {
+    uint32_t window = cc->now.window_bytes;
+    cc->now.top_bytes = window < cc->now.top_bytes ? p2p__percent(window, 85) : window;
+    cc->now.threshold_bytes = p2p__percent(window, 70);
+    cc->now.epoch_us = 0;
+}
+
+static void p2p__hystart_round(p2p__cc *cc) {
+    p2p__hystart *h = &cc->hystart;
+    h->last_min_us = h->round_min_us;
+    h->round_min_us = UINT32_MAX;
+    h->samples = 0;
+    if (h->slow && ++h->rounds >= 5)
+        cc->now.threshold_bytes = cc->now.window_bytes; /* it really was a queue */
+}
+
+/* By how much slow start grows for so many bytes: a quarter once round trips get longer, and all of
+ * it again if that was not a queue. */
+static uint32_t p2p__hystart_acked(p2p__cc *cc, const p2p__ack *ack, uint32_t bytes) {
+    p2p__hystart *h = &cc->hystart;
+    uint32_t rise_us;
+    if (cc->now.threshold_bytes != UINT32_MAX)
+        return bytes;
+    if (ack->rtt_us) {
+        h->round_min_us = P2P__MIN(h->round_min_us, ack->rtt_us);
+        h->samples = (uint8_t)P2P__MIN(h->samples + 1u, 8u);
+    }
+    rise_us = P2P__MIN(P2P__MAX(h->last_min_us / 8, 4000u), 16000u);
+    if (h->samples == 8 && h->slow && h->round_min_us < h->base_min_us) {
+        h->slow = 0;
+    } else if (h->samples == 8 && !h->slow && h->last_min_us != UINT32_MAX &&
+               h->round_min_us >= h->last_min_us + rise_us) {
+        h->slow = 1;
+        h->rounds = 0;
+        h->base_min_us = h->round_min_us;
+    }
+    return h->slow ? bytes / 4 : bytes;
+}
+#endif
+
+/* ---- NewReno, RFC 9002 section 7, and what CUBIC shares with it */
+static void p2p__reno_acked(p2p__cc *cc, const p2p__ack *ack) {
+    uint32_t bytes = ack->bytes;
+    if (cc->recovering && ack->newest.sent_us <= cc->recovery_us)
+        return; /* sent before the loss: it says nothing about the window after it */
+    cc->recovering = 0;
+    if (ack->newest.limited)
+        return; /* the window was not what held the sender back */
+    if (cc->now.window_bytes < cc->now.threshold_bytes) {
+#ifndef P2P_NO_CUBIC
+        if (cc->kind == P2P__CC_CUBIC)
+            bytes = p2p__hystart_acked(cc, ack, bytes);
+#endif
+        p2p__cc_grow(cc, bytes);
+        return;
+    }
+#ifndef P2P_NO_CUBIC
+    if (cc->kind == P2P__CC_CUBIC) {
+        p2p__cubic_acked(cc, ack, bytes);
+        return;
+    }
+#endif
     cc->acked_bytes += bytes;
-    if (cc->acked_bytes >= cc->window_bytes) {
-        cc->acked_bytes -= cc->window_bytes;
-        cc->window_bytes += cc->datagram_bytes;
+    if (cc->acked_bytes >= cc->now.window_bytes) {
+        cc->acked_bytes -= cc->now.window_bytes;
+        p2p__cc_grow(cc, cc->datagram_bytes);
     }
 }
 
-static void p2p__cc_lost(p2p__cc *cc, uint64_t sent_us, uint64_t now_us) {
-    if (cc->recovering && sent_us <= cc->recovery_us)
-        return; /* one reaction a round trip */
-    cc->recovering = 1;
-    cc->recovery_us = now_us;
-    cc->threshold_bytes = P2P__MAX(cc->window_bytes / 2, 2u * (uint64_t)cc->datagram_bytes);
-    cc->window_bytes = cc->threshold_bytes;
+static void p2p__reno_lost(p2p__cc *cc) {
+    cc->now.threshold_bytes = p2p__percent(cc->now.window_bytes, 50);
+#ifndef P2P_NO_CUBIC
+    if (cc->kind == P2P__CC_CUBIC)
+        p2p__cubic_lost(cc);
+#endif
+    cc->now.threshold_bytes = P2P__MAX(cc->now.threshold_bytes, 2 * cc->datagram_bytes);
+    cc->now.window_bytes = cc->now.threshold_bytes;
     cc->acked_bytes = 0;
 }
 
-static void p2p__cc_collapsed(p2p__cc *cc) {
-    cc->window_bytes = 2u * (uint64_t)cc->datagram_bytes;
+/* ---- BBR, after draft-ietf-ccwg-bbr: a model of the path's rate and round trip, and probes of both.
+ *
+ * The draft takes more than 2 % of a round trip's packets lost as congestion. A radio link loses 5 %
+ * whatever is sent, and there the draft falls to a fraction of the path; so here it takes 10 %.
+ * What a sender beside others may do is bounded otherwise: it probes for only two round trips out
+ * of 2 to 3 s (63 round trips on short paths), and drains the queue that it made at once; and
+ * heavy loss still bounds it as in the draft. */
+#ifndef P2P_NO_BBR
+#define P2P__BBR_HEAVY_PERCENT 10u
+#define P2P__BBR_COUNT         64u /* packets that loss is counted over, or a round trip if longer */
+#define P2P__BBR_NO_BOUND      UINT32_MAX
+#define P2P__BBR_MIN_RTT_US    5000000u /* without a look at the empty path for so long: PROBE_RTT */
+#define P2P__BBR_PROBE_RTT_US  200000u
+enum p2p__bbr_state {
+    P2P__BBR_STARTUP,
+    P2P__BBR_DRAIN,
+    P2P__BBR_DOWN,
+    P2P__BBR_CRUISE,
+    P2P__BBR_REFILL,
+    P2P__BBR_UP,
+    P2P__BBR_PROBE_RTT
+};
+/* By state, in percent of the rate and of what fills the path. */
+static const uint16_t p2p__bbr_rate_gain[] = {277, 36, 90, 100, 100, 125, 100};
+static const uint16_t p2p__bbr_window_gain[] = {200, 200, 200, 200, 200, 225, 50};
+
+static uint32_t p2p__bbr_bw(const p2p__bbr *b) {
+    return P2P__MIN(P2P__MAX(b->bw[0], b->bw[1]), b->bw_short);
+}
+
+/* Percent of what fills the path without a queue. */
+static uint32_t p2p__bbr_inflight(const p2p__bbr *b, uint32_t percent) {
+    uint64_t bytes = (uint64_t)p2p__bbr_bw(b) * b->min_rtt_us / 1000000 * percent / 100;
+    return (uint32_t)P2P__MIN(bytes, (uint64_t)P2P__CC_MAX);
+}
+
+static void p2p__bbr_count_begins(p2p__bbr *b) {
+    b->count_delivered = b->delivered;
+    b->count_lost = b->count_bw = 0;
+}
+
+static void p2p__bbr_go(p2p__cc *cc, const p2p__ack *ack, enum p2p__bbr_state state) {
+    p2p__bbr *b = &cc->bbr;
+    b->state = (uint8_t)state;
+    b->rounds = 0;
+    cc->round_number = ack->next_number;
+    p2p__bbr_count_begins(b);
+    switch (state) {
+    case P2P__BBR_DOWN:
+    case P2P__BBR_CRUISE: /* 2 to 3 s until the next probe, so that flows do not probe in step */
+        if (b->until_us > ack->now_us)
+            break;
+        b->cycle_rounds = 0;
+        b->until_us = ack->now_us + 2000000 + (b->delivered * 2654435761u >> 12);
+        break;
+    case P2P__BBR_REFILL: b->bw_short = P2P__BBR_NO_BOUND; break;
+    case P2P__BBR_UP: b->full_bw = p2p__bbr_bw(b); break;
+    case P2P__BBR_PROBE_RTT:
+        cc->before.window_bytes = cc->now.window_bytes;
+        b->probe_rtt_us = UINT32_MAX;
+        b->until_us = 0;
+        break;
+    default: break;
+    }
+}
+
+/* The probe is over: a new cycle, and the maxima of the one before the last are forgotten. */
+static void p2p__bbr_probed(p2p__cc *cc, const p2p__ack *ack) {
+    p2p__bbr *b = &cc->bbr;
+    b->bw[1] = b->bw[0];
+    b->extra[1] = b->extra[0];
+    b->bw[0] = b->extra[0] = 0;
+    b->until_us = 0;
+    p2p__bbr_go(cc, ack, P2P__BBR_DOWN);
+}
+
+static void p2p__bbr_heavy_loss(p2p__cc *cc, const p2p__ack *ack, uint32_t delivered) {
+    p2p__bbr *b = &cc->bbr;
+    switch (b->state) {
+    case P2P__BBR_STARTUP:
+        b->full = 1;
+        b->inflight_max = P2P__MAX(delivered, p2p__bbr_inflight(b, 100));
+        p2p__bbr_go(cc, ack, P2P__BBR_DRAIN);
+        break;
+    case P2P__BBR_REFILL:
+    case P2P__BBR_UP:
+        b->inflight_max = P2P__MAX(delivered, p2p__bbr_inflight(b, 70));
+        p2p__bbr_probed(cc, ack);
+        break;
+    case P2P__BBR_DOWN:
+    case P2P__BBR_CRUISE:
+        b->bw_short = P2P__MAX(b->count_bw, p2p__percent(p2p__bbr_bw(b), 70));
+        break;
+    default: break;
+    }
+}
+
+/* Whether the rate grew by so many percent since it was asked last. */
+static bool p2p__bbr_grew(p2p__bbr *b, uint32_t percent) {
+    if (p2p__bbr_bw(b) < p2p__percent(b->full_bw, percent))
+        return false;
+    b->full_bw = p2p__bbr_bw(b);
+    b->rounds = 0;
+    return true;
+}
+
+/* Over 10 % and 4 packets, which 64 packets at 5 % exceed once in 4,000 times. */
+static bool p2p__bbr_heavy(const p2p__cc *cc, uint32_t delivered) {
+    const p2p__bbr *b = &cc->bbr;
+    uint32_t all = delivered + b->count_lost;
+    return all >= P2P__BBR_COUNT * cc->datagram_bytes && p2p__bbr_bw(b) > 0 &&
+           b->count_lost > p2p__percent(all, P2P__BBR_HEAVY_PERCENT) + 4 * cc->datagram_bytes;
+}
+
+/* A round trip is over. */
+static void p2p__bbr_round(p2p__cc *cc, const p2p__ack *ack) {
+    p2p__bbr *b = &cc->bbr;
+    uint32_t delivered = b->delivered - b->count_delivered;
+    bool heavy = p2p__bbr_heavy(cc, delivered);
+    b->rounds = (uint8_t)P2P__MIN(b->rounds + 1u, 255u);
+    b->cycle_rounds = (uint8_t)P2P__MIN(b->cycle_rounds + 1u, 255u);
+    cc->round_number = ack->next_number;
+    if (heavy) {
+        p2p__bbr_heavy_loss(cc, ack, delivered);
+    } else if (b->state == P2P__BBR_STARTUP) {
+        if (ack->newest.limited)
+            b->rounds = 0;
+        else if (!p2p__bbr_grew(b, 125) && b->rounds >= 3) {
+            b->full = 1;
+            p2p__bbr_go(cc, ack, P2P__BBR_DRAIN);
+        }
+    } else if (b->state == P2P__BBR_REFILL) {
+        p2p__bbr_go(cc, ack, P2P__BBR_UP);
+    } else if (b->state == P2P__BBR_UP) {
+        b->inflight_max = p2p__percent(b->inflight_max, 125);
+        if (!p2p__bbr_grew(b, 112) && b->rounds >= 2)
+            p2p__bbr_probed(cc, ack);
+    }
+    if (delivered >= P2P__BBR_COUNT * cc->datagram_bytes)
+        p2p__bbr_count_begins(b);
+}
+
+/* What an acknowledgement says about the rate: the bytes delivered since its newest packet left,
+ * over the longer of the times in which they were sent and acknowledged. */
+static void p2p__bbr_sample(p2p__cc *cc, const p2p__ack *ack) {
+    p2p__bbr *b = &cc->bbr;
+    uint64_t us = ack->now_us - ack->newest.sent_us + ack->newest.ack_age_us;
+    uint32_t bw;
+    b->delivered += ack->bytes;
+    b->delivered_us = ack->now_us;
+    b->first_sent_us = ack->newest.sent_us;
+    us = P2P__MAX(us, ack->newest.send_age_us);
+    if (us < P2P__MAX(b->min_rtt_us, 1u))
+        return; /* packets that were taken for lost: the times are of others */
+    bw = p2p__cc_rate(b->delivered - ack->newest.delivered, us);
+    b->count_bw = P2P__MAX(b->count_bw, bw);
+    if (!ack->newest.limited || bw >= p2p__bbr_bw(b))
+        b->bw[0] = P2P__MAX(b->bw[0], bw);
+}
+
+/* Radio links deliver acknowledgements in bursts: the most by which one ran ahead of the rate is
+ * allowed on top of the window. */
+static void p2p__bbr_bursts(p2p__cc *cc, const p2p__ack *ack) {
+    p2p__bbr *b = &cc->bbr;
+    uint64_t us = P2P__MIN(ack->now_us - b->burst_us, (uint64_t)P2P__RTT_MAX_US);
+    uint64_t expected = p2p__bbr_bw(b) * us / 1000000;
+    if (b->burst_bytes <= expected) {
+        b->burst_us = ack->now_us;
+        b->burst_bytes = 0;
+        expected = 0;
+    }
+    b->burst_bytes = P2P__MIN(b->burst_bytes + ack->bytes, P2P__CC_MAX);
+    if (b->full)
+        b->extra[0] = P2P__MAX(b->extra[0], b->burst_bytes - (uint32_t)expected);
+}
+
+/* The shortest round trip. One within a 64th of it shows the path without a queue, and no probe is
+ * needed; nor while the application leaves gaps. */
+static void p2p__bbr_min_rtt(p2p__cc *cc, const p2p__ack *ack) {
+    p2p__bbr *b = &cc->bbr;
+    bool old = ack->now_us - b->min_rtt_at_us > P2P__BBR_MIN_RTT_US;
+    if (ack->rtt_us == 0)
+        return;
+    b->probe_rtt_us = P2P__MIN(b->probe_rtt_us, ack->rtt_us);
+    if (b->min_rtt_us == 0 || ack->rtt_us < b->min_rtt_us ||
+        (old && ack->newest.limited && b->state != P2P__BBR_PROBE_RTT))
+        b->min_rtt_us = ack->rtt_us;
+    if (ack->rtt_us - b->min_rtt_us <= b->min_rtt_us / 64)
+        b->min_rtt_at_us = ack->now_us;
+    else if (old && b->state != P2P__BBR_PROBE_RTT)
+        p2p__bbr_go(cc, ack, P2P__BBR_PROBE_RTT);
+}
+
+/* 200 ms with half a path's worth on its way show the round trip without a queue. */
+static void p2p__bbr_probe_rtt(p2p__cc *cc, const p2p__ack *ack) {
+    p2p__bbr *b = &cc->bbr;
+    if (b->until_us == 0 && ack->in_flight <= cc->now.window_bytes) {
+        b->until_us = ack->now_us + P2P__BBR_PROBE_RTT_US;
+        b->rounds = 0;
+        cc->round_number = ack->next_number;
+    }
+    if (b->until_us == 0 || ack->now_us < b->until_us || b->rounds == 0)
+        return;
+    b->min_rtt_us = b->probe_rtt_us;
+    b->min_rtt_at_us = ack->now_us;
+    cc->now.window_bytes = P2P__MAX(cc->now.window_bytes, cc->before.window_bytes);
+    p2p__bbr_go(cc, ack, b->full ? P2P__BBR_CRUISE : P2P__BBR_STARTUP);
+}
+
+static void p2p__bbr_step(p2p__cc *cc, const p2p__ack *ack) {
+    p2p__bbr *b = &cc->bbr;
+    uint32_t path = p2p__bbr_inflight(b, 100);
+    uint32_t room = P2P__MIN(path, p2p__percent(b->inflight_max, 85));
+    switch (b->state) {
+    case P2P__BBR_DRAIN:
+        if (ack->in_flight <= path)
+            p2p__bbr_go(cc, ack, P2P__BBR_DOWN);
+        break;
+    case P2P__BBR_DOWN:
+        if (ack->in_flight <= room)
+            p2p__bbr_go(cc, ack, P2P__BBR_CRUISE);
+        break;
+    case P2P__BBR_CRUISE:
+        if (ack->now_us >= b->until_us ||
+            b->cycle_rounds >= P2P__MIN(path / cc->datagram_bytes, 63u))
+            p2p__bbr_go(cc, ack, P2P__BBR_REFILL);
+        break;
+    case P2P__BBR_PROBE_RTT: p2p__bbr_probe_rtt(cc, ack); break;
+    default: break;
+    }
+}
+
+static void p2p__bbr_control(p2p__cc *cc, const p2p__ack *ack) {
+    p2p__bbr *b = &cc->bbr;
+    uint32_t bw = p2p__bbr_bw(b), rate, target, least = 4 * cc->datagram_bytes;
+    uint32_t bound = b->inflight_max, quantum;
+    if (bw == 0)
+        return;
+    rate = P2P__MAX(p2p__percent(p2p__percent(bw, p2p__bbr_rate_gain[b->state]), 99), 1u);
+    if (b->full || rate > cc->rate)
+        cc->rate = rate;
+    quantum = P2P__MIN(P2P__MAX(rate / 1024, 2 * cc->datagram_bytes), 65536u);
+    target = p2p__bbr_inflight(b, p2p__bbr_window_gain[b->state]);
+    if (b->state != P2P__BBR_PROBE_RTT)
+        target += 3 * quantum + P2P__MAX(b->extra[0], b->extra[1]);
+    if (b->state != P2P__BBR_REFILL && b->state != P2P__BBR_UP)
+        bound = p2p__percent(bound, 85);
+    if (b->full || cc->now.window_bytes < target)
+        p2p__cc_grow(cc, ack->bytes);
+    if (b->full || b->state == P2P__BBR_PROBE_RTT)
+        cc->now.window_bytes = P2P__MIN(cc->now.window_bytes, target);
+    cc->now.window_bytes = P2P__MAX(P2P__MIN(cc->now.window_bytes, bound), least);
+}
+
+static void p2p__bbr_acked(p2p__cc *cc, const p2p__ack *ack) {
+    p2p__bbr_sample(cc, ack);
+    p2p__bbr_bursts(cc, ack);
+    if (ack->newest.number >= cc->round_number)
+        p2p__bbr_round(cc, ack);
+    p2p__bbr_min_rtt(cc, ack);
+    p2p__bbr_step(cc, ack);
+    p2p__bbr_control(cc, ack);
+}
+
+static void p2p__bbr_sent(p2p__cc *cc, p2p__packet *packet, bool first) {
+    p2p__bbr *b = &cc->bbr;
+    if (first)
+        b->first_sent_us = b->delivered_us = packet->sent_us;
+    packet->delivered = b->delivered;
+    packet->ack_age_us = (uint32_t)(packet->sent_us - b->delivered_us);
+    packet->send_age_us = (uint32_t)(packet->sent_us - b->first_sent_us);
+}
+#endif
+
+/* ---- the interface */
+static uint32_t p2p__cc_first_window(uint32_t datagram_bytes) {
+    return P2P__MIN(10u * datagram_bytes, P2P__MAX(14720u, 2u * datagram_bytes));
+}
+
+/* Two windows a round trip, until more is known. */
+static void p2p__cc_begin(p2p__cc *cc, uint64_t rtt_us) {
+    cc->rate = p2p__cc_rate(2 * cc->now.window_bytes, P2P__MAX(rtt_us, 1u));
+}
+
+static void p2p__cc_open(p2p__cc *cc, uint32_t kind, uint32_t datagram_bytes) {
+    uint32_t window = p2p__cc_first_window(datagram_bytes);
+    memset(cc, 0, sizeof *cc);
+    cc->kind = (uint8_t)kind;
+    cc->datagram_bytes = datagram_bytes;
+    cc->now.window_bytes = window;
+    cc->now.threshold_bytes = UINT32_MAX;
+    p2p__cc_begin(cc, P2P__FIRST_RTT_US);
+#ifndef P2P_NO_CUBIC
+    cc->hystart.round_min_us = cc->hystart.last_min_us = UINT32_MAX;
+#endif
+#ifndef P2P_NO_BBR
+    cc->bbr.bw_short = cc->bbr.inflight_max = P2P__BBR_NO_BOUND;
+#endif
+}
+
+/* Datagrams have another size now. A window is at least the first window of RFC 9002 for them. */
+static void p2p__cc_datagram(p2p__cc *cc, uint32_t bytes) {
+    cc->datagram_bytes = bytes;
+    cc->now.window_bytes = P2P__MAX(cc->now.window_bytes, p2p__cc_first_window(bytes));
+}
+
+/* A packet leaves, the first on its way or one of many. The next may leave as the rate says, in
+ * bursts of ten datagrams or a millisecond's worth, whichever is more: timers are not finer. */
+static void p2p__cc_sent(p2p__cc *cc, p2p__packet *packet, bool first) {
+    uint64_t now_us = packet->sent_us, gap_ns = packet->bytes * UINT64_C(1000000000) / cc->rate;
+    uint64_t burst_us = P2P__MAX(gap_ns / 100, 1000u);
+    uint64_t floor_us = now_us > burst_us ? now_us - burst_us : 0;
+    cc->pace_us = P2P__MAX(cc->pace_us, floor_us);
+    gap_ns += cc->pace_ns_left;
+    cc->pace_us += gap_ns / 1000;
+    cc->pace_ns_left = (uint32_t)(gap_ns % 1000);
+    (void)first;
+#ifndef P2P_NO_BBR
+    if (cc->kind == P2P__CC_BBR)
+        p2p__bbr_sent(cc, packet, first);
+#endif
+}
+
+static void p2p__cc_acked(p2p__cc *cc, const p2p__ack *ack) {
+#ifndef P2P_NO_BBR
+    if (cc->kind == P2P__CC_BBR) {
+        if (p2p__bbr_bw(&cc->bbr) == 0)
+            p2p__cc_begin(cc, ack->smoothed_us);
+        p2p__bbr_acked(cc, ack);
+        return;
+    }
+#endif
+#ifndef P2P_NO_CUBIC
+    if (ack->newest.number >= cc->round_number) {
+        p2p__hystart_round(cc);
+        cc->round_number = ack->next_number;
+    }
+    if (ack->newest.limited && cc->now.epoch_us) /* section 5.8: no time passes for the curve */
+        cc->now.epoch_us += ack->now_us - cc->acked_us;
+    cc->acked_us = ack->now_us;
+#endif
+    p2p__reno_acked(cc, ack);
+    cc->rate = p2p__cc_rate((uint64_t)cc->now.window_bytes *
+                                (cc->now.window_bytes < cc->now.threshold_bytes ? 8 : 5),
+                            4 * (uint64_t)ack->smoothed_us);
+}
+
+/* A packet is lost. true: it was sent after the last reaction, so this is another loss, to which
+ * the window answers; later packets of the same flight add to it. */
+static bool p2p__cc_lost(p2p__cc *cc, uint32_t bytes, uint64_t sent_us, uint64_t now_us) {
+    bool another = !cc->recovering || sent_us > cc->recovery_us;
+    if (another) {
+        cc->recovering = 1;
+        cc->recovery_us = now_us;
+        cc->lost_packets = 0;
+    }
+    cc->lost_packets++;
+    (void)bytes;
+#ifndef P2P_NO_BBR
+    if (cc->kind == P2P__CC_BBR) {
+        cc->bbr.count_lost += bytes;
+        return another;
+    }
+#endif
+    if (another) {
+        cc->before = cc->now;
+        p2p__reno_lost(cc);
+    }
+    return another;
+}
+
+/* So many packets of the latest loss arrived after all. */
+static void p2p__cc_found(p2p__cc *cc, uint32_t packets) {
+    cc->lost_packets -= P2P__MIN(packets, cc->lost_packets);
+#ifndef P2P_NO_BBR
+    if (cc->kind == P2P__CC_BBR) {
+        cc->bbr.count_lost -= P2P__MIN(packets * cc->datagram_bytes, cc->bbr.count_lost);
+        if (cc->lost_packets == 0)
+            cc->bbr.bw_short = cc->bbr.inflight_max = P2P__BBR_NO_BOUND;
+        return;
+    }
+#endif
+    if (cc->lost_packets > 0)
+        return;
+    if (cc->now.window_bytes < cc->before.window_bytes)
+        cc->now = cc->before;
     cc->recovering = 0;
+}
+
+/* Persistent congestion, RFC 9002 section 7.6. */
+static void p2p__cc_collapsed(p2p__cc *cc) {
+    cc->now.window_bytes = 2 * cc->datagram_bytes;
+    cc->recovering = 0;
+    cc->before.window_bytes = 0; /* nothing brings the old window back */
 }
 
 /* ==== >>pmtu ====
@@ -5915,12 +6503,8 @@ static void p2p__pmtu_fill(p2p_node *node, p2p__session *session, p2p__writer *w
     w->at = w->end;
 }
 
-/* A window is at least the first window of RFC 9002 for datagrams of this size. */
 static void p2p__pmtu_set(p2p__session *session, uint32_t bytes) {
-    p2p__cc *cc = &session->cc;
-    cc->datagram_bytes = bytes;
-    cc->window_bytes =
-        P2P__MAX(cc->window_bytes, P2P__MIN(10u * bytes, P2P__MAX(14720u, 2u * bytes)));
+    p2p__cc_datagram(&session->cc, bytes);
     session->pmtu.suspects = 0;
 }
 
@@ -6094,19 +6678,71 @@ static uint64_t p2p__loss_deadline(const p2p__session *session) {
 }
 
 /* ---- loss */
+
+/* Numbers are lost in ascending order, so a run grows at its end; the oldest run gives way. */
+static void p2p__lost_note(p2p__session *session, uint32_t number) {
+    p2p__lost_run *run = &session->lost[session->lost_at];
+    if (run->count == 0 || run->first + run->count != number) {
+        session->lost_at = (uint8_t)((session->lost_at + 1u) % P2P__LOST_RUNS);
+        run = &session->lost[session->lost_at];
+        run->first = number;
+        run->count = 0;
+    }
+    run->count++;
+}
+
+/* Takes what [first, last] acknowledges out of a run: how many. What is left on both sides becomes
+ * the later part: the earlier is forgotten, and then its loss is never undone. */
+static uint32_t p2p__lost_found(p2p__lost_run *run, uint32_t first, uint32_t last) {
+    uint32_t end = run->first + run->count, low = first, high = last + 1;
+    if (run->count == 0 || (int32_t)(first - end) >= 0 || (int32_t)(last - run->first) < 0)
+        return 0;
+    if ((int32_t)(low - run->first) < 0)
+        low = run->first;
+    if ((int32_t)(end - high) <= 0) {
+        run->count = low - run->first;
+        return end - low;
+    }
+    run->first = high;
+    run->count = end - high;
+    return high - low;
+}
+
+/* Packets that were given up and arrived: once all of a loss did, it was reordering, and the
+ * window is as before. Later ones may then overtake by as many before any is given up. */
+static void p2p__lost_spurious(p2p_node *node, p2p__session *session, const p2p__frame *f) {
+    uint32_t i, j, n, found = 0, least = 0;
+    for (i = 0; i < P2P__LOST_RUNS; i++)
+        for (j = 0; session->lost[i].count && j < f->ranges; j++) {
+            uint32_t first = session->lost[i].first;
+            n = p2p__lost_found(&session->lost[i], (uint32_t)f->range[j].first,
+                                (uint32_t)f->range[j].last);
+            if (n > 0)
+                least = P2P__MAX(least, (uint32_t)session->acked_number - first);
+            found += n;
+        }
+    if (found == 0)
+        return;
+    p2p__count(node, P2P_METRIC_spurious_losses, found);
+    session->reorder = (uint8_t)P2P__MAX(session->reorder, P2P__MIN(least, P2P__REORDER_MAX));
+    p2p__cc_found(&session->cc, found);
+}
+
 static void p2p__packet_lose(p2p_node *node, p2p__session *session, uint16_t prev, uint16_t at) {
     p2p__packet *packet = &node->flight.packets[at];
     session->packets_lost++;
     p2p__pmtu_lost(node, session, packet->bytes, packet->sent_us);
     p2p__count(node, P2P_METRIC_packets_lost, 1);
     p2p__log(&node->log, P2P__LOG_PACKET_LOST);
-    p2p__cc_lost(&session->cc, packet->sent_us, node->now_us);
+    if (p2p__cc_lost(&session->cc, packet->bytes, packet->sent_us, node->now_us))
+        memset(session->lost, 0, sizeof session->lost);
+    p2p__lost_note(session, (uint32_t)packet->number);
     p2p__packet_owed(node, session, packet);
     p2p__packet_remove(node, session, prev, at);
 }
 
-/* RFC 9002 section 6.1: packets 3 numbers or 9/8 of a round trip older than an acknowledged one
- * are lost. */
+/* RFC 9002 section 6.1: packets 3 numbers (more once that was wrong) or 9/8 of a round trip older
+ * than an acknowledged one are lost. */
 static void p2p__loss_detect(p2p_node *node, p2p__session *session) {
     uint64_t rtt = P2P__MAX(session->rtt.smoothed_us, session->rtt.latest_us);
     uint64_t delay = P2P__MAX(rtt + rtt / 8, 1000u), run_us = 0, run_number = P2P_NEVER - 1;
@@ -6118,7 +6754,8 @@ static void p2p__loss_detect(p2p_node *node, p2p__session *session) {
         next = packet->next;
         if (packet->number + 1 >= session->acked_number)
             break;
-        if (packet->number + 4 > session->acked_number && packet->sent_us + delay > node->now_us) {
+        if (packet->number + 1 + session->reorder > session->acked_number &&
+            packet->sent_us + delay > node->now_us) {
             session->loss_us = packet->sent_us + delay;
             break; /* later ones were sent later */
         }
@@ -6190,12 +6827,11 @@ static bool p2p__ack_possible(const p2p__session *session, const p2p__frame *f) 
 static bool p2p__ack_input(p2p_node *node, p2p__session *session, const p2p__frame *f) {
     uint32_t range = f->ranges - 1;
     uint16_t prev = P2P__NIL, at = session->packet_first, next;
-    uint64_t newest_us = 0, largest = f->range[0].last, bytes = 0;
-    bool limited =
-        session->in_flight_bytes + 4u * session->cc.datagram_bytes >= session->cc.window_bytes;
-    bool top = false;
+    uint64_t largest = f->range[0].last, sample;
+    p2p__ack ack;
     if (!p2p__ack_possible(session, f))
         return false;
+    memset(&ack, 0, sizeof ack);
     for (; at != P2P__NIL && node->flight.packets[at].number <= largest; at = next) {
         p2p__packet *packet = &node->flight.packets[at];
         next = packet->next;
@@ -6205,23 +6841,30 @@ static bool p2p__ack_input(p2p_node *node, p2p__session *session, const p2p__fra
             prev = at;
             continue;
         }
-        newest_us = packet->sent_us;
-        top = packet->number == largest;
-        bytes = packet->bytes;
+        ack.newest = *packet;
+        ack.bytes += packet->bytes;
         p2p__pmtu_passed(session, packet->bytes);
-        p2p__cc_acked(&session->cc, newest_us, bytes, limited);
         p2p__packet_acked(node, session, packet);
         p2p__packet_remove(node, session, prev, at);
     }
     session->acked_number = P2P__MAX(session->acked_number, largest + 1);
     p2p__pmtu_ack(node, session, f);
-    if (bytes == 0)
+    p2p__lost_spurious(node, session, f);
+    if (ack.bytes == 0)
         return true;
-    if (top)
-        p2p__rtt_sample(&session->rtt, node->now_us - newest_us,
-                        P2P__MIN(f->delay_us, (uint64_t)P2P__ACK_DELAY_US));
+    if (ack.newest.number == largest) {
+        sample = node->now_us - ack.newest.sent_us;
+        p2p__rtt_sample(&session->rtt, sample, P2P__MIN(f->delay_us, (uint64_t)P2P__ACK_DELAY_US));
+        ack.rtt_us = (uint32_t)P2P__MIN(P2P__MAX(sample, 1u), (uint64_t)P2P__RTT_MAX_US);
+    }
     session->pto_count = 0;
     p2p__loss_detect(node, session);
+    ack.now_us = node->now_us;
+    ack.next_number = session->next_number;
+    ack.in_flight = (uint32_t)session->in_flight_bytes;
+    ack.smoothed_us =
+        (uint32_t)P2P__MIN(P2P__MAX(session->rtt.smoothed_us, 1u), (uint64_t)P2P__RTT_MAX_US);
+    p2p__cc_acked(&session->cc, &ack);
     p2p__out_add(node, session);
     return true;
 }
@@ -6581,7 +7224,9 @@ static p2p__session *p2p__session_take(p2p_node *node, bool server, const uint8_
     hash = &node->session_hash[p2p__session_hash(node, id, server)];
     session->hash_next = *hash;
     *hash = p2p__session_index(node, session);
-    p2p__cc_open(&session->cc, P2P__MIN(P2P__START_DATAGRAM, node->desc.link.mtu));
+    session->reorder = P2P__REORDER;
+    p2p__cc_open(&session->cc, node->desc.congestion,
+                 P2P__MIN(P2P__START_DATAGRAM, node->desc.link.mtu));
     p2p__session_offer(node, session);
     node->half_open[session->server]++;
     if (server)
@@ -7109,6 +7754,7 @@ static void p2p__session_up(p2p_node *node, p2p__session *session) {
     took = P2P__MAX(session->server ? took : took / 2, 1000u);
     session->rtt.smoothed_us = P2P__MIN(took, P2P__FIRST_RTT_US * 2);
     session->rtt.variance_us = session->rtt.smoothed_us / 2;
+    p2p__cc_begin(&session->cc, session->rtt.smoothed_us);
     session->proof_by_us = node->now_us + P2P__MAX(1000000u, 3 * session->handshake_us);
     if (session->server) {
         session->proof_by_us = node->now_us + P2P__UNPROVEN_LIFE_US * 2;
@@ -8439,11 +9085,13 @@ static void p2p__emit_controls(p2p__build *b) {
 static bool p2p__may_elicit(p2p_node *node, p2p__session *session) {
     uint64_t ahead_us = session->paced ? 0 : P2P__BURST_US;
     session->paced = 0;
-    if (!p2p__packet_allowed(node, session))
+    if (!p2p__packet_allowed(node, session)) {
+        session->dry_number = session->next_number;
         return false;
+    }
     if (session->probes > 0)
         return true;
-    if (session->in_flight_bytes + session->cc.datagram_bytes > session->cc.window_bytes &&
+    if (session->in_flight_bytes + session->cc.datagram_bytes > session->cc.now.window_bytes &&
         session->in_flight_bytes > 0)
         return false;
     session->paced = session->cc.pace_us > node->now_us + ahead_us;
@@ -8469,6 +9117,8 @@ static void p2p__emit_elicitors(p2p__build *b) {
         p2p__put_frame(&b->w, P2P__FRAME_PING, 0, NULL);
         b->eliciting = 1;
     }
+    if (!b->eliciting)
+        session->dry_number = session->next_number; /* nothing to say, and it could be said */
 }
 
 /* Fills b->w with what is to be said; false when there is nothing. */
@@ -8533,8 +9183,9 @@ static void p2p__packet_sent(p2p__build *b, uint64_t number, size_t bytes) {
         packet->control = b->control;
         packet->chunks = b->chunks;
         packet->bytes = (uint16_t)bytes;
+        packet->limited = session->acked_number < session->dry_number;
+        p2p__cc_sent(&session->cc, packet, session->in_flight_bytes == 0);
         p2p__packet_append(node, session, at);
-        p2p__cc_sent(&session->cc, &session->rtt, node->now_us, (uint32_t)bytes);
     }
     session->spoke_us = node->now_us;
     if (session->probes > 0)
@@ -10914,9 +11565,13 @@ static int p2p__desc_relations(const p2p_desc *desc, p2p_desc *d) {
     if (d->relay_count)
         return p2p__desc_fail(d, P2P_ERR_CONFIG, "relay_count: relays are not built in",
                               d->relay_count, 0);
-    if (d->congestion != 0 && d->congestion != 3)
-        return p2p__desc_fail(d, P2P_ERR_CONFIG, "congestion: only 0 and 3 (NewReno) are built in",
-                              d->congestion, 0);
+    if (d->congestion == 0)
+        d->congestion = P2P__CC_BEST;
+    if (!p2p__cc_built(d->congestion))
+        return p2p__desc_fail(
+            d, P2P_ERR_CONFIG,
+            "congestion: 0 to 3, and not one that P2P_NO_BBR or P2P_NO_CUBIC left out",
+            d->congestion, P2P__CC_RENO);
     return P2P_OK;
 }
 

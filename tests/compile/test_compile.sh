@@ -109,6 +109,17 @@ check "no p2p_ticket_parse" left_out P2P_NO_PARSE p2p_ticket_parse
 check "no p2p_err_text" left_out P2P_NO_WORDS p2p_err_text
 check "no p2p_check" left_out P2P_NO_CHECK p2p_check
 
+# ---- each choice of congestion controllers
+for left_out in "P2P_NO_BBR" "P2P_NO_CUBIC" "P2P_NO_BBR P2P_NO_CUBIC"; do
+    source_of "$work/less.c" "$left_out P2P_IMPLEMENTATION" "p2p.h"
+    # shellcheck disable=SC2086
+    check "without $left_out" cc -std=c99 $strict $own -fsyntax-only "$work/less.c"
+    # shellcheck disable=SC2086
+    check "test_cc without $left_out" cc -std=c99 -O1 $(echo " $left_out" | sed 's/ P2P/ -DP2P/g') \
+        $own -Itests -o "$work/test_cc" tests/unit/test_cc.c
+    check "test_cc runs without $left_out" "$work/test_cc"
+done
+
 # ---- several files of one program
 implementation_alone() {
     sed '/main/d' "$work/all.c" >"$work/impl.c"

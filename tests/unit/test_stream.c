@@ -301,7 +301,7 @@ TEST(chunks_are_left_for_other_streams) {
     other = open_stream();
     drain();
     f = &node->flight;
-    s->cc.window_bytes = 1u << 20;
+    s->cc.now.window_bytes = 1u << 20;
     for (at = f->chunk_free, n = f->chunks_used; n + 1 < 60; n++)
         at = f->chunks[at].next;
     f->chunks[at].next = P2P__NIL; /* as if 60 were all */
