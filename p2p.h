@@ -3832,6 +3832,11 @@ enum p2p__conn_state {
 
 enum p2p__reconnect { P2P__RECONNECT_NO, P2P__RECONNECT_ASKED, P2P__RECONNECT_UP_ONCE };
 
+typedef struct
+    p2p__queue { /* datagrams, oldest first; while count is 0 first and last say nothing */
+    uint16_t first, last, count;
+} p2p__queue;
+
 typedef struct p2p__conn {
     p2p__slot slot;
     p2p__ready ready;
@@ -3849,9 +3854,8 @@ typedef struct p2p__conn {
     uint16_t stream_accept_first, stream_accept_last;
     uint16_t send_first[P2P__PRIORITIES + 1]; /* with bytes to send, by priority; last, those with
                                                  a control frame, whatever their priority */
-    uint16_t messages;          /* index of the messages stream, P2P__NIL when there is none */
-    uint16_t peer_streams;      /* of its streams, those that the peer opened */
-    uint16_t datagrams_held[2]; /* in the queue in, in the queue out */
+    uint16_t messages;     /* index of the messages stream, P2P__NIL when there is none */
+    uint16_t peer_streams; /* of its streams, those that the peer opened */
     uint32_t holders, query;
     uint32_t
         alias; /* a dial by name that turned out to be this open connection: told once, then gone */
@@ -3883,8 +3887,8 @@ typedef struct p2p__conn {
     uint8_t sent_pending, want_writable;
     uint8_t starved; /* kinds of streams, as bits, of which the peer got no more */
     uint8_t reserved8;
-    uint32_t unsure; /* messages sent whole when the session broke, and not acknowledged */
-    uint16_t datagram_first, datagram_last, datagram_out_first, datagram_out_last;
+    uint32_t unsure;         /* messages sent whole when the session broke, and not acknowledged */
+    p2p__queue datagrams[2]; /* that came in, and that are to go out */
     uint64_t messages_sent, messages_received, bytes_sent, bytes_received, datagrams_sent,
         datagrams_received, datagrams_dropped;
     char reason[P2P__REASON_BYTES];
@@ -3923,7 +3927,6 @@ struct p2p_node {
     uint8_t in_call, stopping, stopped, simulated, secret_made;
     uint8_t in_socket, out_socket;
     uint16_t out_first, out_last;
-    uint16_t datagram_in_free, datagram_out_free;
     uint64_t now_us;
     p2p__stream *streams; /* messages of each connection, then local, then the peers' */
     p2p__pool conns, sessions;
@@ -3933,8 +3936,12 @@ struct p2p_node {
     p2p__heap heap;
     p2p__flight flight;
     p2p__pool local_streams, peer_streams, listeners;
-    uint8_t *datagrams_in, *datagrams_out; /* tables of p2p__datagram + bytes */
-    uint32_t datagram_stride, datagram_in_used, datagram_out_used;
+    struct {
+        uint8_t *items; /* p2p__datagram and bytes, datagram_stride apart */
+        uint16_t free;
+        uint16_t used, owners; /* owners: connections with any */
+    } datagrams[2];            /* in, out */
+    uint32_t datagram_stride;
     uint32_t half_open[2]; /* sessions that are not open yet: dials, callers */
     uint32_t unproven, waiting_dials;
     uint32_t granted;    /* streams promised to peers or open by them */
@@ -4918,6 +4925,7 @@ typedef struct p2p__build { /* a packet being made */
     p2p__writer w;
     uint16_t chunks; /* list for the packet's record */
     uint32_t control;
+    uint32_t most; /* bytes of the largest packet that may be sent now */
     uint32_t turn; /* bytes of a stream that end its turn */
     uint8_t eliciting;
     uint8_t *tail_type; /* STREAM frame that ends the packet so far: its length can be left out */
@@ -5688,34 +5696,33 @@ static void p2p__messages_cut(p2p_node *node, p2p__conn *conn, p2p__stream *s) {
 /* ==== >>datagram ====
  * Unordered, at most once: two small queues of the node, the oldest giving way.
  * Always: a datagram is in one queue of one connection, or free.
- * Covered by tests/behaviour/cases_message.h. */
+ * Covered by tests/unit/test_datagram.c, tests/behaviour/cases_message.h. */
 static p2p__datagram *p2p__datagram_at(const p2p_node *node, bool out, uint16_t at) {
-    return (p2p__datagram *)(void *)((out ? node->datagrams_out : node->datagrams_in) +
+    return (p2p__datagram *)(void *)(node->datagrams[out].items +
                                      (size_t)at * node->datagram_stride);
+}
+
+/* The oldest of a queue, or NULL. */
+static p2p__datagram *p2p__datagram_oldest(const p2p_node *node, const p2p__conn *conn, bool out) {
+    const p2p__queue *q = &conn->datagrams[out];
+    return q->count ? p2p__datagram_at(node, out, q->first) : NULL;
 }
 
 #ifndef P2P_NO_DATAGRAMS
 static uint8_t *p2p__datagram_bytes(p2p__datagram *d) { return (uint8_t *)(d + 1); }
-static uint16_t *p2p__datagram_first(p2p__conn *conn, bool out) {
-    return out ? &conn->datagram_out_first : &conn->datagram_first;
-}
-
-static uint16_t *p2p__datagram_last(p2p__conn *conn, bool out) {
-    return out ? &conn->datagram_out_last : &conn->datagram_last;
-}
 
 /* Takes the oldest of a queue off and frees it. */
 static void p2p__datagram_pop(p2p_node *node, p2p__conn *conn, bool out) {
-    uint16_t *first = p2p__datagram_first(conn, out), at = *first;
-    uint16_t *free_head = out ? &node->datagram_out_free : &node->datagram_in_free;
-    p2p__datagram *d = p2p__datagram_at(node, out, at);
-    *first = d->next;
-    if (*first == P2P__NIL)
-        *p2p__datagram_last(conn, out) = P2P__NIL;
-    d->next = *free_head;
-    *free_head = at;
-    *(out ? &node->datagram_out_used : &node->datagram_in_used) -= 1;
-    conn->datagrams_held[out]--;
+    p2p__queue *q = &conn->datagrams[out];
+    p2p__datagram *d = p2p__datagram_at(node, out, q->first);
+    uint16_t at = q->first;
+    P2P_ASSERT(q->count > 0);
+    q->first = d->next;
+    d->next = node->datagrams[out].free;
+    node->datagrams[out].free = at;
+    node->datagrams[out].used--;
+    if (--q->count == 0)
+        node->datagrams[out].owners--;
 }
 
 static void p2p__datagram_drop(p2p_node *node, p2p__conn *conn, bool out) {
@@ -5725,55 +5732,48 @@ static void p2p__datagram_drop(p2p_node *node, p2p__conn *conn, bool out) {
                out ? P2P_METRIC_app_datagrams_dropped_out : P2P_METRIC_app_datagrams_dropped_in, 1);
 }
 
-/* The connection that holds most of a full queue, so that a busy one cannot starve a quiet one. Who
- * has its share already gives way itself, without a look at the others. */
-static p2p__conn *p2p__datagram_hog(const p2p_node *node, p2p__conn *conn, bool out) {
-    p2p__conn *best = conn;
-    uint32_t i, all = out ? node->datagram_out_used : node->datagram_in_used;
-    if (best->datagrams_held[out] * node->conns.used >= all)
-        return best;
-    for (i = 0; i < node->conns.count; i++) {
-        conn = p2p__conn_at(node, i);
-        if (p2p__slot_live(conn) && conn->datagrams_held[out] > best->datagrams_held[out])
-            best = conn;
-    }
-    return best;
+/* Makes a place when all are taken: one of conn's own gives way if it has its share of them, else
+ * one of who has most, so that a busy connection cannot starve a quiet one. */
+static void p2p__datagram_evict(p2p_node *node, p2p__conn *conn, bool out) {
+    p2p__conn *most = conn, *other = NULL;
+    if ((uint32_t)conn->datagrams[out].count * node->datagrams[out].owners <
+        node->datagrams[out].used)
+        while ((other = (p2p__conn *)p2p__pool_next(&node->conns, other)) != NULL)
+            if (other->datagrams[out].count > most->datagrams[out].count)
+                most = other;
+    p2p__datagram_drop(node, most, out);
 }
 
 /* Queues a copy, at the cost of an older one when there is no place. */
 static void p2p__datagram_push(p2p_node *node, p2p__conn *conn, bool out, const uint8_t *data,
                                size_t size) {
-    uint16_t *free_head = out ? &node->datagram_out_free : &node->datagram_in_free;
-    uint16_t *last = p2p__datagram_last(conn, out), at;
+    p2p__queue *q = &conn->datagrams[out];
     p2p__datagram *d;
-    if (*free_head == P2P__NIL) {
-        p2p__conn *hog = p2p__datagram_hog(node, conn, out);
-        if (!hog->datagrams_held[out])
-            return; /* there is no queue */
-        p2p__datagram_drop(node, hog, out);
-    }
-    at = *free_head;
+    uint16_t at;
+    if (node->datagrams[out].free == P2P__NIL)
+        p2p__datagram_evict(node, conn, out);
+    at = node->datagrams[out].free;
     d = p2p__datagram_at(node, out, at);
-    *free_head = d->next;
-    *(out ? &node->datagram_out_used : &node->datagram_in_used) += 1;
-    conn->datagrams_held[out]++;
+    node->datagrams[out].free = d->next;
+    node->datagrams[out].used++;
     d->born_us = node->now_us;
     d->size = (uint32_t)size;
-    d->next = P2P__NIL;
     if (size)
         memcpy(p2p__datagram_bytes(d), data, size);
-    if (*last == P2P__NIL)
-        *p2p__datagram_first(conn, out) = at;
-    else
-        p2p__datagram_at(node, out, *last)->next = at;
-    *last = at;
+    if (q->count++ == 0) {
+        node->datagrams[out].owners++;
+        q->first = at;
+    } else {
+        p2p__datagram_at(node, out, q->last)->next = at;
+    }
+    q->last = at;
 }
 
 static void p2p__datagrams_clear(p2p_node *node, p2p__conn *conn) {
-    while (conn->datagram_first != P2P__NIL)
-        p2p__datagram_pop(node, conn, false);
-    while (conn->datagram_out_first != P2P__NIL)
-        p2p__datagram_pop(node, conn, true);
+    int out;
+    for (out = 0; out < 2; out++)
+        while (conn->datagrams[out].count)
+            p2p__datagram_pop(node, conn, out != 0);
 }
 
 static void p2p__datagram_input(p2p_node *node, p2p__conn *conn, const p2p__frame *f) {
@@ -5788,18 +5788,17 @@ static void p2p__datagram_input(p2p_node *node, p2p__conn *conn, const p2p__fram
     p2p__raise_conn(node, conn, P2P__EV_DATAGRAM);
 }
 
-/* Queued datagrams that fit, oldest first; those past their time are dropped unsent. */
+/* Queued datagrams that fit, oldest first. Those past their time are dropped unsent, and those that
+ * no packet can hold: queued before the peer's limits came, or before the path got narrower. */
 static void p2p__emit_datagrams(p2p__build *b) {
     p2p_node *node = b->node;
-    p2p__conn *conn = b->conn;
-    while (conn->datagram_out_first != P2P__NIL) {
-        p2p__datagram *d = p2p__datagram_at(node, true, conn->datagram_out_first);
+    uint64_t life_us = node->desc.time.datagram_us;
+    p2p__datagram *d;
+    while ((d = p2p__datagram_oldest(node, b->conn, true)) != NULL) {
         size_t left = (size_t)(b->w.end - b->w.at), length = p2p__varint_size(d->size);
-        bool late =
-            node->desc.time.datagram_us && node->now_us - d->born_us > node->desc.time.datagram_us;
-        if (late || d->size > b->session->theirs.datagram_max ||
-            d->size + 9u > b->session->theirs.max_packet) { /* queued before its limits came */
-            p2p__datagram_drop(node, conn, true);
+        if ((life_us && node->now_us - d->born_us > life_us) ||
+            d->size > b->session->theirs.datagram_max || d->size + 9u > b->most) {
+            p2p__datagram_drop(node, b->conn, true);
             continue;
         }
         if (left < 1 + d->size)
@@ -5809,9 +5808,9 @@ static void p2p__emit_datagrams(p2p__build *b) {
         if (left < 1 + length + d->size) /* it ran to the end, and must end there */
             b->w.end = b->w.at;
         b->eliciting = 1;
-        conn->datagrams_sent++;
+        b->conn->datagrams_sent++;
         p2p__count(node, P2P_METRIC_app_datagrams_sent, 1);
-        p2p__datagram_pop(node, conn, true);
+        p2p__datagram_pop(node, b->conn, true);
     }
 }
 #else /* the peer was told to send none, and the queues have no places */
@@ -7890,8 +7889,6 @@ static p2p__conn *p2p__conn_make(p2p_node *node, const p2p_id *peer) {
         return NULL;
     conn->session = conn->heap = conn->accept_next = conn->stream_first = conn->listener = P2P__NIL;
     conn->stream_accept_first = conn->stream_accept_last = conn->messages = P2P__NIL;
-    conn->datagram_first = conn->datagram_last = conn->datagram_out_first =
-        conn->datagram_out_last = P2P__NIL;
     for (i = 0; i <= P2P__PRIORITIES; i++)
         conn->send_first[i] = P2P__NIL;
     conn->deadline_us = conn->router_us = conn->connect_by_us = conn->flush_by_us = conn->retry_us =
@@ -8085,7 +8082,7 @@ static void p2p__conn_break(p2p_node *node, p2p__conn *conn, uint32_t code, p2p_
         p2p__messages_resend(node, conn, messages);
         p2p__messages_cut(node, conn, messages);
     }
-    while (P2P__DATAGRAMS && conn->datagram_out_first != P2P__NIL)
+    while (P2P__DATAGRAMS && conn->datagrams[1].count)
         p2p__datagram_drop(node, conn, true);
     conn->recv_total = conn->recv_taken = conn->send_total = conn->send_limit = conn->blocked = 0;
     memset(conn->made, 0, sizeof conn->made);
@@ -9217,7 +9214,8 @@ static size_t p2p__data_output(p2p_node *node, p2p__session *session, uint8_t *o
     b.conn = p2p__conn_at(node, session->conn);
     b.chunks = P2P__NIL;
     b.w = p2p__writer_of(packet, size);
-    b.turn = (uint32_t)(size - size / 4);
+    b.most = (uint32_t)p2p__packet_room(node, session, SIZE_MAX);
+    b.turn = b.most - b.most / 4;
     number = session->next_number == session->skip_number ? session->next_number + 1
                                                           : session->next_number;
     p2p__put_varint(&b.w, number);
@@ -9291,7 +9289,7 @@ static bool p2p__conn_quiet(const p2p_node *node, const p2p__conn *conn) {
     const p2p__stream *s = p2p__messages(node, conn);
     if (conn->stream_first != conn->messages || (s && s->conn_next != P2P__NIL))
         return false;
-    return conn->datagram_out_first == P2P__NIL &&
+    return conn->datagrams[1].count == 0 &&
            (!s || (s->send.acked == s->send.end && s->recv.high == s->recv.read &&
                    conn->message_size == P2P_NEVER));
 }
@@ -9448,7 +9446,7 @@ static void p2p__session_tick(p2p_node *node, p2p__session *session) {
 /* Everything a closing connection owes is acknowledged. */
 static bool p2p__conn_flushed(const p2p_node *node, const p2p__conn *conn) {
     uint16_t at;
-    if (conn->datagram_out_first != P2P__NIL)
+    if (conn->datagrams[1].count)
         return false;
     for (at = conn->stream_first; at != P2P__NIL; at = node->streams[at].conn_next) {
         const p2p__stream *s = &node->streams[at];
@@ -9534,8 +9532,7 @@ static p2p__conn *p2p__conn_shared(p2p_node *node, const p2p_id *peer, uint32_t 
 static bool p2p__conn_untouched(const p2p_node *node, const p2p__conn *conn) {
     const p2p__stream *s = p2p__messages(node, conn);
     return (conn->stream_first == P2P__NIL || conn->stream_first == conn->messages) &&
-           (!s || (s->conn_next == P2P__NIL && s->send.end == 0)) &&
-           conn->datagram_out_first == P2P__NIL;
+           (!s || (s->conn_next == P2P__NIL && s->send.end == 0)) && conn->datagrams[1].count == 0;
 }
 
 /* With .share an open connection serves: its CONNECTED names the handle that p2p_connect_name
@@ -11703,8 +11700,8 @@ static void p2p__tables_layout(p2p__layout *l, const p2p_desc *d) {
     P2P__CARVE(l, heap.refs, 2 * (size_t)d->max.conns, sizeof(uint32_t));
     P2P__CARVE(l, flight.packets, d->max.in_flight, sizeof(p2p__packet));
     P2P__CARVE(l, flight.chunks, p2p__chunk_slots(d), sizeof(p2p__chunk));
-    P2P__CARVE(l, datagrams_in, d->max.datagrams_in, stride);
-    P2P__CARVE(l, datagrams_out, d->max.datagrams_out, stride);
+    P2P__CARVE(l, datagrams[0].items, d->max.datagrams_in, stride);
+    P2P__CARVE(l, datagrams[1].items, d->max.datagrams_out, stride);
     P2P__CARVE(l, timers, d->max.timers, sizeof(uint64_t));
     P2P__CARVE(l, rings[0], p2p__message_streams(d), p2p__stream_rooms(d, 0).bytes);
     P2P__CARVE(l, rings[1], d->max.streams, p2p__stream_rooms(d, 1).bytes);
@@ -11769,9 +11766,10 @@ static void p2p__flight_open(p2p_node *node, const p2p_desc *d) {
 static void p2p__datagrams_open(p2p_node *node, const p2p_desc *d) {
     size_t stride = p2p__datagram_stride(d), next = offsetof(p2p__datagram, next);
     node->datagram_stride = (uint32_t)stride;
-    node->datagram_in_free = p2p__free_list(node->datagrams_in, stride, d->max.datagrams_in, next);
-    node->datagram_out_free =
-        p2p__free_list(node->datagrams_out, stride, d->max.datagrams_out, next);
+    node->datagrams[0].free =
+        p2p__free_list(node->datagrams[0].items, stride, d->max.datagrams_in, next);
+    node->datagrams[1].free =
+        p2p__free_list(node->datagrams[1].items, stride, d->max.datagrams_out, next);
 }
 
 static bool p2p__key_simulated(const p2p_key *key) {
@@ -12120,9 +12118,9 @@ static int p2p__conn_event(p2p_node *node, p2p__conn *conn, uint32_t flag, p2p_e
     case P2P__EV_SENT: return p2p__message_event(node, conn, flag, out);
     case P2P__EV_DATAGRAM:
         p2p__event_of_conn(node, conn, P2P_EVENT_DATAGRAM, out);
-        if (!P2P__DATAGRAMS || conn->datagram_first == P2P__NIL)
+        if (!P2P__DATAGRAMS || conn->datagrams[0].count == 0)
             return 0;
-        out->size = p2p__datagram_at(node, false, conn->datagram_first)->size;
+        out->size = p2p__datagram_oldest(node, conn, false)->size;
         return 1;
     case P2P__EV_WRITABLE: p2p__event_of_conn(node, conn, P2P_EVENT_WRITABLE, out); return 1;
     default:
@@ -12443,8 +12441,10 @@ static size_t p2p__output_run(p2p_node *node, p2p__session *session, p2p_packet 
     while (n == first && count < node->desc.link.segments && room - size >= first &&
            p2p__run_worthy(session, first)) {
         n = p2p__session_output(node, session, (uint8_t *)io->data + size, first, &remote);
-        if (n == 0)
+        if (n == 0) {
+            p2p__out_add(node, session); /* what is due may want more room than the first took */
             break;
+        }
         size += n;
         count++;
     }
@@ -13306,8 +13306,6 @@ P2P_DEF int p2p_datagram_send(p2p_node *node, p2p_conn handle, const void *data,
     if (size > p2p__datagram_limit(node, conn) || node->desc.max.datagrams_out == 0)
         return p2p__fail_size(node, P2P_ERR_TOO_LARGE, "size: more than p2p_datagram_max", size,
                               p2p__datagram_limit(node, conn));
-    if (node->datagram_out_free == P2P__NIL && conn->datagram_out_first != P2P__NIL)
-        p2p__datagram_drop(node, conn, true);
     p2p__datagram_push(node, conn, true, (const uint8_t *)data, size);
     p2p__wake(node, conn);
     return (int)size;
@@ -13320,10 +13318,10 @@ P2P_DEF int p2p_datagram_recv(p2p_node *node, p2p_conn handle, void *buffer, siz
     int err = p2p__conn_for(node, handle, &conn);
     if (err < 0)
         return err;
-    if (conn->datagram_first == P2P__NIL)
+    d = p2p__datagram_oldest(node, conn, false);
+    if (!d)
         return conn->state == P2P__CONN_DOWN ? p2p__fail(node, P2P_ERR_CLOSED, "conn: closed")
                                              : P2P_ERR_AGAIN;
-    d = p2p__datagram_at(node, false, conn->datagram_first);
     size = d->size;
     if (size > capacity || (!buffer && size))
         return p2p__fail_size(node, P2P_ERR_TOO_LARGE, "capacity: less than the datagram", size,
@@ -13331,7 +13329,7 @@ P2P_DEF int p2p_datagram_recv(p2p_node *node, p2p_conn handle, void *buffer, siz
     if (size)
         memcpy(buffer, p2p__datagram_bytes(d), size);
     p2p__datagram_pop(node, conn, false);
-    if (conn->datagram_first == P2P__NIL)
+    if (conn->datagrams[0].count == 0)
         p2p__ready_clear(node, p2p__conn_index(node, conn), P2P__EV_DATAGRAM);
     else
         p2p__raise_conn(node, conn, P2P__EV_DATAGRAM);
@@ -13456,7 +13454,7 @@ static uint64_t p2p__arena_used(const p2p_node *node) {
     n += (uint64_t)node->peer_streams.used * (sizeof(p2p__stream) + p2p__stream_rooms(d, 2).bytes);
     n += (uint64_t)node->flight.packets_used * sizeof(p2p__packet) +
          (uint64_t)node->flight.chunks_used * sizeof(p2p__chunk);
-    n += ((uint64_t)node->datagram_in_used + node->datagram_out_used) * node->datagram_stride;
+    n += ((uint64_t)node->datagrams[0].used + node->datagrams[1].used) * node->datagram_stride;
     return n + (uint64_t)node->discovery.queries.used * sizeof(p2p__query);
 }
 
@@ -13601,6 +13599,24 @@ static const char *p2p__check_lists(const p2p_node *node) {
     return NULL;
 }
 
+static const char *p2p__check_datagrams(const p2p_node *node, int out) {
+    const p2p__conn *conn = NULL;
+    uint32_t used = 0, owners = 0, left;
+    uint16_t at;
+    while ((conn = (const p2p__conn *)p2p__pool_next(&node->conns, conn)) != NULL) {
+        const p2p__queue *q = &conn->datagrams[out];
+        for (at = q->first, left = q->count; left > 1; left--)
+            at = p2p__datagram_at(node, out != 0, at)->next;
+        if (q->count && at != q->last)
+            return "datagrams: a queue does not end where it should";
+        used += q->count;
+        owners += q->count > 0;
+    }
+    return used == node->datagrams[out].used && owners == node->datagrams[out].owners
+               ? NULL
+               : "datagrams: queues do not add up";
+}
+
 static const char *p2p__check_counts(const p2p_node *node) {
     uint64_t granted = 0, packets = 0, shared = 0;
     uint32_t kind, half_open[2] = {0, 0}, waiting = 0;
@@ -13634,6 +13650,8 @@ P2P_DEF int p2p_check(const p2p_node *node) {
     wrong = p2p__check_lists(node);
     if (!wrong)
         wrong = p2p__check_counts(node);
+    for (i = 0; i < 2 && !wrong; i++)
+        wrong = p2p__check_datagrams(node, (int)i);
     for (i = 0; i < node->sessions.count && !wrong; i++)
         if (p2p__slot_live(p2p__session_at(node, i)))
             wrong = p2p__check_session(node, p2p__session_at(node, i));
