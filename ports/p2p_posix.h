@@ -212,17 +212,17 @@ extern "C" {
 #endif
 
 enum {
-    P2P_POSIX__OPEN = 0x70327031,      /* in state.open; anything else is not open */
-    P2P_POSIX__BATCH = 32,             /* messages a system call */
-    P2P_POSIX__RUN = 65536,            /* room for a run: the largest UDP payload, rounded up */
-    P2P_POSIX__RUN_BYTES = 65507,      /* ... which is this over IPv4 */
-    P2P_POSIX__RUN_MOST = 64,          /* datagrams of a run: UDP_MAX_SEGMENTS of old kernels */
-    P2P_POSIX__MTU_MAX = 32768,        /* link.mtu */
-    P2P_POSIX__MTU_BEST = 8188,        /* no more by default: eight fill a run */
-    P2P_POSIX__HEAD = 9,               /* what p2p.h puts before a record */
-    P2P_POSIX__ROOM_MIN = 2048,        /* for one datagram; more when link.mtu is more */
-    P2P_POSIX__ROUNDS = 8,             /* batches a socket and step, each way */
-    P2P_POSIX__FLUSH_BYTES = 32768,    /* sent at once, so that the receiver works meanwhile */
+    P2P_POSIX__OPEN = 0x70327031,   /* in state.open; anything else is not open */
+    P2P_POSIX__BATCH = 32,          /* messages a system call */
+    P2P_POSIX__RUN = 65536,         /* room for a run: the largest UDP payload, rounded up */
+    P2P_POSIX__RUN_BYTES = 65000,   /* sent: with its heads less than 64 KB, or Linux cuts it up */
+    P2P_POSIX__RUN_MOST = 64,       /* datagrams of a run: UDP_MAX_SEGMENTS of old kernels */
+    P2P_POSIX__MTU_MAX = 32768,     /* link.mtu */
+    P2P_POSIX__MTU_BEST = 8125,     /* no more by default: eight fill a run */
+    P2P_POSIX__HEAD = 9,            /* what p2p.h puts before a record */
+    P2P_POSIX__ROOM_MIN = 2048,     /* for one datagram; more when link.mtu is more */
+    P2P_POSIX__ROUNDS = 8,          /* batches a socket and step, each way */
+    P2P_POSIX__FLUSH_BYTES = 32768, /* sent at once, so that the receiver works meanwhile */
     P2P_POSIX__BUFFER_BYTES = 4 << 20, /* asked for each way; the system may give less */
     P2P_POSIX__BLOCKED_MS = 10,        /* longest wait for a full socket in one step */
     P2P_POSIX__PORT_TRIES = 16         /* to find one port that both families have free */
