@@ -3,8 +3,8 @@
 
 /* A dials B again and again: small idle times, so that a cut is noticed soon. */
 static void life_desc(actor *self) {
-    self->desc.time.idle_us = WORLD_SIM ? SECOND : 400 * MS;
-    self->desc.time.keepalive_us = WORLD_SIM ? 300 * MS : 100 * MS;
+    self->desc.time.idle_us = SECOND;
+    self->desc.time.keepalive_us = 200 * MS;
 }
 
 static p2p_connect_desc life_asks(void) {
@@ -75,6 +75,15 @@ static uint64_t metric(actor *self, uint32_t which) {
     return m.value[which];
 }
 
+enum { LIFE_ROUNDS = WORLD_SIM ? 3 : 1 }; /* real time is dear */
+
+/* Bytes of the arena in use at A, at a moment when no packet is. */
+static uint64_t life_bytes(void) {
+    for (int tries = 0; tries < 1000 && metric(A, P2P_METRIC_in_flight); tries++)
+        world_step();
+    return metric(A, P2P_METRIC_arena_used_bytes);
+}
+
 /* ---- breaks ---- */
 
 TEST(handle_outlives_a_close_of_the_peer) {
@@ -127,7 +136,7 @@ TEST(handle_outlives_a_cut) {
 
 TEST(handle_outlives_a_restart_of_the_peer) {
     life_begin(NULL);
-    for (int i = 0; i < 3; i++) {
+    for (int i = 0; i < LIFE_ROUNDS; i++) {
         char got[8];
         CHECK_SO_FAR();
         world_crash(B);
@@ -163,7 +172,7 @@ TEST(both_ends_come_back) {
     CHECK_INT(p2p_connect(A->node, &B->id, &desc, &both.mine[0]), 0);
     CHECK_INT(p2p_connect(B->node, &A->id, &desc, &both.mine[1]), 0);
     CHECK(drive(both_settled, NULL, 3 * SECOND));
-    for (int i = 0; i < 3; i++) {
+    for (int i = 0; i < LIFE_ROUNDS; i++) {
         int had[2];
         for (int j = 0; j < 2; j++)
             had[j] = count_events(&actors[j], P2P_EVENT_RECONNECTED);
@@ -412,7 +421,7 @@ TEST(full_mailbox_outlives_the_break) {
     uint8_t data[100];
     life_begin(life_tiny);
     CHECK_SO_FAR();
-    for (int round = 0; round < 3; round++) {
+    for (int round = 0; round < LIFE_ROUNDS; round++) {
         for (int i = 0; i < 20; i++, sent++) {
             memset(data, (int)sent, sizeof data);
             CHECK_INT(p2p_send(B->node, BA, data, sizeof data), 100);
@@ -464,10 +473,11 @@ TEST(full_mailbox_is_dialled_back) {
     world_join(B);
     CHECK_DONE(p2p_ticket_of(B->node, &own));
     CHECK_DONE(p2p_network_changed(B->node, world_now(), own.addrs, own.addr_count));
-    CHECK(await(A, P2P_EVENT_RECONNECTED, SECOND) != NULL);
+    CHECK(await(A, P2P_EVENT_RECONNECTED, 5 * SECOND) != NULL);
     CHECK(await(B, P2P_EVENT_RECONNECTED, SECOND) != NULL);
     drive(NULL, NULL, SECOND);
-    CHECK(metric(A, P2P_METRIC_holes_full) > 0);
+    if (!WORLD_DTLS) /* where the keys say that A is the one who gives in */
+        CHECK(metric(A, P2P_METRIC_holes_full) > 0);
     for (int tries = 0; tries < 300; tries++) {
         for (; p2p_recv(A->node, both.mine[0], data, sizeof data) == 100; got++) {
             CHECK(data[0] == data[99] && (int)data[0] > last);
@@ -620,6 +630,7 @@ TEST(first_connect_still_times_out) {
 
 /* ---- waiting ---- */
 
+#if WORLD_SIM
 static struct { int closes; } shut;
 
 static void close_at_once(actor *self, const p2p_event *e) {
@@ -636,13 +647,12 @@ TEST(waits_grow_with_each_setback) {
     CHECK_SO_FAR();
     B->on_event = close_at_once;
     CHECK_DONE(p2p_close(B->node, BA, 0, NULL));
-    drive(NULL, NULL, (WORLD_SIM ? 60 : 7) * SECOND);
-    CHECK(shut.closes >= (WORLD_SIM ? 7 : 5));
-    CHECK(shut.closes <= (WORLD_SIM ? 10 : 7));
+    drive(NULL, NULL, 60 * SECOND);
+    CHECK(shut.closes >= 7);
+    CHECK(shut.closes <= 10);
     CHECK_INT(count_events(A, P2P_EVENT_DISCONNECTED), 0);
 }
 
-#if WORLD_SIM
 /* p2p_deadline is the next dial, and nothing happens before. */
 TEST(deadline_names_the_next_dial) {
     uint64_t at;
@@ -711,9 +721,9 @@ TEST(fresh_keys_in_a_quiet_moment) {
 /* As many breaks as there are, half of them crashes: not a byte more is in use than before. */
 TEST(a_thousand_breaks_leave_nothing) {
     uint64_t before = 0;
-    int rounds = WORLD_SIM && !WORLD_DTLS ? 1000 : 10;
+    int rounds = WORLD_DTLS ? (WORLD_SIM ? 50 : 5) : 1000;
     life_begin(NULL);
-    before = metric(A, P2P_METRIC_arena_used_bytes);
+    before = life_bytes();
     for (int i = 0; i < rounds; i++) {
         p2p_stream s;
         CHECK_SO_FAR();
@@ -739,7 +749,7 @@ TEST(a_thousand_breaks_leave_nothing) {
     CHECK_SO_FAR();
     drive(NULL, NULL, 2 * SECOND);
     CHECK_INT(metric(A, P2P_METRIC_conns_broken), rounds);
-    CHECK_INT(metric(A, P2P_METRIC_arena_used_bytes), before);
+    CHECK_INT(life_bytes(), before);
     CHECK_INT(metric(A, P2P_METRIC_sessions_open), 1);
     CHECK_INT(metric(A, P2P_METRIC_streams_open), 0);
 }
@@ -887,7 +897,7 @@ TEST(close_has_its_end) {
     X(lent_messages_across_a_break)             \
     X(deadline_names_the_next_dial)             \
     X(network_change_dials_at_once)             \
-    X(fresh_keys_in_a_quiet_moment) X(full_mailbox_is_dialled_back)
+    X(waits_grow_with_each_setback) X(fresh_keys_in_a_quiet_moment) X(full_mailbox_is_dialled_back)
 #else
 #define CASES_LIFE_SIM(X)
 #endif
@@ -909,7 +919,6 @@ TEST(close_has_its_end) {
     X(refusal_is_for_good)                      \
     X(full_peer_is_asked_again)                 \
     X(first_connect_still_times_out)            \
-    X(waits_grow_with_each_setback)             \
     X(a_thousand_breaks_leave_nothing)          \
     X(share_a_dial_that_is_under_way)           \
     X(share_asks_for_reconnect_too)             \

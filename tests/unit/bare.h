@@ -149,7 +149,7 @@ static inline p2p__session *dial(void) {
 /* The server's HELLO and AUTH as a packet; wrong: which byte of the AUTH is changed, or -1. */
 static inline size_t proof_packet(uint64_t number, int wrong, uint8_t *out) {
     static const char name[] = "p2p.h/auth/v1";
-    uint8_t body[64], text[143], auth[96];
+    uint8_t body[96], text[143], auth[96];
     p2p__writer b = p2p__writer_of(body, sizeof body), w = p2p__writer_of(out, 512);
     const void *part = body;
     size_t size;
@@ -162,6 +162,7 @@ static inline size_t proof_packet(uint64_t number, int wrong, uint8_t *out) {
     h.param[P2P__PARAM_MAX_DATA] = 1000;
     h.param[P2P__PARAM_STREAM_DATA_THEIRS] = 1000;
     h.param[P2P__PARAM_MAX_STREAMS_BIDI] = 4;
+    h.param[P2P__PARAM_STREAM_DATA_MESSAGES] = h.param[P2P__PARAM_MESSAGE_MAX] = 1000;
     p2p__put_hello(&b, &h);
     size = (size_t)(b.at - body);
     memset(text, 0, sizeof text);

@@ -191,6 +191,54 @@ TEST(room_is_offered_as_it_is) {
     p2p_node_close(node);
 }
 
+/* A redial whose proof and data went out, and whose DONE never came: what it carried may have arrived,
+ * acknowledged or not, and does not go over the next one as well. A refusal says that it did not. */
+TEST(unfinished_redial_may_have_delivered) {
+    for (int how = 0; how < 4;
+         how++) { /* silence; with an ACK; refused for want of a place; closed */
+        uint8_t packet[512], done[] = {1, P2P__FRAME_DONE};
+        p2p__session *s = dial_open(), dead;
+        const p2p__send *w;
+        p2p_event e;
+        CHECK(s);
+        p2p__conn_get(node, conn)->reconnect = P2P__RECONNECT_UP_ONCE;
+        w = &p2p__messages(node, p2p__conn_get(node, conn))->send;
+        (void)leaving();
+        dead = *s;
+        give_close(s, 60, 1, 9);
+        s = redialled(&dead);
+        CHECK(s);
+        give(s, packet, proof_packet(0, -1, packet));
+        CHECK_INT(p2p_send(node, conn, "first", 5), 5);
+        CHECK(leaving() > 0);
+        CHECK_INT(w->sent, 6);
+        if (how == 1)
+            give_ack(s, 1);
+        CHECK_INT(p2p_send(node, conn, "second", 6), 6);
+        CHECK(leaving() > 0);
+        CHECK_INT(w->end - w->sent, 0);
+        CHECK(!p2p_is_connected(node, conn));
+        dead = *s;
+        if (how == 2)
+            give_close(s, 2, 0, P2P__CODE_LIMIT);
+        else if (how == 3)
+            give_close(s, 2, 1, 4);
+        else
+            for (int t = 0; t < 100 && p2p__conn_get(node, conn)->attached; t++)
+                (void)p2p_poll(node, node->now_us + 500000), (void)leaving();
+        CHECK(!p2p__conn_get(node, conn)->attached);
+        CHECK_INT(w->end, how == 2 ? 13 : 0);
+        CHECK_INT(p2p_check(node), P2P_OK);
+        s = redialled(&dead);
+        CHECK(s);
+        give(s, packet, proof_packet(0, -1, packet));
+        give(s, done, sizeof done);
+        CHECK_INT(gave(P2P_EVENT_RECONNECTED, &e), 1);
+        CHECK_INT(e.size, how == 0 ? 2 : how == 1 ? 1 : how == 2 ? 0 : 2);
+        p2p_node_close(node);
+    }
+}
+
 /* Packets of the old session, genuine or not, say nothing to the handle's new one. */
 TEST(old_session_is_dead) {
     uint8_t packet[512], done[] = {1, P2P__FRAME_DONE};
@@ -330,7 +378,8 @@ TEST(waits_double_up_to_half_a_minute) {
 }
 
 TEST_MAIN(P2P_TEST_ENTRY(changed_auth_closes), P2P_TEST_ENTRY(changed_auth_ends_the_attempt),
-          P2P_TEST_ENTRY(numbers_begin_anew), P2P_TEST_ENTRY(room_is_offered_as_it_is),
-          P2P_TEST_ENTRY(old_session_is_dead), P2P_TEST_ENTRY(close_is_repeated_ever_more_rarely),
-          P2P_TEST_ENTRY(draining_is_silent), P2P_TEST_ENTRY(what_a_close_means_to_the_handle),
+          P2P_TEST_ENTRY(numbers_begin_anew), P2P_TEST_ENTRY(unfinished_redial_may_have_delivered),
+          P2P_TEST_ENTRY(room_is_offered_as_it_is), P2P_TEST_ENTRY(old_session_is_dead),
+          P2P_TEST_ENTRY(close_is_repeated_ever_more_rarely), P2P_TEST_ENTRY(draining_is_silent),
+          P2P_TEST_ENTRY(what_a_close_means_to_the_handle),
           P2P_TEST_ENTRY(waits_double_up_to_half_a_minute))
