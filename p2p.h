@@ -70,6 +70,8 @@
         P2P_NO_ROUTER       everywhere  leave out requests, routes and answers
         P2P_NO_DISCOVERY    everywhere  leave out names and providers; p2p_peer_add stays
         P2P_NO_DATAGRAMS    everywhere  leave out p2p_datagram_*; the peer is told to send none
+        P2P_NO_MESSAGES     everywhere  leave out p2p_send and p2p_recv; as bytes.message_max of
+                                        P2P_NONE
         P2P_NO_PARSE        everywhere  leave out ids, addresses and tickets as texts, and
                                         p2p_desc_from_env
         P2P_NO_WORDS        everywhere  leave out words: p2p_err_*, p2p_arena_text,
@@ -358,6 +360,11 @@ extern "C" {
 #else
 #define P2P__DATAGRAMS 1u
 #endif
+#ifdef P2P_NO_MESSAGES
+#define P2P__MESSAGES 0u
+#else
+#define P2P__MESSAGES 1u
+#endif
 #ifdef P2P_NO_PARSE
 #define P2P__PARSE 0u
 #else
@@ -375,7 +382,7 @@ extern "C" {
 #endif
 #define P2P__ROOMS                                                                                 \
     (P2P__ROUTER | P2P__DISCOVERY << 1 | P2P__DATAGRAMS << 2 | P2P__PARSE << 3 | P2P__WORDS << 4 | \
-     P2P__CHECK << 5)
+     P2P__CHECK << 5 | P2P__MESSAGES << 6)
 
 /* Upper bounds for static arenas: constant expressions, one term for each line of the desc that
  * costs memory, and the term of the secure port. A test holds every one against p2p_arena_size.
@@ -1261,6 +1268,7 @@ P2P_DEF int p2p_conn_stats(const p2p_node *node, p2p_conn conn, p2p_stats *out);
 
 /* ---- messages: in order, exactly once; allowed from p2p_connect on, queued until CONNECTED - */
 
+#ifndef P2P_NO_MESSAGES
 /* All of it, or P2P_ERR_AGAIN (WRITABLE will come), or P2P_ERR_TOO_LARGE: over bytes.message_send
  * (use p2p_send_ref) or over what the peer takes. */
 P2P_DEF int p2p_send(p2p_node *node, p2p_conn conn, const void *message, size_t size);
@@ -1280,6 +1288,7 @@ P2P_DEF int p2p_recv_ref(p2p_node *node, p2p_conn conn, void *buffer, size_t cap
  * always comes and carries the token. P2P_ERR_AGAIN while another one is under way. */
 P2P_DEF int p2p_send_ref(p2p_node *node, p2p_conn conn, const void *message, size_t size,
                          void *token);
+#endif
 
 /* ---- streams: reliable ordered bytes; allowed from p2p_connect on -------------------------- */
 
@@ -4003,19 +4012,24 @@ static p2p__session *p2p__session_at(const p2p_node *node, uint32_t index) {
 }
 
 /* The connection in use behind one (NULL: the first); NULL behind the last. */
-static p2p__conn *p2p__conn_next(const p2p_node *node, const p2p__conn *behind) {
+P2P__NOINLINE static p2p__conn *p2p__conn_next(const p2p_node *node, const p2p__conn *behind) {
     return (p2p__conn *)p2p__pool_next(&node->conns, behind);
 }
 
-static p2p__session *p2p__session_next(const p2p_node *node, const p2p__session *behind) {
+P2P__NOINLINE static p2p__session *p2p__session_next(const p2p_node *node,
+                                                     const p2p__session *behind) {
     return (p2p__session *)p2p__pool_next(&node->sessions, behind);
+}
+
+static bool p2p__is_messages(const p2p__stream *s) {
+    return P2P__MESSAGES && s->kind == P2P__KIND_MESSAGES;
 }
 
 static p2p__stream *p2p__stream_at(const p2p_node *node, uint32_t index) {
     return index == P2P__NIL ? NULL : &node->streams[index];
 }
 
-static uint16_t p2p__stream_index(const p2p_node *node, const p2p__stream *s) {
+P2P__NOINLINE static uint16_t p2p__stream_index(const p2p_node *node, const p2p__stream *s) {
     return (uint16_t)(s - node->streams);
 }
 
@@ -4447,13 +4461,13 @@ static void p2p__send_list(p2p_node *node, p2p__stream *s) {
 static uint64_t p2p__stream_wire_id(const p2p_node *node, const p2p__stream *s, bool sending) {
     const p2p__conn *conn = p2p__stream_conn(node, s);
     const p2p__session *session = p2p__session_at(node, conn->session);
-    bool local = s->kind == P2P__KIND_MESSAGES ? sending : s->local;
+    bool local = p2p__is_messages(s) ? sending : s->local;
     uint64_t initiator = local == (session->server != 0);
     return s->number << 3 | (uint64_t)s->kind << 1 | initiator;
 }
 
-static uint32_t p2p__stream_hash(const p2p_node *node, uint32_t conn, uint32_t kind,
-                                 uint64_t number) {
+P2P__NOINLINE static uint32_t p2p__stream_hash(const p2p_node *node, uint32_t conn, uint32_t kind,
+                                               uint64_t number) {
     uint64_t x = (number << 16 ^ (uint64_t)conn << 2 ^ kind) * 0x9e3779b97f4a7c15u;
     return (uint32_t)(x >> 32) & node->stream_hash_mask;
 }
@@ -4489,7 +4503,7 @@ static p2p__stream *p2p__stream_get(const p2p_node *node, p2p_stream handle) {
 
 static p2p_stream p2p__stream_handle(const p2p_node *node, const p2p__stream *s) {
     p2p_stream handle = {0};
-    if (s->kind != P2P__KIND_MESSAGES)
+    if (!p2p__is_messages(s))
         handle.id = p2p__pool_id(p2p__stream_pool((p2p_node *)(uintptr_t)node, s), s);
     return handle;
 }
@@ -4499,7 +4513,7 @@ static p2p_stream p2p__stream_handle(const p2p_node *node, const p2p__stream *s)
 /* Windows and limits once both HELLOs are known. */
 static void p2p__stream_limits(p2p__stream *s, const p2p__limits *theirs) {
     uint64_t limit = theirs->stream_ours; /* opened by the peer that sent this HELLO */
-    if (s->kind == P2P__KIND_MESSAGES)
+    if (p2p__is_messages(s))
         limit = theirs->messages;
     else if (s->local)
         limit = s->kind == P2P__KIND_UNI ? theirs->stream_uni : theirs->stream_theirs;
@@ -4597,7 +4611,7 @@ static int p2p__stream_make(p2p_node *node, p2p__conn *conn, uint8_t kind, uint8
     return P2P_OK;
 }
 
-static bool p2p__recv_counts(const p2p__recv *r) {
+P2P__NOINLINE static bool p2p__recv_counts(const p2p__recv *r) {
     return r->state == P2P__RECV_OPEN || r->state == P2P__RECV_WHOLE;
 }
 
@@ -4763,7 +4777,7 @@ static bool p2p__stream_over(const p2p__stream *s) {
 
 /* Both halves are done: CLOSED is told, and with it the place is free. */
 static void p2p__stream_settle(p2p_node *node, p2p__stream *s) {
-    if (s->kind == P2P__KIND_MESSAGES || !p2p__stream_over(s))
+    if (p2p__is_messages(s) || !p2p__stream_over(s))
         return;
     p2p__send_unlist(node, s);
     if (s->kind == P2P__KIND_REQUEST)
@@ -4774,7 +4788,7 @@ static void p2p__stream_settle(p2p_node *node, p2p__stream *s) {
 /* ---- sending */
 static uint32_t p2p__send_used(const p2p__send *w) {
     uint64_t from = w->acked - w->kept, used = w->end - from;
-    if (w->lent) {
+    if (P2P__MESSAGES && w->lent) {
         uint64_t low = P2P__MAX(from, w->lent_at),
                  high = P2P__MIN(w->end, w->lent_at + w->lent_size);
         used -= high > low ? high - low : 0;
@@ -4787,16 +4801,18 @@ static size_t p2p__send_room(const p2p__stream *s) {
     return s->send.room - p2p__send_used(&s->send);
 }
 
-static size_t p2p__send_size(const p2p__stream *s) { return s->send.room; }
-static uint64_t p2p__send_place(const p2p__send *w, uint64_t offset) {
-    return offset - w->shift - (w->lent && offset >= w->lent_at + w->lent_size ? w->lent_size : 0);
+P2P__OPTIONAL static size_t p2p__send_size(const p2p__stream *s) { return s->send.room; }
+P2P__NOINLINE static uint64_t p2p__send_place(const p2p__send *w, uint64_t offset) {
+    return offset - w->shift -
+           (P2P__MESSAGES && w->lent && offset >= w->lent_at + w->lent_size ? w->lent_size : 0);
 }
 
 /* Copies accepted bytes into a packet, from the ring or from memory the caller lent. */
 static void p2p__send_copy(const p2p__send *w, uint64_t offset, uint8_t *out, size_t size) {
     while (size > 0) {
         size_t n = size;
-        if (w->lent && offset >= w->lent_at && offset < w->lent_at + w->lent_size) {
+        if (P2P__MESSAGES && w->lent && offset >= w->lent_at &&
+            offset < w->lent_at + w->lent_size) {
             n = (size_t)P2P__MIN((uint64_t)n, w->lent_at + w->lent_size - offset);
             memcpy(out, w->lent + (size_t)(offset - w->lent_at), n);
         } else {
@@ -5206,7 +5222,7 @@ static void p2p__send_advance(p2p_node *node, p2p__stream *s) {
         p2p__chunk_unlink(node, s, at);
         p2p__chunk_give(node, at);
     }
-    if (s->kind == P2P__KIND_MESSAGES && conn && conn->reconnect)
+    if (p2p__is_messages(s) && conn && conn->reconnect)
         w->kept = (uint32_t)(w->acked - p2p__messages_end(w, from, w->acked, &count));
     p2p__send_unlend(w);
     if (fin && w->state == P2P__SEND_FINISHING) {
@@ -5220,7 +5236,7 @@ static void p2p__send_acked(p2p_node *node, p2p__stream *s) {
     p2p__send_advance(node, s);
     if (conn)
         conn->confirmed = 1;
-    if (s->kind == P2P__KIND_MESSAGES && conn) {
+    if (p2p__is_messages(s) && conn) {
         if (conn->sent_pending && s->send.acked >= conn->sent_at)
             p2p__raise_conn(node, conn, P2P__EV_SENT);
         if (conn->want_writable && p2p__send_room(s) > 0 && (conn->want_writable = 0, true))
@@ -5310,7 +5326,7 @@ static size_t p2p__recv_have(const p2p__stream *s) {
     return (size_t)P2P__MIN(have, (uint64_t)to_end);
 }
 
-static const uint8_t *p2p__recv_at(const p2p__stream *s) {
+P2P__NOINLINE static const uint8_t *p2p__recv_at(const p2p__stream *s) {
     return s->recv.ring + (size_t)(s->recv.read % s->recv.room);
 }
 
@@ -5476,7 +5492,7 @@ static int p2p__recv_input(p2p_node *node, p2p__conn *conn, p2p__stream *s, cons
     uint64_t first = r->base + f->offset, high = first + f->data.size, was = r->here;
     const uint8_t *data = f->data.data;
     uint32_t code = p2p__recv_check(conn, r, high, f->fin != 0);
-    if (s->kind == P2P__KIND_MESSAGES && f->fin) {
+    if (p2p__is_messages(s) && f->fin) {
         p2p__conn_fault(node, conn, P2P__CODE_PROTOCOL,
                         P2P__SAY("the messages stream was finished"));
         return -1;
@@ -5561,7 +5577,7 @@ static void p2p__stop_input(p2p_node *node, p2p__stream *s, const p2p__frame *f)
  *         kept.
  * Covered by tests/behaviour/cases_message.h. */
 static p2p__stream *p2p__messages(const p2p_node *node, const p2p__conn *conn) {
-    return p2p__stream_at(node, conn->messages);
+    return P2P__MESSAGES ? p2p__stream_at(node, conn->messages) : NULL;
 }
 
 /* As p2p__message_peek, of what arrived. */
@@ -7956,7 +7972,8 @@ static void p2p__conn_attach(p2p_node *node, p2p__conn *conn, p2p__session *sess
         p2p__stream_limits(&node->streams[at], theirs);
         p2p__send_list(node, &node->streams[at]);
     }
-    if (conn->messages != P2P__NIL) { /* messages of before may lie in the ring: of what a callee
+    if (P2P__MESSAGES &&
+        conn->messages != P2P__NIL) { /* messages of before may lie in the ring: of what a callee
                                          offered too much is not acknowledged, and comes again */
         p2p__stream *s = p2p__messages(node, conn);
         s->recv.window = p2p__window_start(s->recv.room);
@@ -8119,7 +8136,7 @@ static void p2p__conn_down(p2p_node *node, p2p__conn *conn, int err, uint32_t co
     p2p__conn_words(conn, code, reason);
     p2p__accept_unlink(node, conn);
     p2p__streams_lost(node, conn);
-    if (conn->sent_pending) {
+    if (P2P__MESSAGES && conn->sent_pending) {
         p2p__stream *s = p2p__messages(node, conn);
         conn->sent_err = s->send.acked >= conn->sent_at ? P2P_OK : P2P_ERR_CLOSED;
         s->send.lent = NULL;
@@ -8270,7 +8287,7 @@ static void p2p__dial(p2p_node *node, p2p__conn *conn) {
     if (!session)
         return;
     session->peer = conn->peer;
-    if (conn->messages != P2P__NIL) { /* unread ones of before keep their room */
+    if (P2P__MESSAGES && conn->messages != P2P__NIL) { /* unread ones of before keep their room */
         const p2p__recv *r = &p2p__messages(node, conn)->recv;
         session->mine.messages = P2P__MIN(session->mine.messages, r->room - (r->here - r->read));
     }
@@ -8752,31 +8769,31 @@ static int p2p__stream_input(p2p_node *node, p2p__conn *conn, const p2p__frame *
     }
     if (!s)
         return 1; /* over: the news is late */
-    if (s->kind != P2P__KIND_MESSAGES)
+    if (!p2p__is_messages(s))
         p2p__stream_announce(node, conn, s);
     switch (f->type) {
     case P2P__FRAME_STREAM_DATA_BLOCKED:
         p2p__starved_input(node, s, s->recv.base + f->value);
         break;
     case P2P__FRAME_STREAM:
-        if (s->kind == P2P__KIND_MESSAGES && f->fin) {
+        if (p2p__is_messages(s) && f->fin) {
             p2p__conn_fault(node, conn, P2P__CODE_PROTOCOL,
                             P2P__SAY("the messages stream was ended"));
             return -1;
         }
         rc = p2p__recv_input(node, conn, s, f);
-        if (rc == 1 && s->kind == P2P__KIND_MESSAGES)
+        if (rc == 1 && p2p__is_messages(s))
             p2p__message_news(node, conn);
         break;
     case P2P__FRAME_RESET_STREAM:
-        if (s->kind == P2P__KIND_MESSAGES)
+        if (p2p__is_messages(s))
             p2p__conn_fault(node, conn, P2P__CODE_PROTOCOL,
                             P2P__SAY("the messages stream was reset"));
         else
             p2p__reset_input(node, conn, s, f);
         break;
     case P2P__FRAME_STOP_SENDING:
-        if (s->kind == P2P__KIND_MESSAGES)
+        if (p2p__is_messages(s))
             p2p__conn_fault(node, conn, P2P__CODE_PROTOCOL,
                             P2P__SAY("the messages stream was stopped"));
         else
@@ -10603,7 +10620,7 @@ static const p2p__exchange_rule p2p__exchange_rules[P2P__EXCHANGE_STATES] = {
 };
 #undef P2P__TO
 
-static bool p2p__exchange_may(const p2p__stream *s, uint32_t what) {
+P2P__NOINLINE static bool p2p__exchange_may(const p2p__stream *s, uint32_t what) {
     return (p2p__exchange_rules[s->x.state].may & what) != 0;
 }
 
@@ -11460,7 +11477,7 @@ static int p2p__desc_fail(const p2p_desc *desc, int err, const char *text, size_
     X(bytes.stream_recv, 16384, 64, P2P__BYTES_MAX, max.streams)                                 \
     X(bytes.peer_send, 16384, 64, P2P__BYTES_MAX, max.peer_streams)                              \
     X(bytes.peer_recv, 16384, 64, P2P__BYTES_MAX, max.peer_streams)                              \
-    X(bytes.message_max, 1u << 20, 0, P2P__BYTES_MAX, _canary_start)                             \
+    X(bytes.message_max, P2P__MESSAGES << 20, 0, P2P__BYTES_MAX * P2P__MESSAGES, _canary_start)  \
     X(bytes.message_send, 65536, 64, P2P__BYTES_MAX, bytes.message_max)                          \
     X(bytes.message_recv, 65536, 64, P2P__BYTES_MAX, bytes.message_max)                          \
     X(bytes.head_max, 8192, 0, P2P__BYTES_MAX, _canary_start)                                    \
@@ -12038,6 +12055,8 @@ static uint64_t p2p__message_front(const p2p__conn *conn) {
 
 /* MESSAGE, LENT and SENT: what the messages stream has to say. */
 static int p2p__message_event(p2p_node *node, p2p__conn *conn, uint32_t flag, p2p_event *out) {
+    if (!P2P__MESSAGES)
+        return 0;
     if (flag == P2P__EV_SENT) {
         p2p__event_of_conn(node, conn, P2P_EVENT_SENT, out);
         out->user = conn->sent_token;
@@ -12888,6 +12907,7 @@ P2P_DEF int p2p_conn_stats(const p2p_node *node, p2p_conn handle, p2p_stats *out
     return P2P_OK;
 }
 
+#ifndef P2P_NO_MESSAGES
 /* ---- messages */
 static size_t p2p__message_limit(const p2p_node *node, const p2p__conn *conn) {
     const p2p__session *session = p2p__session_at(node, conn->session);
@@ -13031,6 +13051,7 @@ P2P_DEF int p2p_recv_ref(p2p_node *node, p2p_conn handle, void *buffer, size_t c
     p2p__message_fill(node, conn);
     return (int)conn->message_size;
 }
+#endif
 
 /* ---- streams */
 static int p2p__stream_for(const p2p_node *node, p2p_stream handle, p2p__stream **out) {

@@ -48,8 +48,8 @@ def rooms_of(header):
 def rooms_left_out(header):
     """Flags of builds without each optional room, and without all of them."""
     with open(header, encoding="utf-8") as file:
-        flags = sorted({"-D" + name for name in re.findall(r"^#ifdef (P2P_NO_\w+)$", file.read(),
-                                                           re.M)})
+        flags = sorted({"-D" + name for name in re.findall(r"^#ifn?def (P2P_NO_\w+)$",
+                                                           file.read(), re.M)})
     return [[flag] for flag in flags] + [flags]
 
 

@@ -69,7 +69,7 @@ check "cc -O2" cc -std=c99 -O2 $strict $own $dtls -c -o /dev/null "$work/all.c"
 # ---- each optional room left out, alone and together with all others. What is left out is not
 # declared, and the ABI tells the builds apart.
 rooms=$(sed -n 's/^#ifdef \(P2P_NO_[A-Z]*\)$/\1/p' p2p.h | sort -u)
-check "optional rooms were found" [ "$(echo "$rooms" | wc -l)" -ge 6 ]
+check "optional rooms were found" [ "$(echo "$rooms" | wc -l)" -ge 7 ]
 abi_of() { # flags
     { echo '#include "p2p.h"'; echo '#include <stdio.h>'
       echo 'int main(void) { printf("%lx\n", (unsigned long)P2P_ABI); return 0; }'; } >"$work/abi.c"
@@ -108,6 +108,7 @@ check "no p2p_datagram_send" left_out P2P_NO_DATAGRAMS p2p_datagram_send
 check "no p2p_ticket_parse" left_out P2P_NO_PARSE p2p_ticket_parse
 check "no p2p_err_text" left_out P2P_NO_WORDS p2p_err_text
 check "no p2p_check" left_out P2P_NO_CHECK p2p_check
+check "no p2p_send" left_out P2P_NO_MESSAGES p2p_send
 
 # ---- each choice of congestion controllers
 for left_out in "P2P_NO_BBR" "P2P_NO_CUBIC" "P2P_NO_BBR P2P_NO_CUBIC"; do
