@@ -3717,6 +3717,7 @@ typedef struct p2p__recv {
     uint64_t final;      /* size of the whole, or P2P_NEVER */
     uint32_t room, held; /* held: bytes before read that keep their place */
     uint32_t window;     /* of the room, what the peer may fill: it grows to all of it */
+    uint32_t granted_us; /* low half of when `limit` was told last */
     uint32_t code;
     uint16_t runs, run_room;
     uint8_t state, starved;      /* starved: the peer said that it waits at `limit` */
@@ -4534,6 +4535,7 @@ static void p2p__stream_begin(p2p_node *node, p2p__stream *s, p2p__conn *conn, u
     s->accept_next = s->send_prev = s->send_next = P2P__NIL;
     s->recv.final = P2P_NEVER;
     s->recv.limit = s->recv.window = p2p__window_start(s->recv.room);
+    s->recv.granted_us = (uint32_t)node->now_us;
     s->send.state = P2P__SEND_OPEN;
     s->recv.state = P2P__RECV_OPEN;
     if (kind == P2P__KIND_UNI) {
@@ -5348,13 +5350,25 @@ static void p2p__recv_grow(p2p_node *node, p2p__conn *conn, p2p__recv *r, bool w
     p2p__conn_grant(node, conn, 1);
 }
 
-/* Lets the peer send more, if that is at least so much. */
+static uint64_t p2p__recv_next_limit(const p2p__recv *r) {
+    return P2P__MIN(r->read - r->held + r->window, P2P__OFFSET_MAX);
+}
+
+/* Lets the peer send more, if that is at least so much. Updates less than half a round trip apart
+ * say that the reader keeps up and the window is what holds the peer back: a quarter of it went by
+ * since the last. */
 static void p2p__recv_grant(p2p_node *node, p2p__stream *s, uint32_t least) {
     p2p__recv *r = &s->recv;
-    uint64_t limit = P2P__MIN(r->read - r->held + r->window, P2P__OFFSET_MAX);
-    if (r->state != P2P__RECV_OPEN || r->final != P2P_NEVER || limit < r->limit + least)
+    p2p__conn *conn = p2p__stream_conn(node, s);
+    const p2p__session *session;
+    if (r->state != P2P__RECV_OPEN || r->final != P2P_NEVER ||
+        p2p__recv_next_limit(r) < r->limit + least)
         return;
-    r->limit = limit;
+    session = p2p__session_at(node, conn->session);
+    if (session && (uint32_t)node->now_us - r->granted_us < session->rtt.smoothed_us / 2)
+        p2p__recv_grow(node, conn, r, true);
+    r->granted_us = (uint32_t)node->now_us;
+    r->limit = p2p__recv_next_limit(r);
     r->starved = 0;
     r->want_max = 1;
     p2p__send_list(node, s);

@@ -143,6 +143,30 @@ TEST(windows_grow_to_the_buffer) {
     p2p_node_close(node);
 }
 
+/* Whoever reads at once never lets half of the window fill up: that updates follow each other
+ * within half a round trip says that it is too small. */
+TEST(windows_grow_for_a_reader_that_keeps_up) {
+    for (uint64_t rtt_us = 20000; rtt_us <= 200000; rtt_us *= 10) {
+        p2p__session *s = begin(large);
+        p2p_stream stream = {0};
+        p2p__recv *r;
+        CHECK(s);
+        hear(0);
+        for (uint64_t at = 0; at < 200000; at += 500) { /* a millisecond each */
+            s->rtt.smoothed_us = (uint32_t)rtt_us;
+            give_bytes(s, 1, at, 500);
+            stream = stream.id ? stream : peers_stream();
+            CHECK_INT(p2p_stream_skip(node, stream, 500), 500);
+            hear(0);
+            give_ack(s, said.top, said.top);
+        }
+        r = &p2p__stream_get(node, stream)->recv;
+        CHECK_INT(r->window, rtt_us == 20000 ? 65536 : 131072);
+        CHECK_INT(p2p_check(node), P2P_OK);
+        p2p_node_close(node);
+    }
+}
+
 /* Of a buffer below 64 KB all is told at once. */
 TEST(small_buffers_are_their_own_window) {
     p2p__session *s = begin(NULL);
@@ -461,6 +485,7 @@ TEST(updates_go_before_bulk) {
 }
 
 TEST_MAIN(P2P_TEST_ENTRY(windows_grow_to_the_buffer),
+          P2P_TEST_ENTRY(windows_grow_for_a_reader_that_keeps_up),
           P2P_TEST_ENTRY(small_buffers_are_their_own_window), P2P_TEST_ENTRY(updates_are_few),
           P2P_TEST_ENTRY(a_lost_update_comes_again),
           P2P_TEST_ENTRY(a_peer_that_waits_is_told_sooner),
