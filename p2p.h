@@ -8168,6 +8168,12 @@ static p2p_str p2p__no_words(void) {
     return s;
 }
 
+/* How long an ended session keeps its place: three probe timeouts, and not as long as a peer likes,
+ * whose late ACKs are what the probe timeout is made from. */
+static uint64_t p2p__linger_us(const p2p__session *session) {
+    return 3 * P2P__MIN(p2p__pto_base_us(session), (uint64_t)P2P__PTO_MAX_US);
+}
+
 /* Leaves the session to say CLOSE for three probe timeouts; its connection is off it. */
 static void p2p__session_close(p2p_node *node, p2p__session *session, uint32_t origin,
                                uint32_t code, p2p_str reason) {
@@ -8190,7 +8196,7 @@ static void p2p__session_close(p2p_node *node, p2p__session *session, uint32_t o
     if (session->close_reason_size)
         memcpy(session->close_reason, reason.data, session->close_reason_size);
     session->want_close = 1;
-    session->tick_us = node->now_us + 3 * p2p__pto_base_us(session);
+    session->tick_us = node->now_us + p2p__linger_us(session);
     p2p__out_add(node, session);
     p2p__heap_set(node, P2P__REF_SESSION | p2p__session_index(node, session), session->tick_us);
 }
@@ -8200,7 +8206,7 @@ static void p2p__session_drain(p2p_node *node, p2p__session *session) {
         node->half_open[session->server]--;
     p2p__packets_clear(node, session);
     session->state = P2P__SESSION_DRAINING;
-    session->tick_us = node->now_us + 3 * p2p__pto_base_us(session);
+    session->tick_us = node->now_us + p2p__linger_us(session);
     p2p__out_drop(node, session);
 }
 

@@ -4,8 +4,11 @@
  * After each the node holds every invariant, does not spin and stays within its memory. */
 #include "../unit/bare.h"
 #include "replay.h"
+#include "settle.h"
 
-static void events_take(bool reads, bool writes) {
+static bool reads, writes;
+
+static void events_take(void) {
     p2p_event e;
     uint8_t bytes[700];
     for (uint32_t n = 0; p2p_next_event(node, &e) > 0; n++) {
@@ -23,22 +26,6 @@ static void events_take(bool reads, bool writes) {
         if (writes && e.type == P2P_EVENT_READABLE && e.stream.id % 3 == 0)
             (void)p2p_stream_reset(node, e.stream, 5);
     }
-}
-
-/* Everything that is due leaves; it must end, and then nothing may be due at once. */
-static void settle(bool reads, bool writes) {
-    uint8_t out[1500];
-    for (uint32_t n = 0; n < 8; n++) {
-        uint32_t packets = 0;
-        events_take(reads, writes);
-        while (leaves(out, NULL))
-            FUZZ_CHECK(++packets < 2000);
-        (void)p2p_poll(node, node->now_us);
-        if (p2p_deadline(node) != 0)
-            break;
-        FUZZ_CHECK(n < 7);
-    }
-    FUZZ_CHECK(p2p_check(node) == P2P_OK);
 }
 
 static void own_work(void) {
@@ -65,12 +52,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     size_t at = 1;
     if (size < 1 || size > 20000)
         return 0;
+    reads = data[0] & 2;
+    writes = data[0] & 4;
     s = data[0] & 1 ? dial_open() : dial();
     FUZZ_CHECK(s != NULL);
     id = p2p__pool_id(&node->sessions, s);
-    if (data[0] & 4)
+    if (writes)
         own_work();
-    settle(data[0] & 2, data[0] & 4);
+    settle(events_take);
     while (at + 2 <= size) {
         size_t n = P2P__MIN((size_t)data[at] * 4u, size - at - 2);
         uint64_t now = node->now_us + data[at + 1] * 4096u;
@@ -84,10 +73,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
             free(packet);
             if (s)
                 p2p__session_schedule(node, s);
-            settle(data[0] & 2, data[0] & 4);
+            settle(events_take);
         }
         (void)p2p_poll(node, now);
-        settle(data[0] & 2, data[0] & 4);
+        settle(events_take);
         at += 2 + n;
     }
     FUZZ_CHECK(node->peer_streams.used <= 8 &&
