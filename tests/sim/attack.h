@@ -74,6 +74,7 @@ static struct {
     p2p_stream stream;
     uint32_t turn, many, ended;
     int err;
+    uint64_t work, work_most; /* of what a driver asks of him at one moment */
     uint64_t wakes;
     int spun;
 } bob;
@@ -379,7 +380,7 @@ static void drive(int which, void (*events)(void)) {
 /* Lets time pass, with attacks and Alice's questions in it. */
 static void pass(uint64_t us, bool asks) {
     static const attack peace;
-    uint64_t end_us = wire.now_us + us, strike_us = wire.now_us, ask_us = wire.now_us;
+    uint64_t end_us = wire.now_us + us, strike_us = wire.now_us, ask_us = wire.now_us, was;
     uint32_t asked = 0;
     if (!bob.now)
         bob.now = &peace;
@@ -398,7 +399,10 @@ static void pass(uint64_t us, bool asks) {
         if (hosts[MALLORY].node)
             drive(MALLORY, mallory_events);
         drive(ALICE, alice_events);
+        was = work;
         drive(BOB, bob_events);
+        bob.work += work - was;
+        bob.work_most = P2P__MAX(bob.work_most, work - was);
         if (a->strike && bob.turn < a->turns)
             next_us = P2P__MIN(next_us, strike_us);
         if (asks)

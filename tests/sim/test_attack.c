@@ -3,7 +3,8 @@
  * no timer spins, and no packet makes more work than its bytes explain. */
 #include "attack.h"
 
-#define WAKES_MAX 3000u /* timers of Bob's a second, beyond his answers to what comes */
+#define DRIVE_MAX 200000u /* work at one moment, for all that is due then */
+#define WAKES_MAX 3000u   /* timers of Bob's a second, beyond his answers to what comes */
 
 static const uint8_t filler[1100] = {0x55};
 
@@ -41,14 +42,13 @@ static void run(const attack *a) {
     CHECK_SO_FAR();
     if (a->counter)
         CHECK(counter(a->counter) > 0);
-    printf(
-        "    %6llu datagrams, work %llu at most, %llu on average; %llu back; %llu wakes a second; "
-        "Alice %llu us\n",
-        (unsigned long long)mallory.in, (unsigned long long)mallory.work_most,
-        (unsigned long long)(mallory.work / P2P__MAX(mallory.in, 1u)),
-        (unsigned long long)mallory.out, (unsigned long long)(bob.wakes / seconds),
-        (unsigned long long)alice.worst_us);
+    printf("    %6u in %5u back; work %6u at most, %6u on average, then %6u, %5u; wakes %3u; %s\n",
+           (unsigned)mallory.in, (unsigned)mallory.out, (unsigned)mallory.work_most,
+           (unsigned)(mallory.work / P2P__MAX(mallory.in, 1u)), (unsigned)bob.work_most,
+           (unsigned)(bob.work / P2P__MAX(mallory.in + mallory.out, 1u)),
+           (unsigned)(bob.wakes / seconds), test_state.name);
     CHECK_INT(mallory.too_much, 0);
+    CHECK(bob.work_most <= DRIVE_MAX);
     CHECK(bob.wakes <= seconds * WAKES_MAX);
     CHECK(mallory.elsewhere_out <= mallory.elsewhere_in);
     if (!a->writes) /* nobody gets much more than an answer to each of his packets */
@@ -179,6 +179,29 @@ static void pings(uint32_t turn) {
 }
 TEST(a_peer_that_never_acknowledges) {
     static const attack a = {pings, 400, 100 * MS, 0, WRITES_MUCH, 0, P2P_METRIC_pto_fired};
+    run(&a);
+}
+
+/* Half of what Bob sends is lost for ever, whatever he repeats. */
+static void acks_the_odd(uint32_t turn) {
+    uint32_t n = 0;
+    packet_begin();
+    put(P2P__FRAME_MAX_DATA, 1, (uint64_t)turn << 16, 0, 0);
+    put(P2P__FRAME_MAX_STREAM_DATA, 2, 1, (uint64_t)turn << 16, 0);
+    for (uint32_t i = 0; i < mallory.heard_count; i++)
+        if (mallory.heard[i] & 1)
+            mallory.heard[n++] = mallory.heard[i];
+    if (n > 40) { /* none that the 32 ranges do not hold */
+        memmove(mallory.heard, mallory.heard + n - 40, 40 * sizeof mallory.heard[0]);
+        n = 40;
+    }
+    mallory.heard_count = n;
+    put_ack(0);
+    packet_end();
+}
+TEST(only_odd_packets_are_acknowledged) {
+    static const attack a = {acks_the_odd,           2000, 5 * MS, 0, WRITES_MUCH, 0,
+                             P2P_METRIC_packets_lost};
     run(&a);
 }
 
@@ -646,7 +669,8 @@ TEST(packets_after_the_end) {
 TEST_MAIN(P2P_TEST_ENTRY(work_is_counted), P2P_TEST_ENTRY(ack_of_a_packet_never_sent),
           P2P_TEST_ENTRY(ack_of_a_number_left_out), P2P_TEST_ENTRY(optimistic_ack),
           P2P_TEST_ENTRY(thirty_three_ranges), P2P_TEST_ENTRY(ack_flood),
-          P2P_TEST_ENTRY(a_peer_that_never_acknowledges), P2P_TEST_ENTRY(ping_flood),
+          P2P_TEST_ENTRY(a_peer_that_never_acknowledges),
+          P2P_TEST_ENTRY(only_odd_packets_are_acknowledged), P2P_TEST_ENTRY(ping_flood),
           P2P_TEST_ENTRY(packet_numbers_that_leap), P2P_TEST_ENTRY(one_number_for_ever),
           P2P_TEST_ENTRY(a_byte_over_the_streams_limit),
           P2P_TEST_ENTRY(a_byte_over_the_connections_limit),
