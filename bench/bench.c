@@ -13,14 +13,15 @@ enum {
     MESSAGES = 200000,
     BULK_MIB = 256,
     SIM_MIB = 16,
-    HELD = 5000,    /* connections */
+    HELD = 5000, /* connections */
+    HELD_CALLERS = 50,
     HELD_DIALS = 2, /* handshakes at a time: a node takes no more from one address */
     DATAGRAM_QUEUE = 4096,
     DATAGRAM_US = 1000000,
     WIRE_WARM = 20000,
     WIRE_ROUNDS = 21,
     WIRE_QUIET_US = 60000, /* no acknowledgement is held back for that long */
-    RECONNECTS = 10
+    RECONNECTS = 3         /* waits between them grow */
 };
 
 /* What the serving process says of itself, while it runs. */
@@ -317,61 +318,96 @@ static void measure_datagrams(const char *name) {
 
 /* ---- connections held ---------------------------------------------------------------------- */
 
-static void held_desc(p2p_desc *desc) {
-    const uint32_t count = (uint32_t)setting("BENCH_CONNS", scaled(HELD));
-    desc->max.conns = desc->max.conns_per_peer = count;
-    desc->max.streams = desc->max.peer_streams = 8;
+static uint32_t held_count(void) { return (uint32_t)setting("BENCH_CONNS", scaled(HELD)); }
+
+/* The smallest windows; of everything else no more than so many connections need. */
+static void held_few(p2p_desc *desc, uint32_t conns) {
+    desc->max.conns = desc->max.conns_per_peer = conns;
+    desc->max.half_open = conns < 8 ? conns : 8;
+    desc->max.in_flight = 2 * conns < 64 ? 64 : 2 * conns;
     desc->bytes.stream_send = desc->bytes.stream_recv = 1024;
     desc->bytes.peer_send = desc->bytes.peer_recv = 1024;
     desc->bytes.message_max = desc->bytes.message_send = desc->bytes.message_recv = SMALL * 2;
 }
 
-static void held_dial(end *e, const p2p_ticket *to, uint32_t count) {
-    uint32_t dialled = 0, connected = 0;
+static void held_desc(p2p_desc *desc) { held_few(desc, held_count()); }
+
+/* Callers with keys of their own behind one socket: a node that hears from a peer anew asks its
+ * older connections to that peer whether they still live. */
+typedef struct crowd {
+    p2p_posix io;
+    p2p_node *nodes[HELD_CALLERS];
+    uint32_t each; /* connections of each but the last ones */
+    uint32_t connected;
+} crowd;
+
+static void crowd_open(crowd *c, const p2p_ticket *to, uint32_t count) {
+    p2p_desc desc;
+    void *arena;
+    uint32_t i;
+    c->each = (count + HELD_CALLERS - 1) / HELD_CALLERS;
+    sockets_open(&c->io, 'b', NULL, &desc);
+    for (i = 0; i < HELD_CALLERS; i++) {
+        held_few(&desc, c->each);
+        if (i > 0 && p2p_posix_share(&c->io, &desc) < 0)
+            die(desc.why->text);
+        c->nodes[i] = node_open(&desc, &arena);
+        if (p2p_peer_add(c->nodes[i], to) < 0)
+            die("peer");
+    }
+}
+
+static void crowd_step(crowd *c, int timeout_ms) {
     p2p_event event;
-    if (p2p_peer_add(e->node, to) < 0)
-        die("peer");
-    while (connected < count) {
-        for (; dialled < count && dialled - connected < HELD_DIALS; dialled++)
-            if (p2p_connect(e->node, &to->id, NULL, &e->conn) < 0)
+    uint32_t i;
+    if (p2p_posix_step_all(&c->io, c->nodes, HELD_CALLERS, timeout_ms) < 0)
+        die("step");
+    for (i = 0; i < HELD_CALLERS; i++)
+        while (p2p_next_event(c->nodes[i], &event) > 0) {
+            if (event.type == P2P_EVENT_DISCONNECTED)
+                die(p2p_err_text(event.err));
+            c->connected += event.type == P2P_EVENT_CONNECTED;
+        }
+}
+
+static void crowd_dial(crowd *c, const p2p_ticket *to, uint32_t count) {
+    uint32_t dialled = 0;
+    p2p_conn conn;
+    while (c->connected < count) {
+        for (; dialled < count && dialled - c->connected < HELD_DIALS; dialled++)
+            if (p2p_connect(c->nodes[dialled / c->each], &to->id, NULL, &conn) < 0)
                 die("dialling");
-        end_step(e, -1);
-        while (end_event(e, &event) > 0)
-            connected += event.type == P2P_EVENT_CONNECTED;
+        crowd_step(c, -1);
     }
 }
 
 /* A message over every connection shows that they all live. */
-static void held_use(end *e, uint32_t count) {
-    p2p_conn *conns = (p2p_conn *)calloc(count, sizeof *conns);
+static void crowd_use(crowd *c, uint32_t count) {
+    p2p_conn *conns = (p2p_conn *)calloc(c->each, sizeof *conns);
     uint8_t text[SMALL];
-    p2p_event event;
-    uint32_t i;
+    int i, k, n;
     memset(text, 7, sizeof text);
-    if (!conns || p2p_connections(e->node, conns, count) != (int)count)
-        die("p2p_connections");
-    for (i = 0; i < count; i++) {
-        if (p2p_send(e->node, conns[i], text, sizeof text) < 0)
-            die("message");
-        if (i % 64 == 0)
-            end_step(e, 0);
+    for (i = 0; i < HELD_CALLERS && conns; i++) {
+        n = p2p_connections(c->nodes[i], conns, c->each);
+        for (k = 0; k < n; k++)
+            if (p2p_send(c->nodes[i], conns[k], text, sizeof text) < 0)
+                die("message");
+        crowd_step(c, 0);
     }
-    while (told->messages < count) {
-        end_step(e, 1);
-        while (end_event(e, &event) > 0) {}
-    }
+    while (told->messages < count)
+        crowd_step(c, 1);
     free(conns);
 }
 
 static void measure_held(const char *name) {
-    static end e;
-    const uint32_t count = (uint32_t)setting("BENCH_CONNS", scaled(HELD));
+    static crowd c;
+    const uint32_t count = held_count();
     uint64_t resident;
     p2p_ticket to;
     pid_t child = serving(&to, held_desc);
-    end_open(&e, 'b', NULL, held_desc);
-    held_dial(&e, &to, count);
-    held_use(&e, count);
+    crowd_open(&c, &to, count);
+    crowd_dial(&c, &to, count);
+    crowd_use(&c, count);
     resident = resident_bytes(child) - told->resident;
     (void)name;
     row("conns_held", "1", (double)told->conns);

@@ -106,7 +106,7 @@ NOTES = {
     "datagrams_arrived": "of those that were sent",
     "wire_bytes_64": "a 64 B message after 20,000, with IPv4 and UDP",
     "allocations": "calls of malloc's family between open and close, both ends",
-    "allocations_reconnect": "the same, 10 reconnects among them",
+    "allocations_reconnect": "the same, 3 reconnects among them",
     "sim_deliveries_per_s": "null channel, datagrams delivered a second of real time",
     "conns_held": "idle connections of one node, each proved by a message",
     "conns_held_bytes": "resident memory of the listening process, a connection",

@@ -15,7 +15,6 @@ typedef struct end {
     p2p_node *node;
     p2p_conn conn;
     void *arena;
-    size_t arena_size;
 } end;
 
 /* Windows that no measurement is held back by. */
@@ -34,31 +33,42 @@ static inline void limits(p2p_desc *desc) {
     desc->bytes.message_recv = 1 << 18;
 }
 
-/* host: NULL binds to the end's own address. change: NULL, or sees the desc last. */
-static inline void end_open(end *e, char place, const char *host, void (*change)(p2p_desc *)) {
+/* The sockets of a node, and a desc for it; host: NULL binds to the end's own address. */
+static inline void sockets_open(p2p_posix *io, char place, const char *host, p2p_desc *desc) {
+    static p2p_error_detail why;
     char text[P2P_ADDR_TEXT_SIZE];
     const char *here[1];
     p2p_posix_desc sockets;
-    p2p_error_detail why;
-    p2p_desc desc;
-    memset(&desc, 0, sizeof desc);
+    memset(desc, 0, sizeof *desc);
     memset(&sockets, 0, sizeof sockets);
-    memset(&why, 0, sizeof why);
     errno = 0;
     (void)snprintf(text, sizeof text, "%s:0", host ? host : place_host(place));
     here[0] = text;
     sockets.bind = here;
     sockets.bind_count = 1;
-    sockets.why = desc.why = &why;
-    limits(&desc);
-    if (p2p_posix_open(&e->io, &sockets, &desc) < 0)
+    sockets.why = desc->why = &why;
+    limits(desc);
+    if (p2p_posix_open(io, &sockets, desc) < 0)
         die(why.text);
+}
+
+/* In an arena that is its own. */
+static inline p2p_node *node_open(const p2p_desc *desc, void **arena) {
+    const size_t size = p2p_arena_size(desc);
+    p2p_node *node = NULL;
+    *arena = malloc(size ? size : 1);
+    if (!*arena || p2p_node_open(&node, desc, *arena, size) < 0)
+        die(desc->why->text);
+    return node;
+}
+
+/* change: NULL, or sees the desc last. */
+static inline void end_open(end *e, char place, const char *host, void (*change)(p2p_desc *)) {
+    p2p_desc desc;
+    sockets_open(&e->io, place, host, &desc);
     if (change)
         change(&desc);
-    e->arena_size = p2p_arena_size(&desc);
-    e->arena = malloc(e->arena_size ? e->arena_size : 1);
-    if (!e->arena || p2p_node_open(&e->node, &desc, e->arena, e->arena_size) < 0)
-        die(why.text);
+    e->node = node_open(&desc, &e->arena);
 }
 
 static inline void end_close(end *e) {
