@@ -321,6 +321,158 @@ TEST(chunks_are_left_for_other_streams) {
     p2p_node_close(node);
 }
 
+/* ---- who is served when */
+static p2p_stream open_at(uint8_t priority) {
+    p2p_stream_desc desc;
+    p2p_stream s;
+    memset(&desc, 0, sizeof desc);
+    desc.priority = priority;
+    s.id = 0;
+    (void)p2p_stream_open(node, conn, &desc, &s);
+    return s;
+}
+
+/* What the packets held that left: STREAM bytes by stream number, and their order. */
+static struct {
+    uint64_t bytes[8], last_at[8], first_at[8], place;
+    uint32_t packets, frames;
+} seen_of;
+
+static void watch_packet(const uint8_t *packet, size_t size) {
+    p2p__reader r = p2p__reader_of(packet, size);
+    p2p__frame f;
+    (void)p2p__get_varint(&r);
+    seen_of.packets++;
+    while (p2p__frame_get(&r, &f) == 1) {
+        uint32_t which = (uint32_t)(f.id >> 3) & 7;
+        if (f.type != P2P__FRAME_STREAM)
+            continue;
+        seen_of.frames++;
+        seen_of.place++;
+        if (seen_of.bytes[which] == 0)
+            seen_of.first_at[which] = seen_of.place;
+        seen_of.bytes[which] += f.data.size;
+        seen_of.last_at[which] = seen_of.place;
+    }
+}
+
+static void watch_unpaced(p2p__session *s, uint32_t most) {
+    uint8_t out[1500];
+    size_t size;
+    memset(&seen_of, 0, sizeof seen_of);
+    while (seen_of.packets < most) {
+        s->cc.pace_us = 0;
+        s->cc.now.window_bytes = 1u << 20;
+        p2p__out_add(node, s);
+        if ((size = leaves(out, NULL)) <= P2P__DATA_HEAD)
+            return;
+        watch_packet(out + P2P__DATA_HEAD, size - P2P__DATA_HEAD);
+    }
+}
+
+/* A session without limits, so that only turns decide. */
+static p2p__session *wide_open(void) {
+    p2p__session *s = dial_open();
+    if (!s)
+        return NULL;
+    drain();
+    s->theirs.stream_theirs = s->theirs.datagram_max = 1u << 20;
+    s->theirs.max_packet = 1191;
+    the_conn()->send_limit = 1u << 20;
+    the_conn()->made_limit[P2P__KIND_BIDI] = 8;
+    return s;
+}
+
+/* All of a level before any of the next, whatever was written first. */
+TEST(levels_are_strict) {
+    p2p__session *s = wide_open();
+    static const uint8_t levels[] = {7, 3, 0, 1};
+    CHECK(s);
+    for (uint32_t i = 0; i < 4; i++)
+        CHECK_INT(p2p_stream_write(node, open_at(levels[i]), model, 3000), 3000);
+    watch_unpaced(s, 99);
+    CHECK_INT(seen_of.bytes[0] + seen_of.bytes[1] + seen_of.bytes[2] + seen_of.bytes[3], 12000);
+    CHECK(seen_of.last_at[2] < seen_of.first_at[3]);
+    CHECK(seen_of.last_at[3] < seen_of.first_at[1]);
+    CHECK(seen_of.last_at[1] < seen_of.first_at[0]);
+    p2p_node_close(node);
+}
+
+/* Streams of one level get the same bytes, though datagrams take most of every second packet, and
+ * one writes by small pieces. */
+TEST(turns_are_fair_in_bytes) {
+    p2p__session *s = wide_open();
+    p2p_stream streams[2];
+    uint64_t bytes[2] = {0, 0}, number = 2;
+    CHECK(s);
+    for (uint32_t i = 0; i < 2; i++)
+        streams[i] = open_at(4);
+    for (int n = 0; n < 600; n++) {
+        for (uint32_t i = 0; i < 2; i++)
+            while (p2p_stream_write(node, streams[i], model, i == 1 ? 100 : 1500) > 0)
+                continue;
+        if (n % 2)
+            CHECK_INT(p2p_datagram_send(node, conn, model, 900), 900);
+        watch_unpaced(s, 1);
+        for (uint32_t i = 0; i < 2; i++)
+            bytes[i] += seen_of.bytes[i];
+        if (n % 4 == 3)
+            give_ack_all(s, number++);
+    }
+    CHECK(bytes[0] > 100000);
+    CHECK(bytes[1] > bytes[0] * 9 / 10 && bytes[1] < bytes[0] * 11 / 10);
+    p2p_node_close(node);
+}
+
+/* What was written by pieces leaves as one frame, and what several streams wrote in one packet. */
+TEST(small_writes_share_a_packet) {
+    p2p__session *s = wide_open();
+    p2p_stream streams[3];
+    CHECK(s);
+    for (uint32_t i = 0; i < 3; i++)
+        streams[i] = open_at(4);
+    for (uint32_t n = 0; n < 90; n++)
+        CHECK_INT(p2p_stream_write(node, streams[n % 3], model, 10), 10);
+    watch_unpaced(s, 99);
+    CHECK_INT(seen_of.packets, 1);
+    CHECK_INT(seen_of.frames, 3);
+    for (uint32_t i = 0; i < 3; i++)
+        CHECK_INT(seen_of.bytes[i], 300);
+    p2p_node_close(node);
+}
+
+TEST(small_messages_share_a_packet) {
+    p2p__session *s = wide_open();
+    CHECK(s);
+    s->theirs.message_max = 1000;
+    p2p__messages(node, the_conn())->send.limit = 1u << 20;
+    for (uint32_t n = 0; n < 12; n++)
+        CHECK_INT(p2p_send(node, conn, model, 64), 64);
+    watch_unpaced(s, 99);
+    CHECK_INT(seen_of.packets, 1);
+    CHECK_INT(seen_of.frames, 1);
+    CHECK_INT(seen_of.bytes[0], 12 * 66);
+    p2p_node_close(node);
+}
+
+/* p2p_send_ref reads the caller's memory when a packet is made: nothing is copied before. */
+TEST(lent_memory_is_read_at_the_last_moment) {
+    p2p__session *s = wide_open();
+    uint8_t out[1500];
+    size_t size;
+    CHECK(s);
+    s->theirs.message_max = 1u << 20;
+    p2p__messages(node, the_conn())->send.limit = 1u << 20;
+    memset(model, 'a', 3000);
+    CHECK_INT(p2p_send_ref(node, conn, model, 3000, model), 3000);
+    memset(model, 'b', 3000);
+    size = leaves(out, NULL);
+    CHECK(size > 1000);
+    CHECK_INT(out[size - 1], 'b');
+    CHECK(p2p__send_used(&p2p__messages(node, the_conn())->send) < 8);
+    p2p_node_close(node);
+}
+
 /* A peer that takes nothing costs the ring and no more. */
 TEST(a_peer_that_never_reads) {
     p2p__session *s = dial_open();
@@ -495,7 +647,10 @@ TEST(a_reset_stream_moves_with_size_0) {
 TEST_MAIN(P2P_TEST_ENTRY(rings_as_a_byte_array), P2P_TEST_ENTRY(pieces_in_any_order),
           P2P_TEST_ENTRY(runs_as_a_map), P2P_TEST_ENTRY(places_for_runs_follow_the_buffer),
           P2P_TEST_ENTRY(chunks_over_a_bad_network),
-          P2P_TEST_ENTRY(chunks_are_left_for_other_streams),
+          P2P_TEST_ENTRY(chunks_are_left_for_other_streams), P2P_TEST_ENTRY(levels_are_strict),
+          P2P_TEST_ENTRY(turns_are_fair_in_bytes), P2P_TEST_ENTRY(small_writes_share_a_packet),
+          P2P_TEST_ENTRY(small_messages_share_a_packet),
+          P2P_TEST_ENTRY(lent_memory_is_read_at_the_last_moment),
           P2P_TEST_ENTRY(a_peer_that_never_reads),
           P2P_TEST_ENTRY(a_stopped_stream_waits_for_its_final_size),
           P2P_TEST_ENTRY(a_stopped_stream_that_ends_by_itself),
