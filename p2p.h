@@ -8296,7 +8296,8 @@ static void p2p__dial(p2p_node *node, p2p__conn *conn) {
     conn->retry_us = P2P_NEVER;
     if (conn->addr_count == 0)
         return;
-    conn->retry_us = node->now_us + 20000;
+    conn->retry_us =
+        node->now_us + (conn->reconnect == P2P__RECONNECT_UP_ONCE ? P2P__REDIAL_US : 20000u);
     if (p2p__dial_waits(node, conn))
         return;
     if (node->half_open[0] >= node->desc.max.half_open)
@@ -9314,13 +9315,6 @@ static uint64_t p2p__handshake_life_us(const p2p__session *session) {
     return session->proven ? 4u * (uint64_t)P2P__UNPROVEN_LIFE_US : P2P__UNPROVEN_LIFE_US;
 }
 
-/* The age at which to look whether fresh keys are due: with reconnect also an eighth before. */
-static uint64_t p2p__age_us(const p2p_node *node, const p2p__session *session) {
-    const p2p__conn *conn = p2p__conn_at(node, session->conn);
-    uint64_t last = node->desc.time.max_age_us, early = last - last / 8;
-    return conn && conn->reconnect && node->now_us - session->born_us < early ? early : last;
-}
-
 /* Nothing would be lost by a break now: no stream is open, no message is under way. */
 static bool p2p__conn_quiet(const p2p_node *node, const p2p__conn *conn) {
     const p2p__stream *s = p2p__messages(node, conn);
@@ -9331,14 +9325,20 @@ static bool p2p__conn_quiet(const p2p_node *node, const p2p__conn *conn) {
                    conn->message_size == P2P_NEVER));
 }
 
-/* Fresh keys are due. A handle that comes back takes a quiet moment when the time is near. */
-static bool p2p__session_aged(const p2p_node *node, const p2p__session *session,
-                              const p2p__conn *conn) {
-    uint64_t age = node->now_us - session->born_us, last = node->desc.time.max_age_us;
+/* When fresh keys are due: at max_age, or now. A handle that comes back takes the first quiet moment
+ * of the last eighth. */
+static uint64_t p2p__rekey_us(const p2p_node *node, const p2p__session *session) {
+    const p2p__conn *conn = p2p__conn_at(node, session->conn);
+    uint64_t last = node->desc.time.max_age_us, age = node->now_us - session->born_us;
     if (!conn || conn->state < P2P__CONN_OPEN)
-        return false;
-    return age >= last || session->next_number >= P2P__RECORDS_MAX ||
-           (conn->reconnect && age >= last - last / 8 && p2p__conn_quiet(node, conn));
+        return P2P_NEVER;
+    if (session->next_number >= P2P__RECORDS_MAX)
+        return 0;
+    if (conn->reconnect && age < last - last / 8)
+        last -= last / 8;
+    else if (conn->reconnect && p2p__conn_quiet(node, conn))
+        return 0;
+    return p2p__time_add(session->born_us, last);
 }
 
 static void p2p__session_schedule(p2p_node *node, p2p__session *session) {
@@ -9369,7 +9369,7 @@ static void p2p__session_schedule(p2p_node *node, p2p__session *session) {
         us = P2P__MIN(us, session->pmtu.timer_us);
         if (session->state == P2P__SESSION_OPEN && session->packet_first == P2P__NIL)
             us = P2P__MIN(us, p2p__time_add(session->spoke_us, node->desc.time.keepalive_us));
-        us = P2P__MIN(us, p2p__time_add(session->born_us, p2p__age_us(node, session)));
+        us = P2P__MIN(us, p2p__rekey_us(node, session));
         break;
     case P2P__SESSION_CLOSING:
     case P2P__SESSION_DRAINING: us = session->tick_us; break;
@@ -9462,7 +9462,7 @@ static void p2p__session_tick(p2p_node *node, p2p__session *session) {
             p2p__proof_missing(node, session);
         else if (session->state == P2P__SESSION_WAITING && now >= session->collapse_us)
             p2p__wait_over(node, session);
-        else if (p2p__session_aged(node, session, conn))
+        else if (now >= p2p__rekey_us(node, session))
             p2p__conn_end(node, conn, 0, P2P__CODE_REKEY, p2p__no_words(), P2P_ERR_CLOSED);
         else
             p2p__session_alive_tick(node, session);

@@ -714,6 +714,33 @@ TEST(fresh_keys_in_a_quiet_moment) {
     CHECK_INT(count_events(A, P2P_EVENT_CLOSED), 2);
     CHECK_INT(count_events(A, P2P_EVENT_DISCONNECTED), 0);
 }
+static struct { uint32_t got, wrong; } post_box;
+
+static void read_messages(actor *self, const p2p_event *e) {
+    (void)self;
+    BA = e->conn;
+    for (int n; e->type == P2P_EVENT_MESSAGE && (n = life_next()) != -1; post_box.got++)
+        post_box.wrong += n != (int)post_box.got;
+    B->count = 0;
+}
+
+/* A moment between two messages is quiet enough, and none of them is in doubt. */
+TEST(fresh_keys_between_messages) {
+    uint32_t sent = 0;
+    memset(&post_box, 0, sizeof post_box);
+    life_begin(life_keys);
+    CHECK_SO_FAR();
+    B->on_event = read_messages;
+    while (world_now() < 170 * SECOND && !world.broken) {
+        CHECK_INT(life_send(sent++), 100);
+        drive(NULL, NULL, 30 * MS);
+    }
+    drive(NULL, NULL, 200 * MS);
+    CHECK_INT(count_events(A, P2P_EVENT_RECONNECTED), 2);
+    CHECK(A->log[index_of(A, P2P_EVENT_RECONNECTED)].at_us < 71 * SECOND);
+    CHECK_INT(post_box.got, sent);
+    CHECK_INT(post_box.wrong, 0);
+}
 #endif
 
 /* ---- memory ---- */
@@ -897,7 +924,8 @@ TEST(close_has_its_end) {
     X(lent_messages_across_a_break)             \
     X(deadline_names_the_next_dial)             \
     X(network_change_dials_at_once)             \
-    X(waits_grow_with_each_setback) X(fresh_keys_in_a_quiet_moment) X(full_mailbox_is_dialled_back)
+    X(waits_grow_with_each_setback)             \
+    X(fresh_keys_in_a_quiet_moment) X(fresh_keys_between_messages) X(full_mailbox_is_dialled_back)
 #else
 #define CASES_LIFE_SIM(X)
 #endif
