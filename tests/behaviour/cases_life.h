@@ -561,6 +561,34 @@ TEST(stop_ends_a_handle_in_its_outage) {
     CHECK(index_of(A, P2P_EVENT_DISCONNECTED) < index_of(A, P2P_EVENT_STOPPED));
 }
 
+/* A stream of before the break that is still to be read owes nobody anything. */
+TEST(close_owes_nothing_to_the_past) {
+    static uint8_t data[16384];
+    p2p_stream mine, theirs;
+    const seen *s;
+    uint64_t start;
+    life_begin(NULL);
+    CHECK_SO_FAR();
+    CHECK_DONE(p2p_stream_open(A->node, AB, NULL, &mine));
+    CHECK_DONE(p2p_stream_write(A->node, mine, "ask", 3));
+    s = await(B, P2P_EVENT_STREAM, SECOND);
+    CHECK(s != NULL);
+    theirs = s->event.stream;
+    CHECK_DONE(p2p_stream_write(B->node, theirs, "answer", 6));
+    CHECK_DONE(p2p_stream_finish(B->node, theirs));
+    CHECK(await_stream(A, P2P_EVENT_READABLE, mine, SECOND) != NULL);
+    for (int i = 0; i < 10; i++) { /* B does not read it */
+        (void)p2p_stream_write(A->node, mine, data, sizeof data);
+        drive(NULL, NULL, 20 * MS);
+    }
+    (void)p2p_close(B->node, BA, 0, NULL);
+    CHECK(await_conn(A, P2P_EVENT_RECONNECTED, AB, 5 * SECOND) != NULL);
+    start = world_now();
+    CHECK_DONE(p2p_close(A->node, AB, 0, NULL));
+    CHECK(await_conn(A, P2P_EVENT_DISCONNECTED, AB, 5 * SECOND) != NULL);
+    CHECK(world_now() - start < SECOND);
+}
+
 static void life_gate(actor *self) {
     life_desc(self);
     self->desc.allow_anyone = 0;
@@ -951,4 +979,4 @@ TEST(close_has_its_end) {
     X(share_a_dial_that_is_under_way)           \
     X(share_asks_for_reconnect_too)             \
     X(share_in_the_outage)                      \
-    X(limits_both_ways) X(close_has_its_end) CASES_LIFE_SIM(X)
+    X(limits_both_ways) X(close_owes_nothing_to_the_past) X(close_has_its_end) CASES_LIFE_SIM(X)
