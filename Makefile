@@ -31,7 +31,7 @@ slow     = $(filter build/tests/unit/% build/tests/behaviour/sim_null,$(tests))
 # mbedTLS's headers are system headers, so that strict warnings concern our own code alone.
 mbedtls  = -DMBEDTLS_CONFIG_FILE='<mbedtls_config.h>' \
            $(subst -I$(MBEDTLS_DIR),-isystem $(MBEDTLS_DIR),$(MBEDTLS_CPPFLAGS))
-libs     = $(MBEDTLS_LIB) -lsodium
+libs     = $(MBEDTLS_LIB) -lsodium $(MBEDTLS_LIBS)
 compile  = $(CC) -std=c99 $(WARNINGS) $(CPPFLAGS) $(mbedtls) -MMD -MP
 valgrind = valgrind -q --error-exitcode=99 --soname-synonyms=somalloc=NONE
 sanitize = -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
@@ -94,7 +94,7 @@ size: ## bytes of code and texts of p2p.h on a Cortex-M4, a line a room; wants g
 flags: ## prints what a program outside the tree needs: cc prog.c $(make -s flags)
 	@tools/deps.sh build >&2
 	$(again) -s $(MBEDTLS_LIB) >&2
-	@printf '%s\n' '$(strip -D_GNU_SOURCE $(call absolute,-I. $(subst ',,$(mbedtls)))) $(abspath $(MBEDTLS_LIB)) -lsodium'
+	@printf '%s\n' '$(strip -D_GNU_SOURCE $(call absolute,-I. $(subst ',,$(mbedtls)))) $(abspath $(MBEDTLS_LIB)) -lsodium $(MBEDTLS_LIBS)'
 
 install: ## copies the headers and a pkg-config file to PREFIX (/usr/local)
 	@tools/install.sh '$(DESTDIR)' '$(PREFIX)'

@@ -60,7 +60,7 @@
 #define MBEDTLS_POLY1305_C
 #define MBEDTLS_CHACHAPOLY_C
 /* Another implementation under the records: see ports/chachapoly_alt.h. */
-#ifdef P2P_MBEDTLS_CHACHAPOLY_SODIUM
+#if defined(P2P_MBEDTLS_CHACHAPOLY_SODIUM) || defined(P2P_MBEDTLS_CHACHAPOLY_OPENSSL)
 #define MBEDTLS_CHACHAPOLY_ALT
 #endif
 

@@ -5,7 +5,8 @@
 #     make BUILD=build/asan CFLAGS='-g -fsanitize=address,undefined' build/asan/libmbedtls_p2p.a
 # MBEDTLS_DIR names a source tree of mbedTLS 3.6; by default tools/deps.sh fetches one.
 # MBEDTLS_CHACHAPOLY=own keeps mbedTLS's own cipher in place of libsodium's, which is twice as fast
-# on a desktop and is linked behind the library. CONTENT=1280 builds library and programs with other
+# on a desktop; =openssl takes OpenSSL's (libssl-dev), which is twice as fast again. MBEDTLS_LIBS is
+# linked behind the library. CONTENT=1280 builds library and programs with other
 # records than ports/mbedtls_config.h has by default, into a BUILD of its own. MBEDTLS_CFLAGS are flags for mbedTLS alone, by
 # default CFLAGS.
 
@@ -24,7 +25,14 @@ mbedtls_units = bignum bignum_core chacha20 chachapoly cipher cipher_wrap consta
     ssl_tls ssl_tls12_client ssl_tls12_server
 ifeq ($(MBEDTLS_CHACHAPOLY),sodium)
 mbedtls_cipher = -DP2P_MBEDTLS_CHACHAPOLY_SODIUM
-mbedtls_own_objects = $(BUILD)/mbedtls/own/chachapoly_sodium.o
+endif
+ifeq ($(MBEDTLS_CHACHAPOLY),openssl)
+mbedtls_cipher = -DP2P_MBEDTLS_CHACHAPOLY_OPENSSL
+MBEDTLS_LIBS = -lcrypto -pthread
+endif
+ifneq ($(mbedtls_cipher),)
+mbedtls_own_objects = $(BUILD)/mbedtls/own/chachapoly_alt.o \
+    $(BUILD)/mbedtls/own/chachapoly_$(MBEDTLS_CHACHAPOLY).o
 endif
 everest_units = everest x25519 Hacl_Curve25519_joined
 everest_dir = $(MBEDTLS_DIR)/3rdparty/everest
