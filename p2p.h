@@ -4502,6 +4502,14 @@ static p2p__stream *p2p__stream_get(const p2p_node *node, p2p_stream handle) {
     return s ? s : (p2p__stream *)p2p__pool_get(&node->peer_streams, handle.id);
 }
 
+/* The stream of a handle that a caller gave; also the check of the node itself. */
+static int p2p__stream_for(const p2p_node *node, p2p_stream handle, p2p__stream **out) {
+    if (!node)
+        return P2P_ERR_ARG;
+    *out = p2p__stream_get(node, handle);
+    return *out ? P2P_OK : p2p__fail(node, P2P_ERR_HANDLE, "stream: stale, or of another node");
+}
+
 static p2p_stream p2p__stream_handle(const p2p_node *node, const p2p__stream *s) {
     p2p_stream handle = {0};
     if (!p2p__is_messages(s))
@@ -7898,6 +7906,14 @@ static p2p__conn *p2p__conn_get(const p2p_node *node, p2p_conn handle) {
     return conn && !conn->given ? conn : NULL;
 }
 
+/* The connection of a handle that a caller gave; also the check of the node itself. */
+static int p2p__conn_for(const p2p_node *node, p2p_conn handle, p2p__conn **out) {
+    if (!node)
+        return P2P_ERR_ARG;
+    *out = p2p__conn_get(node, handle);
+    return *out ? P2P_OK : p2p__fail(node, P2P_ERR_HANDLE, "conn: stale, or of another node");
+}
+
 static p2p_conn p2p__conn_handle(const p2p_node *node, const p2p__conn *conn) {
     p2p_conn handle;
     handle.id = p2p__pool_id(&node->conns, conn);
@@ -8201,6 +8217,11 @@ static void p2p__session_close(p2p_node *node, p2p__session *session, uint32_t o
     p2p__heap_set(node, P2P__REF_SESSION | p2p__session_index(node, session), session->tick_us);
 }
 
+/* The same without words, for a reason of the protocol's own. */
+static void p2p__session_end(p2p_node *node, p2p__session *session, uint32_t code) {
+    p2p__session_close(node, session, 0, code, p2p__no_words());
+}
+
 static void p2p__session_drain(p2p_node *node, p2p__session *session) {
     if (session->state < P2P__SESSION_OPEN)
         node->half_open[session->server]--;
@@ -8272,7 +8293,7 @@ static void p2p__session_failed(p2p_node *node, p2p__session *session) {
         p2p__conn_schedule(node, conn);
     }
     if (session->state >= P2P__SESSION_PROVING && session->state < P2P__SESSION_CLOSING)
-        p2p__session_close(node, session, 0, P2P__CODE_BAD_PROOF, p2p__no_words());
+        p2p__session_end(node, session, P2P__CODE_BAD_PROOF);
     else if (session->state == P2P__SESSION_HANDSHAKE)
         p2p__session_down(node, session);
 }
@@ -8337,7 +8358,7 @@ static void p2p__conn_expired(p2p_node *node, p2p__conn *conn) {
     int err = conn->wrong_proof ? P2P_ERR_AUTH : conn->err ? conn->err : P2P_ERR_TIMEOUT;
     p2p__conn_detach(node, conn);
     if (session)
-        p2p__session_close(node, session, 0, P2P__CODE_NONE, p2p__no_words());
+        p2p__session_end(node, session, P2P__CODE_NONE);
     p2p__log(&node->log, P2P__LOG_DIAL_TIMEOUT);
     p2p__conn_down(node, conn, err, 0, p2p__no_words());
 }
@@ -8469,7 +8490,7 @@ static void p2p__conn_adopt(p2p_node *node, p2p__conn *conn, p2p__session *sessi
     p2p__conn_detach(node, conn);
     if (old) {
         p2p__count(node, P2P_METRIC_duplicates_closed, 1);
-        p2p__session_close(node, old, 0, P2P__CODE_DUPLICATE, p2p__no_words());
+        p2p__session_end(node, old, P2P__CODE_DUPLICATE);
     }
     p2p__session_opened(node, session);
     p2p__conn_attach(node, conn, session);
@@ -8528,7 +8549,7 @@ static void p2p__admitted(p2p_node *node, p2p__session *session, bool last_try) 
     }
     if (p2p__dial_won(node, session)) {
         p2p__count(node, P2P_METRIC_duplicates_closed, 1);
-        p2p__session_close(node, session, 0, P2P__CODE_DUPLICATE, p2p__no_words());
+        p2p__session_end(node, session, P2P__CODE_DUPLICATE);
         return;
     }
     dial = p2p__dial_to(node, session);
@@ -8579,7 +8600,7 @@ static void p2p__collapse(p2p_node *node, const p2p__session *winner) {
             s->alpn != winner->alpn || !p2p_id_equal(&s->peer, &winner->peer))
             continue;
         p2p__count(node, P2P_METRIC_duplicates_closed, 1);
-        p2p__session_close(node, s, 0, P2P__CODE_DUPLICATE, p2p__no_words());
+        p2p__session_end(node, s, P2P__CODE_DUPLICATE);
     }
 }
 
@@ -8629,7 +8650,7 @@ static void p2p__auth_input(p2p_node *node, p2p__session *session, const p2p__fr
             p2p__path_lied(conn, &session->remote);
             p2p__session_failed(node, session);
         } else {
-            p2p__session_close(node, session, 0, P2P__CODE_BAD_PROOF, p2p__no_words());
+            p2p__session_end(node, session, P2P__CODE_BAD_PROOF);
         }
         return;
     }
@@ -8661,7 +8682,7 @@ static void p2p__done_input(p2p_node *node, p2p__session *session) {
     if (session->state != P2P__SESSION_PROVING || !session->peer_proved)
         return;  /* DONE of who has not proved itself says nothing */
     if (!conn) { /* given up for another session meanwhile */
-        p2p__session_close(node, session, 0, P2P__CODE_DUPLICATE, p2p__no_words());
+        p2p__session_end(node, session, P2P__CODE_DUPLICATE);
         return;
     }
     p2p__session_opened(node, session);
@@ -9386,7 +9407,7 @@ static void p2p__session_timeout(p2p_node *node, p2p__session *session) {
     else if (conn)
         p2p__session_failed(node, session);
     else
-        p2p__session_close(node, session, 0, P2P__CODE_IDLE, p2p__no_words());
+        p2p__session_end(node, session, P2P__CODE_IDLE);
 }
 
 /* The proof did not come: the address goes to the end of the list, and the dial goes on. */
@@ -9406,7 +9427,7 @@ static void p2p__proof_missing(p2p_node *node, p2p__session *session) {
     if (conn)
         p2p__session_failed(node, session);
     else
-        p2p__session_close(node, session, 0, P2P__CODE_BAD_PROOF, p2p__no_words());
+        p2p__session_end(node, session, P2P__CODE_BAD_PROOF);
 }
 
 static void p2p__session_alive_tick(p2p_node *node, p2p__session *session) {
@@ -10086,44 +10107,42 @@ enum p2p__status { /* what the router answers by itself */
 
 /* Names of headers that travel as one byte. The order is the wire: new ones go to the end, with a
  * new wire version. */
-static const p2p_str p2p__header_names[] = {
-    P2P_STR("content-type"),
-    P2P_STR("content-length"),
-    P2P_STR("accept"),
-    P2P_STR("accept-ranges"),
-    P2P_STR("range"),
-    P2P_STR("content-range"),
-    P2P_STR("etag"),
-    P2P_STR("if-match"),
-    P2P_STR("if-none-match"),
-    P2P_STR("if-range"),
-    P2P_STR("if-modified-since"),
-    P2P_STR("last-modified"),
-    P2P_STR("cache-control"),
-    P2P_STR("content-encoding"),
-    P2P_STR("accept-encoding"),
-    P2P_STR("content-language"),
-    P2P_STR("accept-language"),
-    P2P_STR("content-disposition"),
-    P2P_STR("location"),
-    P2P_STR("allow"),
-    P2P_STR("date"),
-    P2P_STR("expires"),
-    P2P_STR("age"),
-    P2P_STR("retry-after"),
-    P2P_STR("authorization"),
-    P2P_STR("www-authenticate"),
-    P2P_STR("user-agent"),
-    P2P_STR("server"),
-    P2P_STR("vary"),
-    P2P_STR("origin"),
-    P2P_STR("x-content-sha256"),
-    P2P_STR("x-request-id"),
-};
-#define P2P__HEADER_NAMES (sizeof p2p__header_names / sizeof *p2p__header_names)
+static const char p2p__header_names[] = "content-type\0"
+                                        "content-length\0"
+                                        "accept\0"
+                                        "accept-ranges\0"
+                                        "range\0"
+                                        "content-range\0"
+                                        "etag\0"
+                                        "if-match\0"
+                                        "if-none-match\0"
+                                        "if-range\0"
+                                        "if-modified-since\0"
+                                        "last-modified\0"
+                                        "cache-control\0"
+                                        "content-encoding\0"
+                                        "accept-encoding\0"
+                                        "content-language\0"
+                                        "accept-language\0"
+                                        "content-disposition\0"
+                                        "location\0"
+                                        "allow\0"
+                                        "date\0"
+                                        "expires\0"
+                                        "age\0"
+                                        "retry-after\0"
+                                        "authorization\0"
+                                        "www-authenticate\0"
+                                        "user-agent\0"
+                                        "server\0"
+                                        "vary\0"
+                                        "origin\0"
+                                        "x-content-sha256\0"
+                                        "x-request-id\0";
+#define P2P__HEADER_NAMES 32u
 
-static const char *const p2p__method_names[] = {"GET", "POST", "PUT", "DELETE", "PATCH"};
-#define P2P__METHODS (sizeof p2p__method_names / sizeof *p2p__method_names)
+static const char p2p__method_names[] = "GET\0POST\0PUT\0DELETE\0PATCH"; /* enum p2p_method */
+#define P2P__METHODS 5u
 
 /* ---- texts: what may stand in paths and headers */
 static bool p2p__str_same(p2p_str a, p2p_str b) {
@@ -10156,10 +10175,10 @@ static bool p2p__header_name_valid(p2p_str name) {
 
 /* The n of the n-th name of the static table, 0 when it is none of them. */
 static uint32_t p2p__header_index(p2p_str name) {
-    uint32_t i;
-    for (i = 0; i < P2P__HEADER_NAMES; i++)
-        if (p2p__str_same(p2p__header_names[i], name))
-            return i + 1;
+    const char *at = p2p__header_names;
+    for (uint32_t n = 1; n <= P2P__HEADER_NAMES; n++, at = p2p__nth_text(at, 1))
+        if (p2p_str_equal(name, at))
+            return n;
     return 0;
 }
 
@@ -10201,7 +10220,7 @@ static p2p_str p2p__header_name_get(p2p__reader *r) {
     if (r->bad)
         return name;
     if (index > 0)
-        return p2p__header_names[index - 1];
+        return p2p_str_of(p2p__nth_text(p2p__header_names, (uint32_t)index - 1));
     name = p2p__get_str(r, UINT32_MAX);
     if (!r->bad && (!p2p__header_name_valid(name) || p2p__header_index(name) != 0))
         r->bad = 1; /* one name has one encoding */
@@ -10747,22 +10766,18 @@ static void p2p__router_refuse(p2p_node *node, p2p__stream *s, int status) {
 /* 405 names the methods that would do: RFC 9110 section 15.5.6. */
 static void p2p__router_refuse_method(p2p_node *node, p2p__stream *s, uint32_t allowed) {
     char text[40];
+    p2p__writer w = p2p__writer_of(text, sizeof text);
     p2p_str allow;
-    uint32_t i;
-    allow.data = text;
-    allow.size = 0;
-    for (i = 0; i < P2P__METHODS; i++) {
-        size_t size = p2p__text_size(p2p__method_names[i]);
+    for (uint32_t i = 0; i < P2P__METHODS; i++) {
         if (!(allowed >> i & 1))
             continue;
-        P2P_ASSERT(allow.size + 2 + size <= sizeof text);
-        if (allow.size > 0) {
-            P2P_MEMCPY(text + allow.size, ", ", 2);
-            allow.size += 2;
-        }
-        P2P_MEMCPY(text + allow.size, p2p__method_names[i], size);
-        allow.size += size;
+        if (w.at != (uint8_t *)text)
+            p2p__put_text(&w, ", ");
+        p2p__put_text(&w, p2p__nth_text(p2p__method_names, i));
     }
+    P2P_ASSERT(!w.bad);
+    allow.data = text;
+    allow.size = (size_t)((char *)w.at - text);
     p2p__count(node, P2P_METRIC_requests_unrouted, 1);
     p2p__router_answer(node, s, P2P__STATUS_METHOD, allow);
 }
@@ -11269,10 +11284,11 @@ P2P_DEF int p2p_request_range(const p2p_request *request, uint64_t total, uint64
 /* ---- replies */
 /* The stream of a request that is to be answered, or an error. */
 static int p2p__reply_stream(const p2p_node *node, p2p_stream handle, p2p__stream **out) {
-    p2p__stream *s = p2p__stream_get(node, handle);
-    *out = s;
-    if (s == NULL)
-        return p2p__fail(node, P2P_ERR_HANDLE, "stream: stale or foreign");
+    int err = p2p__stream_for(node, handle, out);
+    p2p__stream *s;
+    if (err < 0)
+        return err;
+    s = *out;
     if (s->kind != P2P__KIND_REQUEST || s->local)
         return p2p__fail(node, P2P_ERR_ARG, "stream: not a request to this node");
     if (s->x.err != P2P_OK)
@@ -11305,8 +11321,6 @@ P2P_DEF int p2p_reply(p2p_node *node, p2p_stream stream, int status, const p2p_h
     p2p__head_in h = p2p__response_head(status, headers, count);
     p2p__stream *s;
     int err;
-    if (node == NULL)
-        return P2P_ERR_ARG;
     err = p2p__reply_start(node, stream, &s, &h, body, size);
     if (err < 0)
         return err;
@@ -11322,8 +11336,6 @@ P2P_DEF int p2p_reply_begin(p2p_node *node, p2p_stream stream, int status,
     p2p__head_in h = p2p__response_head(status, headers, count);
     p2p__stream *s;
     int err;
-    if (node == NULL)
-        return P2P_ERR_ARG;
     err = p2p__reply_start(node, stream, &s, &h, NULL, 0);
     if (err < 0)
         return err;
@@ -11334,8 +11346,6 @@ P2P_DEF int p2p_reply_begin(p2p_node *node, p2p_stream stream, int status,
 P2P_DEF int p2p_reply_later(p2p_node *node, p2p_stream stream) {
     p2p__stream *s;
     int err;
-    if (node == NULL)
-        return P2P_ERR_ARG;
     err = p2p__reply_stream(node, stream, &s);
     if (err < 0)
         return err;
@@ -11377,14 +11387,8 @@ P2P_DEF int p2p_request_send(p2p_node *node, p2p_conn conn, const p2p_request_de
     p2p__stream *s;
     p2p__head_in h;
     size_t size, room;
-    int err;
-    if (node == NULL)
-        return P2P_ERR_ARG;
-    c = p2p__conn_get(node, conn);
-    if (c == NULL)
-        return p2p__fail(node, P2P_ERR_HANDLE, "conn: stale or foreign");
-    err = p2p__request_check(node, desc, &h);
-    if (err < 0)
+    int err = p2p__conn_for(node, conn, &c);
+    if (err < 0 || (err = p2p__request_check(node, desc, &h)) < 0)
         return err;
     room = node->desc.bytes.stream_send;
     size = p2p__head_size(&h) + desc->body_size;
@@ -11411,11 +11415,9 @@ P2P_DEF int p2p_request_send(p2p_node *node, p2p_conn conn, const p2p_request_de
  * head is there until the next p2p_next_event; then P2P_ERR_STATE. */
 P2P_DEF int p2p_response(p2p_node *node, p2p_stream stream, p2p_response_head *out) {
     p2p__stream *s;
-    if (node == NULL)
-        return P2P_ERR_ARG;
-    s = p2p__stream_get(node, stream);
-    if (s == NULL)
-        return p2p__fail(node, P2P_ERR_HANDLE, "stream: stale or foreign");
+    int err = p2p__stream_for(node, stream, &s);
+    if (err < 0)
+        return err;
     if (s->kind != P2P__KIND_REQUEST || !s->local || out == NULL)
         return p2p__fail(node, P2P_ERR_ARG,
                          out == NULL ? "out: NULL" : "stream: not a request from here");
@@ -11609,28 +11611,35 @@ static int p2p__desc_relations(const p2p_desc *desc, p2p_desc *d) {
     return P2P_OK;
 }
 
-#define P2P__DESC_TIMES(X)        \
-    X(connect_us, 30 * 1000000)   \
-    X(idle_us, 30 * 1000000)      \
-    X(keepalive_us, 10 * 1000000) \
-    X(request_us, 30 * 1000000)   \
-    X(stop_us, 3 * 1000000)       \
-    X(max_age_us, UINT64_C(604800000000))
+/* Times of the desc: field, default and least in milliseconds. */
+#define P2P__DESC_TIMES(X)         \
+    X(time.connect_us, 30000, 1)   \
+    X(time.idle_us, 30000, 1)      \
+    X(time.keepalive_us, 10000, 1) \
+    X(time.request_us, 30000, 0)   \
+    X(time.stop_us, 3000, 0)       \
+    X(time.max_age_us, 604800000, 0)
 
 static int p2p__desc_times(p2p_desc *d) {
-#define P2P__X(field, usual) \
-    if (d->time.field == 0)  \
-        d->time.field = usual;
-    P2P__DESC_TIMES(P2P__X)
+    static const struct {
+        uint32_t usual_ms;
+        uint16_t at, least_ms;
+    } rows[] = {
+#define P2P__X(field, usual_ms, least_ms) {usual_ms, (uint16_t)offsetof(p2p_desc, field), least_ms},
+        P2P__DESC_TIMES(P2P__X)
 #undef P2P__X
-#define P2P__X(field)                                                             \
-    if (d->time.field < 1000)                                                     \
-        return p2p__desc_fail(d, P2P_ERR_CONFIG, "time." #field ": 1 ms or more", \
-                              (size_t)d->time.field, SIZE_MAX);
-    P2P__X(connect_us)
-    P2P__X(idle_us)
-    P2P__X(keepalive_us)
+    };
+#define P2P__X(field, usual_ms, least_ms) #field ": 1 ms or more\0"
+    P2P__OPTIONAL static const char texts[] = P2P__DESC_TIMES(P2P__X);
 #undef P2P__X
+    for (uint32_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        uint64_t *us = (uint64_t *)(void *)((uint8_t *)d + rows[i].at);
+        if (*us == 0)
+            *us = rows[i].usual_ms * (uint64_t)1000;
+        if (*us < rows[i].least_ms * 1000u)
+            return p2p__desc_fail(d, P2P_ERR_CONFIG, p2p__nth_text(texts, i), (size_t)*us,
+                                  SIZE_MAX);
+    }
     return P2P_OK;
 }
 
@@ -11989,7 +11998,7 @@ static void p2p__stop_tick(p2p_node *node) {
     }
     for (p2p__session *s = NULL; (s = p2p__session_next(node, s)) != NULL;) {
         if (s->conn == P2P__NIL && s->state < P2P__SESSION_CLOSING)
-            p2p__session_close(node, s, 0, P2P__CODE_STOPPED, p2p__no_words());
+            p2p__session_end(node, s, P2P__CODE_STOPPED);
     }
 }
 
@@ -12376,7 +12385,7 @@ static int p2p__close_begin(p2p_node *node, p2p__conn *conn, uint32_t code, p2p_
     if (conn->state < P2P__CONN_OPEN) {
         p2p__conn_detach(node, conn);
         if (session)
-            p2p__session_close(node, session, 0, P2P__CODE_NONE, p2p__no_words());
+            p2p__session_end(node, session, P2P__CODE_NONE);
         p2p__conn_down(node, conn, P2P_OK, code, reason);
         return P2P_OK;
     }
@@ -12405,7 +12414,7 @@ P2P_DEF int p2p_node_stop(p2p_node *node, uint32_t code) {
     }
     for (p2p__session *s = NULL; (s = p2p__session_next(node, s)) != NULL;) {
         if (s->conn == P2P__NIL && s->state < P2P__SESSION_CLOSING)
-            p2p__session_close(node, s, 0, P2P__CODE_STOPPED, p2p__no_words());
+            p2p__session_end(node, s, P2P__CODE_STOPPED);
     }
     return 0;
 }
@@ -12625,13 +12634,6 @@ P2P_DEF int p2p_timer_set(p2p_node *node, uint32_t number, uint64_t at_us) {
 }
 
 /* ---- connections */
-static int p2p__conn_for(const p2p_node *node, p2p_conn handle, p2p__conn **out) {
-    if (!node)
-        return P2P_ERR_ARG;
-    *out = p2p__conn_get(node, handle);
-    return *out ? P2P_OK : p2p__fail(node, P2P_ERR_HANDLE, "conn: stale, or of another node");
-}
-
 /* The place of an ALPN among the node's; a new one takes a free place. */
 static int p2p__alpn_place(p2p_node *node, const char *alpn) {
     uint32_t i;
@@ -13074,13 +13076,6 @@ P2P_DEF int p2p_recv_ref(p2p_node *node, p2p_conn handle, void *buffer, size_t c
 #endif
 
 /* ---- streams */
-static int p2p__stream_for(const p2p_node *node, p2p_stream handle, p2p__stream **out) {
-    if (!node)
-        return P2P_ERR_ARG;
-    *out = p2p__stream_get(node, handle);
-    return *out ? P2P_OK : p2p__fail(node, P2P_ERR_HANDLE, "stream: stale, or of another node");
-}
-
 P2P_DEF int p2p_stream_open(p2p_node *node, p2p_conn handle, const p2p_stream_desc *desc,
                             p2p_stream *out) {
     p2p__conn *conn;
