@@ -3934,6 +3934,7 @@ typedef struct p2p__challenge { /* an answer that is owed on the path it was ask
 /* What most functions ask for comes first: near members take shorter instructions on Thumb. */
 struct p2p_node {
     uint32_t magic;
+    uint8_t spent; /* a connection whose DISCONNECTED was given may have no streams left */
     uint8_t in_call, stopping, stopped, simulated, secret_made;
     uint8_t in_socket, out_socket;
     uint16_t out_first, out_last;
@@ -3963,7 +3964,6 @@ struct p2p_node {
     uint64_t polled_us, stop_by_us, timer_next_us;
     uint64_t *timers;
     uint32_t timer_count;
-    uint32_t given;        /* connections whose DISCONNECTED was given, with streams left to read */
     uint32_t exposed_conn; /* DISCONNECTED of it was given: freed at the next p2p_next_event */
     uint64_t secret_us, token_us, tokens_milli;
     uint8_t *rings[3]; /* of messages, local and peers' streams */
@@ -4745,6 +4745,7 @@ static void p2p__stream_unlink(p2p_node *node, p2p__stream *s) {
     if (s->conn_next != P2P__NIL)
         node->streams[s->conn_next].conn_prev = s->conn_prev;
     conn->peer_streams = (uint16_t)(conn->peer_streams - !s->local);
+    node->spent |= conn->given;
     s->conn = P2P__NIL;
 }
 
@@ -8151,6 +8152,7 @@ static bool p2p__conn_outlives(const p2p_node *node, const p2p__conn *conn, int 
 
 static void p2p__conn_down(p2p_node *node, p2p__conn *conn, int err, uint32_t code,
                            p2p_str reason) {
+    p2p__stream *s = p2p__messages(node, conn);
     if (conn->state == P2P__CONN_DOWN)
         return;
     p2p__conn_detach(node, conn);
@@ -8166,8 +8168,9 @@ static void p2p__conn_down(p2p_node *node, p2p__conn *conn, int err, uint32_t co
     p2p__conn_words(conn, code, reason);
     p2p__accept_unlink(node, conn);
     p2p__streams_lost(node, conn);
+    if (s)
+        p2p__chunks_abandon(node, s); /* unread streams may keep the place, and these are few */
     if (P2P__MESSAGES && conn->sent_pending) {
-        p2p__stream *s = p2p__messages(node, conn);
         conn->sent_err = s->send.acked >= conn->sent_at ? P2P_OK : P2P_ERR_CLOSED;
         s->send.lent = NULL;
         p2p__raise_conn(node, conn, P2P__EV_SENT);
@@ -12216,15 +12219,14 @@ static void p2p__events_after(p2p_node *node) {
     if (node->exposed_conn != P2P__REF_NONE) {
         p2p__conn_at(node, node->exposed_conn)->given = 1;
         node->exposed_conn = P2P__REF_NONE;
-        node->given++;
+        node->spent = 1;
     }
-    for (i = 0; node->given > 0 && i < node->conns.count; i++) {
+    for (i = 0; node->spent && i < node->conns.count; i++) {
         p2p__conn *conn = p2p__conn_at(node, i);
-        if (p2p__slot_live(conn) && p2p__conn_spent(node, conn)) {
+        if (p2p__slot_live(conn) && p2p__conn_spent(node, conn))
             p2p__conn_free(node, conn);
-            node->given--;
-        }
     }
+    node->spent = 0;
 }
 
 /* Takes one flag of the first object that has something to say: 1 an event, 0 nothing came of
