@@ -702,6 +702,7 @@ TEST(questions) {
     CHECK(p2p_id_equal(&e.peer, &box.known.id));
     CHECK_INT(p2p__discovery_event(&box.node, &e), 0);
     p2p__router_after(&box.node);
+    p2p__discovery_after(&box.node);
     CHECK_INT(p2p_discovered(&box.node, query, &box.known), P2P_ERR_HANDLE);
     CHECK_INT(p2p_discover(&box.node, "bob", &second), 0);
     CHECK(second != query);
@@ -716,10 +717,12 @@ TEST(questions_answered_at_once_not_at_all_and_too_many) {
     memset(&e, 0, sizeof e);
     CHECK(p2p__discovery_event(&box.node, &e) == 1 && e.err == 0 && e.query == query);
     p2p__router_after(&box.node);
+    p2p__discovery_after(&box.node);
     box.resolve_answer = -1;
     CHECK_INT(p2p_discover(&box.node, "nobody", &query), 0);
     CHECK(p2p__discovery_event(&box.node, &e) == 1 && e.err == P2P_ERR_NOT_FOUND);
     p2p__router_after(&box.node);
+    p2p__discovery_after(&box.node);
     box.resolve_answer = 0;
     for (uint32_t i = 0; i < P2P__QUERIES + 1; i++) /* one more is kept for the one dial */
         CHECK_INT(p2p_discover(&box.node, "mute", &query), 0);
@@ -737,6 +740,7 @@ TEST(questions_answered_at_once_not_at_all_and_too_many) {
     for (uint32_t i = 0; i < P2P__QUERIES + 1; i++) {
         CHECK(p2p__discovery_event(&box.node, &e) == 1 && e.err == P2P_ERR_TIMEOUT);
         p2p__router_after(&box.node);
+        p2p__discovery_after(&box.node);
     }
     CHECK(p2p__discovery_deadline(&box.node) == P2P_NEVER);
     CHECK_INT(box.node.discovery.queries.used, 0);
