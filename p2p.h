@@ -2989,8 +2989,8 @@ typedef struct p2p__frame {
     uint64_t id, offset, value, code, largest, delay_us, ect[3];
     p2p_span data;
     const uint8_t *bytes;
-    p2p_addr addr;
-    p2p__range range[P2P__ACK_RANGES]; /* last, and not cleared beyond ranges */
+    p2p_addr addr; /* of a PATH_RESPONSE; from here on others say nothing */
+    p2p__range range[P2P__ACK_RANGES];
 } p2p__frame;
 
 static p2p_span p2p__get_span(p2p__reader *r, uint64_t size) {
@@ -3102,6 +3102,7 @@ static void p2p__get_other_frame(p2p__reader *r, p2p__frame *f) {
     case P2P__FRAME_PATH_CHALLENGE: f->bytes = p2p__get_bytes(r, 8); break;
     case P2P__FRAME_PATH_RESPONSE:
         f->bytes = p2p__get_bytes(r, 8);
+        P2P_MEMSET(&f->addr, 0, sizeof f->addr);
         p2p__get_endpoint(r, &f->addr);
         f->family = f->addr.family;
         break;
@@ -3135,7 +3136,7 @@ static uint8_t p2p__get_frame_type(p2p__reader *r, bool *end) {
  * nothing else gives 0 at once. */
 static int p2p__frame_get(p2p__reader *r, p2p__frame *out) {
     bool end;
-    P2P_MEMSET(out, 0, offsetof(p2p__frame, range));
+    P2P_MEMSET(out, 0, offsetof(p2p__frame, addr));
     out->type = p2p__get_frame_type(r, &end);
     if (r->bad)
         return P2P_ERR_PROTOCOL;
