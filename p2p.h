@@ -67,6 +67,7 @@
         P2P_NO_BBR, P2P_NO_CUBIC
                             one file    leave these congestion controllers out; NewReno is always
                                         there, and desc.congestion 0 is the best of what is left
+        P2P_NO_RECONNECT    one file    p2p_connect_desc.reconnect is refused
         P2P_NO_ROUTER       everywhere  leave out requests, routes and answers
         P2P_NO_DISCOVERY    everywhere  leave out names and providers; p2p_peer_add stays
         P2P_NO_DATAGRAMS    everywhere  leave out p2p_datagram_*; the peer is told to send none
@@ -3841,6 +3842,11 @@ enum p2p__conn_state {
     P2P__CONN_DOWN      /* DISCONNECTED is to be told */
 };
 
+#ifndef P2P_NO_RECONNECT
+#define P2P__RETURNS 1
+#else
+#define P2P__RETURNS 0
+#endif
 enum p2p__reconnect { P2P__RECONNECT_NO, P2P__RECONNECT_ASKED, P2P__RECONNECT_UP_ONCE };
 
 typedef struct
@@ -4033,6 +4039,11 @@ static p2p__stream *p2p__stream_at(const p2p_node *node, uint32_t index) {
 
 P2P__NOINLINE static uint16_t p2p__stream_index(const p2p_node *node, const p2p__stream *s) {
     return (uint16_t)(s - node->streams);
+}
+
+/* It was up once and outlives breaks. */
+static bool p2p__conn_returns(const p2p__conn *conn) {
+    return P2P__RETURNS && conn->reconnect == P2P__RECONNECT_UP_ONCE;
 }
 
 static uint16_t p2p__conn_index(const p2p_node *node, const p2p__conn *conn) {
@@ -5234,7 +5245,7 @@ static void p2p__send_advance(p2p_node *node, p2p__stream *s) {
         p2p__chunk_unlink(node, s, at);
         p2p__chunk_give(node, at);
     }
-    if (p2p__is_messages(s) && conn && conn->reconnect)
+    if (p2p__is_messages(s) && P2P__RETURNS && conn && conn->reconnect)
         w->kept = (uint32_t)(w->acked - p2p__messages_end(w, from, w->acked, &count));
     p2p__send_unlend(w);
     if (fin && w->state == P2P__SEND_FINISHING) {
@@ -8026,7 +8037,8 @@ static void p2p__conn_detach(p2p_node *node, p2p__conn *conn) {
     conn->session = P2P__NIL;
     if (!conn->attached)
         return;
-    if (conn->reconnect && conn->state == P2P__CONN_OPEN) { /* the next dial begins there */
+    if (P2P__RETURNS && conn->reconnect &&
+        conn->state == P2P__CONN_OPEN) { /* the next dial begins there */
         memset(conn->addr_bad, 0, sizeof conn->addr_bad);
         conn->addrs[0] = session->remote;
         conn->addr_count = 1;
@@ -8147,8 +8159,8 @@ static void p2p__conn_break(p2p_node *node, p2p__conn *conn, uint32_t code, p2p_
 
 /* One that was up once ends only by a call, or by what another dial would not change. */
 static bool p2p__conn_outlives(const p2p_node *node, const p2p__conn *conn, int err) {
-    return conn->reconnect == P2P__RECONNECT_UP_ONCE && conn->state < P2P__CONN_FLUSHING &&
-           !node->stopping && (err == P2P_ERR_TIMEOUT || err == P2P_ERR_CLOSED);
+    return p2p__conn_returns(conn) && conn->state < P2P__CONN_FLUSHING && !node->stopping &&
+           (err == P2P_ERR_TIMEOUT || err == P2P_ERR_CLOSED);
 }
 
 static void p2p__conn_down(p2p_node *node, p2p__conn *conn, int err, uint32_t code,
@@ -8273,7 +8285,7 @@ static void p2p__session_fault(p2p_node *node, p2p__session *session, uint32_t c
 
 /* What went out over this session may have arrived, and may not go out over another one. */
 static bool p2p__conn_bound(p2p__conn *conn) {
-    if (conn->reconnect == P2P__RECONNECT_UP_ONCE && conn->attached && conn->send_total > 0)
+    if (p2p__conn_returns(conn) && conn->attached && conn->send_total > 0)
         conn->confirmed = 1;
     return conn->confirmed;
 }
@@ -8288,7 +8300,7 @@ static void p2p__session_failed(p2p_node *node, p2p__session *session) {
     if (conn) {
         uint64_t wait_us = 25000u << P2P__MIN(conn->attempts, 5u);
         p2p__conn_detach(node, conn);
-        conn->retry_us = node->now_us + (conn->reconnect == P2P__RECONNECT_UP_ONCE
+        conn->retry_us = node->now_us + (p2p__conn_returns(conn)
                                              ? p2p__redial_us(node, conn)
                                              : wait_us / 2 + p2p__drbg_fast(&node->drbg) % wait_us);
         p2p__conn_go(conn, P2P__CONN_WAITING);
@@ -8321,8 +8333,7 @@ static void p2p__dial(p2p_node *node, p2p__conn *conn) {
     conn->retry_us = P2P_NEVER;
     if (conn->addr_count == 0)
         return;
-    conn->retry_us =
-        node->now_us + (conn->reconnect == P2P__RECONNECT_UP_ONCE ? P2P__REDIAL_US : 20000u);
+    conn->retry_us = node->now_us + (p2p__conn_returns(conn) ? P2P__REDIAL_US : 20000u);
     if (p2p__dial_waits(node, conn))
         return;
     if (node->half_open[0] >= node->desc.max.half_open)
@@ -8353,7 +8364,7 @@ static void p2p__dial(p2p_node *node, p2p__conn *conn) {
     node->waiting_dials--;
     p2p__log(&node->log, P2P__LOG_DIALLING);
     p2p__out_add(node, session);
-    if (conn->reconnect == P2P__RECONNECT_UP_ONCE)
+    if (p2p__conn_returns(conn))
         p2p__peer_ask(node, conn); /* it may be elsewhere by now */
 }
 
@@ -8626,8 +8637,7 @@ static void p2p__prove(p2p_node *node, p2p__session *session, p2p__conn *conn) {
 /* A peer that was there once and has no place, or is not ready, will be; only its hook's no is for
  * good. */
 static int p2p__refused_err(const p2p__conn *conn, uint64_t code) {
-    return conn->reconnect == P2P__RECONNECT_UP_ONCE && code != P2P__CODE_REFUSED ? P2P_ERR_CLOSED
-                                                                                  : P2P_ERR_REFUSED;
+    return p2p__conn_returns(conn) && code != P2P__CODE_REFUSED ? P2P_ERR_CLOSED : P2P_ERR_REFUSED;
 }
 
 static void p2p__auth_input(p2p_node *node, p2p__session *session, const p2p__frame *f) {
@@ -8726,7 +8736,7 @@ static void p2p__close_input(p2p_node *node, p2p__session *session, const p2p__f
             p2p__conn_go(dial, P2P__CONN_WAITING);
             node->waiting_dials++;
             dial->retry_us = node->now_us + P2P__COLLAPSE_US;
-            if (dial->reconnect == P2P__RECONNECT_UP_ONCE)
+            if (p2p__conn_returns(dial))
                 dial->retry_us += p2p__redial_us(node, dial);
             p2p__conn_schedule(node, dial);
         } else {
@@ -9359,9 +9369,9 @@ static uint64_t p2p__rekey_us(const p2p_node *node, const p2p__session *session)
         return P2P_NEVER;
     if (session->next_number >= P2P__RECORDS_MAX)
         return 0;
-    if (conn->reconnect && age < last - last / 8)
+    if (p2p__conn_returns(conn) && age < last - last / 8)
         last -= last / 8;
-    else if (conn->reconnect && p2p__conn_quiet(node, conn))
+    else if (p2p__conn_returns(conn) && p2p__conn_quiet(node, conn))
         return 0;
     return p2p__time_add(session->born_us, last);
 }
@@ -12657,6 +12667,8 @@ static int p2p__connect_check(p2p_node *node, const p2p_connect_desc *desc, int 
     *alpn = (int)P2P__ANY_ALPN;
     if (node->stopping)
         return p2p__fail(node, P2P_ERR_STATE, "the node is stopping");
+    if (desc && desc->reconnect && !P2P__RETURNS)
+        return p2p__fail(node, P2P_ERR_CONFIG, "desc.reconnect: left out by P2P_NO_RECONNECT");
     if (desc && desc->alpn)
         *alpn = p2p__alpn_place(node, desc->alpn);
     return *alpn < 0 ? *alpn : P2P_OK;

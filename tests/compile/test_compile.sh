@@ -121,6 +121,11 @@ for left_out in "P2P_NO_BBR" "P2P_NO_CUBIC" "P2P_NO_BBR P2P_NO_CUBIC"; do
     check "test_cc runs without $left_out" "$work/test_cc"
 done
 
+# ---- without reconnect
+source_of "$work/less.c" "P2P_NO_RECONNECT P2P_IMPLEMENTATION" "p2p.h"
+# shellcheck disable=SC2086
+check "without reconnect" cc -std=c99 -Os $strict $own -fsyntax-only "$work/less.c"
+
 # ---- several files of one program
 implementation_alone() {
     sed '/main/d' "$work/all.c" >"$work/impl.c"
