@@ -6982,16 +6982,20 @@ static void p2p__seen_note(p2p_node *node, p2p__session *session, uint64_t numbe
  * none. */
 static uint64_t p2p__seen_down(const p2p__session *session, uint64_t number, uint64_t low,
                                bool bit) {
-    uint64_t skip = bit ? 0 : ~0ull;
     while (number + 1 > low) {
-        if (number % 64 == 63 && number >= low + 63 &&
-            session->seen[(number / 64) % (P2P__WINDOW / 64)] == skip) {
-            number -= 64;
+        uint64_t word = session->seen[(number / 64) % (P2P__WINDOW / 64)] ^ (bit ? 0 : ~0ull);
+        uint32_t step = 32;
+        word <<= 63 - number % 64;
+        if (word == 0) {
+            number -= number % 64 + 1;
             continue;
         }
-        if (p2p__seen_bit(session, number) == bit)
-            return number;
-        number--;
+        for (; step > 0; step /= 2) /* down by the leading zeros */
+            if (word >> (64 - step) == 0) {
+                word <<= step;
+                number -= step;
+            }
+        return number + 1 > low ? number : low - 1;
     }
     return low - 1;
 }
@@ -9126,6 +9130,8 @@ static void p2p__emit_controls(p2p__build *b) {
     p2p__session *session = b->session;
     p2p__conn *conn = b->conn;
     uint32_t kind;
+    if (!session->control)
+        return;
     if (session->control & (P2P__CONTROL_HELLO | P2P__CONTROL_AUTH))
         p2p__emit_hello(b);
     (void)p2p__emit_plain(b, P2P__CONTROL_DONE, P2P__FRAME_DONE, 0, 0, 0);
@@ -12017,8 +12023,34 @@ static void p2p__stop_tick(p2p_node *node) {
 }
 
 /* ---- datagrams */
-static uint32_t p2p__datagram_in(p2p_node *node, uint8_t *data, size_t size, const p2p_addr *from) {
-    p2p__session *session;
+
+/* What follows the last of a session's datagrams: it may be at its end, and wants to be woken. */
+static void p2p__session_settle(p2p_node *node, p2p__session *session) {
+    p2p__conn *conn = session ? p2p__conn_at(node, session->conn) : NULL;
+    if (conn)
+        p2p__conn_flush(node, conn, false);
+    if (session)
+        p2p__session_schedule(node, session);
+}
+
+/* A record. *last is the session of the one before in a run, which is settled once for all. */
+static uint32_t p2p__data_in(p2p_node *node, uint8_t *data, size_t size, p2p__session **last) {
+    bool server = data[0] == P2P__DATA_TO_SERVER;
+    p2p__session *session = *last;
+    if (!session || (session->server != 0) != server || memcmp(session->id, data + 1, 8) != 0) {
+        p2p__session_settle(node, session);
+        *last = session = p2p__session_find(node, data + 1, server);
+    }
+    if (!session)
+        return p2p__drop(node, P2P_METRIC_drop_unknown_session);
+    if (session->state == P2P__SESSION_HANDSHAKE)
+        return p2p__drop(node, P2P_METRIC_drop_early_data);
+    p2p__data_input(node, session, data + P2P__DATA_HEAD, size - P2P__DATA_HEAD);
+    return 1;
+}
+
+static uint32_t p2p__datagram_in(p2p_node *node, uint8_t *data, size_t size, const p2p_addr *from,
+                                 p2p__session **last) {
     size_t prefix = p2p__prefix_bytes(node);
     uint32_t rc;
     bool server;
@@ -12030,33 +12062,18 @@ static uint32_t p2p__datagram_in(p2p_node *node, uint8_t *data, size_t size, con
     size -= prefix;
     if (data[0] < P2P__TO_SERVER || data[0] > P2P__DATA_TO_CLIENT)
         return p2p__drop(node, P2P_METRIC_drop_unknown_type);
-    if (data[0] < P2P__DATA_TO_SERVER && size > P2P__ENVELOPE_MAX)
+    if (data[0] >= P2P__DATA_TO_SERVER)
+        return p2p__data_in(node, data, size, last);
+    if (size > P2P__ENVELOPE_MAX)
         return p2p__drop(node, P2P_METRIC_drop_oversize);
-    if (data[0] < P2P__DATA_TO_SERVER && size < P2P__ENVELOPE_HEAD + 1u)
+    if (size < P2P__ENVELOPE_HEAD + 1u)
         return p2p__drop(node, P2P_METRIC_drop_short);
-    server = data[0] == P2P__TO_SERVER || data[0] == P2P__TO_SERVER_COOKIE ||
-             data[0] == P2P__DATA_TO_SERVER;
-    if (data[0] >= P2P__DATA_TO_SERVER) {
-        session = p2p__session_find(node, data + 1, server);
-        if (!session)
-            return p2p__drop(node, P2P_METRIC_drop_unknown_session);
-        if (session->state == P2P__SESSION_HANDSHAKE)
-            return p2p__drop(node, P2P_METRIC_drop_early_data);
-        p2p__data_input(node, session, data + P2P__DATA_HEAD, size - P2P__DATA_HEAD);
-        rc = 1;
-    } else if (server) {
-        rc = p2p__to_server_input(node, data, size, from);
-        session = p2p__session_find(node, data + 1, true);
-    } else {
-        rc = p2p__to_client_input(node, data, size, from);
-        session = p2p__session_find(node, data + 1, false);
-    }
-    if (session) {
-        p2p__conn *conn = p2p__conn_at(node, session->conn);
-        if (conn)
-            p2p__conn_flush(node, conn, false);
-        p2p__session_schedule(node, session);
-    }
+    p2p__session_settle(node, *last);
+    *last = NULL; /* an envelope may end other sessions, and its own */
+    server = data[0] == P2P__TO_SERVER || data[0] == P2P__TO_SERVER_COOKIE;
+    rc = server ? p2p__to_server_input(node, data, size, from)
+                : p2p__to_client_input(node, data, size, from);
+    p2p__session_settle(node, p2p__session_find(node, data + 1, server));
     return rc;
 }
 
@@ -12445,6 +12462,7 @@ static int p2p__may_drive(const p2p_node *node) {
 }
 
 P2P_DEF int p2p_input(p2p_node *node, uint64_t now_us, const p2p_packet *in) {
+    p2p__session *last = NULL;
     size_t step, at;
     int taken = 0;
     if (p2p__may_drive(node) < 0)
@@ -12461,8 +12479,9 @@ P2P_DEF int p2p_input(p2p_node *node, uint64_t now_us, const p2p_packet *in) {
         p2p__count(node, P2P_METRIC_datagrams_in, 1);
         p2p__count(node, P2P_METRIC_bytes_in, n);
         node->in_bytes = (uint32_t)n;
-        taken |= (int)p2p__datagram_in(node, (uint8_t *)in->data + at, n, &in->remote);
+        taken |= (int)p2p__datagram_in(node, (uint8_t *)in->data + at, n, &in->remote, &last);
     }
+    p2p__session_settle(node, last);
     return taken;
 }
 
