@@ -1989,25 +1989,25 @@ static void *p2p__pool_get(const p2p__pool *pool, uint32_t id) {
  * Covered by tests/unit/test_base.c. */
 
 /* Level (1 error, 2 warning, 3 info, 4 debug), item, text. */
-#define P2P__LOG_ITEMS(X)                                                              \
-    X(1, RANDOM_FAILED, "the generator or the crypto table failed")                    \
-    X(1, SECURE_FAILED, "the secure channel failed")                                   \
-    X(2, AUTH_FAILED, "a peer could not prove the identity that was dialled")          \
-    X(2, PROTOCOL_BROKEN, "a peer broke the protocol; its connection was closed")      \
-    X(2, REFUSED, "the allow hook refused a peer")                                     \
-    X(2, CLOCK_BACK, "the clock went back; the older time is kept")                    \
-    X(3, LISTENING, "listening")                                                       \
-    X(3, DIALLING, "dialling a peer")                                                  \
-    X(3, DIAL_RETRIED, "the peer asked for a cookie, or the handshake is tried again") \
-    X(3, DIAL_TIMEOUT, "a dial got no answer in time")                                 \
-    X(3, CONNECTED, "connected")                                                       \
-    X(3, DISCONNECTED, "disconnected")                                                 \
-    X(3, BROKEN, "a connection broke and is dialled again")                            \
-    X(3, STOPPED, "stopped")                                                           \
-    X(4, DATAGRAM_DROPPED, "a datagram was dropped")                                   \
-    X(4, PACKET_LOST, "a packet was lost")                                             \
-    X(4, PROBE, "a probe was sent after a timeout")                                    \
-    X(4, HANDLER_SILENT, "a handler neither replied nor deferred; 500 was sent for it")
+#define P2P__LOG_ITEMS(X)                                                         \
+    X(1, RANDOM_FAILED, "the generator or the crypto table failed")               \
+    X(1, SECURE_FAILED, "the secure channel failed")                              \
+    X(2, AUTH_FAILED, "a peer's proof of identity was wrong")                     \
+    X(2, PROTOCOL_BROKEN, "a peer broke the protocol; its connection was closed") \
+    X(2, REFUSED, "the allow hook refused a peer")                                \
+    X(2, CLOCK_BACK, "the clock went back; the older time is kept")               \
+    X(3, LISTENING, "listening")                                                  \
+    X(3, DIALLING, "dialling a peer")                                             \
+    X(3, DIAL_RETRIED, "a dial is tried again")                                   \
+    X(3, DIAL_TIMEOUT, "a dial got no answer in time")                            \
+    X(3, CONNECTED, "connected")                                                  \
+    X(3, DISCONNECTED, "disconnected")                                            \
+    X(3, BROKEN, "a connection broke and is dialled again")                       \
+    X(3, STOPPED, "stopped")                                                      \
+    X(4, DATAGRAM_DROPPED, "a datagram was dropped")                              \
+    X(4, PACKET_LOST, "a packet was lost")                                        \
+    X(4, PROBE, "a probe was sent after a timeout")                               \
+    X(4, HANDLER_SILENT, "a handler gave no reply; 500 was sent")
 
 enum p2p__log_item {
 #define P2P__X(level, item, text) P2P__LOG_##item,
@@ -2838,15 +2838,14 @@ static int p2p__ticket_bytes(const char *text, uint8_t bytes[P2P__TICKET_BYTES],
     *why = P2P__SAY("beginning: a ticket starts with p2p1");
     if (size < 4 || P2P_MEMCMP(text, "p2p1", 4) != 0)
         return P2P_ERR_ARG;
-    *why = P2P__SAY("length: longer than any ticket; was something pasted behind it?");
+    *why = P2P__SAY("length: longer than any ticket");
     if (size >= P2P_TICKET_TEXT_SIZE)
         return P2P_ERR_ARG;
-    *why = P2P__SAY(
-        "letters: z-base-32 has lower-case letters and digits without 0, 2, l and v; or it is cut");
+    *why = P2P__SAY("letters: z-base-32 has no 0, 2, l, v or capitals; or it is cut");
     count = p2p__z32_get(text + 4, size - 4, bytes, P2P__TICKET_BYTES);
     if (count < 0)
         return P2P_ERR_ARG;
-    *why = P2P__SAY("checksum: the ticket is cut or mistyped; copy it again, whole");
+    *why = P2P__SAY("checksum: cut or mistyped");
     if (count <= P2P__TICKET_SUM)
         return P2P_ERR_ARG;
     count -= P2P__TICKET_SUM;
@@ -4618,11 +4617,10 @@ static int p2p__stream_make(p2p_node *node, p2p__conn *conn, uint8_t kind, uint8
                             void *user, p2p__stream **out) {
     p2p__stream *s;
     if (conn->state >= P2P__CONN_FLUSHING || node->stopping)
-        return p2p__fail(node, P2P_ERR_CLOSED, "the connection is closing");
+        return p2p__fail(node, P2P_ERR_CLOSED, "conn: closing");
     s = p2p__stream_take(node, &node->local_streams, true);
     if (!s)
-        return p2p__fail_size(node, P2P_ERR_LIMIT,
-                              "max.streams: every stream of the node is in use",
+        return p2p__fail_size(node, P2P_ERR_LIMIT, "max.streams: all in use",
                               node->local_streams.count + 1u, node->local_streams.count);
     p2p__stream_begin(node, s, conn, kind, conn->made[kind]++);
     s->priority = priority;
@@ -5528,12 +5526,11 @@ static int p2p__recv_input(p2p_node *node, p2p__conn *conn, p2p__stream *s, cons
     const uint8_t *data = f->data.data;
     uint32_t code = p2p__recv_check(conn, r, high, f->fin != 0);
     if (p2p__is_messages(s) && f->fin) {
-        p2p__conn_fault(node, conn, P2P__CODE_PROTOCOL,
-                        P2P__SAY("the messages stream was finished"));
+        p2p__conn_fault(node, conn, P2P__CODE_PROTOCOL, P2P__SAY("the messages stream was ended"));
         return -1;
     }
     if (code) {
-        p2p__conn_fault(node, conn, code, P2P__SAY("stream bytes beyond the limit or the end"));
+        p2p__conn_fault(node, conn, code, P2P__SAY("stream bytes beyond the limit"));
         return -1;
     }
     if (p2p__recv_counts(r) && (!p2p__recv_fits(r, first, f->data.size) ||
@@ -5573,7 +5570,7 @@ static void p2p__reset_input(p2p_node *node, p2p__conn *conn, p2p__stream *s, co
     p2p__recv *r = &s->recv;
     uint32_t code = p2p__recv_check(conn, r, f->value, true);
     if (code) {
-        p2p__conn_fault(node, conn, code, P2P__SAY("RESET_STREAM with a wrong final size"));
+        p2p__conn_fault(node, conn, code, P2P__SAY("a wrong final size"));
         return;
     }
     if (f->value > r->high) {
@@ -5670,8 +5667,7 @@ static void p2p__message_news(p2p_node *node, p2p__conn *conn) {
         return;
     if (!p2p__message_length(node, conn)) {
         p2p__count(node, P2P_METRIC_message_too_large, 1);
-        p2p__conn_fault(node, conn, P2P__CODE_PROTOCOL,
-                        P2P__SAY("message longer than message_max"));
+        p2p__conn_fault(node, conn, P2P__CODE_PROTOCOL, P2P__SAY("message over message_max"));
         return;
     }
     s = p2p__messages(node, conn);
@@ -5829,8 +5825,7 @@ static void p2p__datagrams_clear(p2p_node *node, p2p__conn *conn) {
 
 static void p2p__datagram_input(p2p_node *node, p2p__conn *conn, const p2p__frame *f) {
     if (f->data.size > node->desc.bytes.datagram_max || node->desc.max.datagrams_in == 0) {
-        p2p__conn_fault(node, conn, P2P__CODE_PROTOCOL,
-                        P2P__SAY("DATAGRAM larger than datagram_max"));
+        p2p__conn_fault(node, conn, P2P__CODE_PROTOCOL, P2P__SAY("DATAGRAM over datagram_max"));
         return;
     }
     conn->datagrams_received++;
@@ -5876,7 +5871,7 @@ static void p2p__datagram_drop(p2p_node *node, p2p__conn *conn, bool out) {
 static void p2p__emit_datagrams(p2p__build *b) { (void)b; }
 static void p2p__datagram_input(p2p_node *node, p2p__conn *conn, const p2p__frame *f) {
     (void)f;
-    p2p__conn_fault(node, conn, P2P__CODE_PROTOCOL, P2P__SAY("DATAGRAM larger than datagram_max"));
+    p2p__conn_fault(node, conn, P2P__CODE_PROTOCOL, P2P__SAY("DATAGRAM over datagram_max"));
 }
 #endif
 
@@ -8395,8 +8390,7 @@ static void p2p__conn_opened(p2p_node *node, p2p__conn *conn) {
     p2p__conn_schedule(node, conn);
     if (conn->message_largest > p2p__session_at(node, conn->session)->theirs.message_max)
         p2p__conn_end(node, conn, 0, P2P__CODE_NONE,
-                      p2p_str_of(P2P__SAY("a queued message is more than the peer takes")),
-                      P2P_ERR_TOO_LARGE);
+                      p2p_str_of(P2P__SAY("message over message_max")), P2P_ERR_TOO_LARGE);
 }
 
 static void p2p__session_opened(p2p_node *node, p2p__session *session) {
@@ -8848,14 +8842,14 @@ static int p2p__stream_input(p2p_node *node, p2p__conn *conn, const p2p__frame *
     case P2P__FRAME_RESET_STREAM:
         if (p2p__is_messages(s))
             p2p__conn_fault(node, conn, P2P__CODE_PROTOCOL,
-                            P2P__SAY("the messages stream was reset"));
+                            P2P__SAY("the messages stream was ended"));
         else
             p2p__reset_input(node, conn, s, f);
         break;
     case P2P__FRAME_STOP_SENDING:
         if (p2p__is_messages(s))
             p2p__conn_fault(node, conn, P2P__CODE_PROTOCOL,
-                            P2P__SAY("the messages stream was stopped"));
+                            P2P__SAY("the messages stream was ended"));
         else
             p2p__stop_input(node, s, f);
         break;
@@ -9748,11 +9742,11 @@ static int p2p__ticket_check(const p2p_node *node, const p2p_ticket *ticket) {
     for (i = 0; i < ticket->addr_count; i++)
         if (!p2p__addr_usable(&ticket->addrs[i]))
             return p2p__fail_size(node, P2P_ERR_ARG,
-                                  "ticket.addrs: family must be 4 or 6, port not 0 (size: which)",
-                                  i, ticket->addr_count);
+                                  "ticket.addrs: no family or port (size: which)", i,
+                                  ticket->addr_count);
     if (ticket->relay.family != 0 &&
         (!p2p__addr_usable(&ticket->relay) || p2p__id_check(&ticket->relay_id) < 0))
-        return p2p__fail(node, P2P_ERR_ARG, "ticket.relay: needs relay_id, family 4 or 6, a port");
+        return p2p__fail(node, P2P_ERR_ARG, "ticket.relay: no id, family or port");
     return P2P_OK;
 }
 
@@ -9768,7 +9762,7 @@ P2P_DEF int p2p_peer_add(p2p_node *node, const p2p_ticket *peer) {
     if (p2p_id_equal(&peer->id, p2p_node_id(node)))
         return p2p__fail(node, P2P_ERR_INVALID_ID, "ticket.id: this node's own");
     if (!p2p__peer_remember(node, peer, true))
-        return p2p__fail_size(node, P2P_ERR_LIMIT, "max.peers: every place holds an added peer",
+        return p2p__fail_size(node, P2P_ERR_LIMIT, "max.peers: all in use",
                               (uint64_t)node->discovery.peer_count + 1, node->discovery.peer_count);
     return P2P_OK;
 }
@@ -9839,11 +9833,11 @@ P2P_DEF int p2p_register(p2p_node *node, const char *name) {
     if (err < 0)
         return err;
     if (node->desc.discovery.api == NULL)
-        return p2p__fail(node, P2P_ERR_DISCOVERY, "desc.discovery: no provider to publish with");
+        return p2p__fail(node, P2P_ERR_DISCOVERY, "desc.discovery: no provider");
     place = p2p__name_place(node, &wanted);
     if (place == NULL)
-        return p2p__fail_size(node, P2P_ERR_LIMIT, "name: a node registers no more than these",
-                              P2P__NAMES + 1, P2P__NAMES);
+        return p2p__fail_size(node, P2P_ERR_LIMIT, "name: all places in use", P2P__NAMES + 1,
+                              P2P__NAMES);
     err = p2p__name_publish(node, &wanted);
     if (err < 0)
         return p2p__fail_named(node, err, "desc.discovery refused name", p2p_str_of(name),
@@ -9909,7 +9903,7 @@ static int p2p__query_start(p2p_node *node, const char *name, const p2p_id *id, 
     if (name != NULL && (err = p2p__name_set(node, name, &wanted)) < 0)
         return err;
     if (provider->api == NULL || provider->api->resolve == NULL)
-        return p2p__fail(node, P2P_ERR_DISCOVERY, "desc.discovery: no provider to ask");
+        return p2p__fail(node, P2P_ERR_DISCOVERY, "desc.discovery: no provider");
     q = (p2p__query *)p2p__pool_take(&node->discovery.queries);
     if (q == NULL)
         return p2p__fail_size(node, P2P_ERR_LIMIT, "queries: too many without an answer",
@@ -10386,9 +10380,8 @@ static int p2p__headers_check(const p2p_node *node, const p2p_header *headers, s
             return p2p__fail_named(node, P2P_ERR_ARG, "headers: name is not a lower-case token",
                                    headers[i].name, p2p__no_str);
         if (!p2p__str_one_line(headers[i].value))
-            return p2p__fail_named(node, P2P_ERR_ARG,
-                                   "headers: NULL, NUL, CR or LF in the value of", headers[i].name,
-                                   p2p__no_str);
+            return p2p__fail_named(node, P2P_ERR_ARG, "headers: NULL, NUL, CR or LF in",
+                                   headers[i].name, p2p__no_str);
     }
     return P2P_OK;
 }
@@ -10604,7 +10597,7 @@ P2P_DEF int p2p_route_add(p2p_node *node, const p2p_route *route) {
         return p2p__fail(node, P2P_ERR_ARG, "route: NULL");
     r = &node->router;
     if (r->route_count == r->route_room)
-        return p2p__fail_size(node, P2P_ERR_LIMIT, "max.routes: every place is taken",
+        return p2p__fail_size(node, P2P_ERR_LIMIT, "max.routes: all in use",
                               (uint64_t)r->route_count + 1, r->route_room);
     kept = *route; /* outside of the table, so it is compared with all that are in it */
     at.route = &kept;
@@ -10628,7 +10621,7 @@ P2P_DEF int p2p_service_add(p2p_node *node, const p2p_service *service) {
                          service == NULL ? "service: NULL" : "service.routes: NULL");
     r = &node->router;
     if (r->service_count == r->service_room || r->service_count == UINT16_MAX)
-        return p2p__fail_size(node, P2P_ERR_LIMIT, "max.services: every place is taken",
+        return p2p__fail_size(node, P2P_ERR_LIMIT, "max.services: all in use",
                               (uint64_t)r->service_count + 1, r->service_room);
     r->services[r->service_count++] = *service;
     at.service = (uint16_t)r->service_count;
@@ -10763,7 +10756,7 @@ static void p2p__router_answer(p2p_node *node, p2p__stream *s, int status, p2p_s
     P2P_ASSERT(status >= 400 && status <= 599);
     if (s->send.state != P2P__SEND_OPEN) { /* the peer stopped listening */
         p2p__exchange_go(node, s, P2P__EXCHANGE_GONE);
-    } else if (p2p__head_put(node, s, &h, NULL, 0, "bytes.peer_send: no room for an error") < 0) {
+    } else if (p2p__head_put(node, s, &h, NULL, 0, "bytes.peer_send: too small") < 0) {
         p2p__exchange_go(node, s, P2P__EXCHANGE_GONE);
         p2p__send_reset(node, s, (uint32_t)status);
     } else {
@@ -11333,7 +11326,7 @@ static int p2p__reply_start(p2p_node *node, p2p_stream handle, p2p__stream **out
     err = p2p__headers_check(node, h->headers, h->header_count);
     if (err < 0)
         return err;
-    return p2p__head_put(node, *out, h, body, size, "bytes.peer_send: the reply does not fit");
+    return p2p__head_put(node, *out, h, body, size, "bytes.peer_send: too small");
 }
 
 P2P_DEF int p2p_reply(p2p_node *node, p2p_stream stream, int status, const p2p_header *headers,
@@ -11413,8 +11406,7 @@ P2P_DEF int p2p_request_send(p2p_node *node, p2p_conn conn, const p2p_request_de
     room = node->desc.bytes.stream_send;
     size = p2p__head_size(&h) + desc->body_size;
     if (desc->body_size > room || size > room)
-        return p2p__fail_size(node, P2P_ERR_TOO_LARGE,
-                              "bytes.stream_send: the request does not fit", size, room);
+        return p2p__fail_size(node, P2P_ERR_TOO_LARGE, "bytes.stream_send: too small", size, room);
     err = p2p__stream_make(node, c, P2P__KIND_REQUEST, desc->priority, desc->user, &s);
     if (err < 0)
         return err;
@@ -11446,7 +11438,7 @@ P2P_DEF int p2p_response(p2p_node *node, p2p_stream stream, p2p_response_head *o
     if (s->x.state == P2P__EXCHANGE_FAILED)
         return p2p__fail(node, s->x.err, "stream: no answer came");
     if (s->x.head == NULL)
-        return p2p__fail(node, P2P_ERR_STATE, "stream: the head went when body bytes were taken");
+        return p2p__fail(node, P2P_ERR_STATE, "stream: the head went with the first body bytes");
     return p2p__response_get(p2p__head_span(s), node->router.response_headers, out);
 }
 
@@ -11693,9 +11685,8 @@ static int p2p__desc_vtables(const p2p_desc *d) {
                               "secure: no channel (p2p_mbedtls_secure gives one)", 0, 0);
     largest = s->content_max + P2P__DATA_HEAD + s->overhead;
     if (d->link.mtu > largest + (s->prefix != 0))
-        return p2p__desc_fail(d, P2P_ERR_CONFIG,
-                              "link.mtu: more than the secure channel was built for", d->link.mtu,
-                              largest);
+        return p2p__desc_fail(d, P2P_ERR_CONFIG, "link.mtu: over the secure channel's content_max",
+                              d->link.mtu, largest);
     return P2P_OK;
 }
 
@@ -11704,8 +11695,7 @@ static int p2p__desc_resolve(const p2p_desc *desc, p2p_desc *out) {
     int err;
     *out = *desc;
     if (desc->_canary_start != P2P__CANARY || desc->_canary_end != P2P__CANARY)
-        return p2p__desc_fail(desc, P2P_ERR_CONFIG, "desc: not zeroed before its fields were set",
-                              0, 0);
+        return p2p__desc_fail(desc, P2P_ERR_CONFIG, "desc: not zeroed first", 0, 0);
     if ((err = p2p__desc_numbers(out)) < 0 || (err = p2p__desc_relations(desc, out)) < 0 ||
         (err = p2p__desc_times(out)) < 0 || (err = p2p__desc_texts(out)) < 0)
         return err;
@@ -11852,17 +11842,15 @@ static int p2p__node_identity(p2p_node *node, const p2p_desc *desc) {
             return p2p__desc_fail(desc, P2P_ERR_CONFIG, "key: all zero; generate or load one", 0,
                                   0);
         if (!node->simulated && p2p__key_simulated(&node->key))
-            return p2p__desc_fail(desc, P2P_ERR_CONFIG,
-                                  "key: a simulator key, which everyone knows", 0, 0);
+            return p2p__desc_fail(desc, P2P_ERR_CONFIG, "key: a simulator's, which everyone knows",
+                                  0, 0);
     } else if (!d->random.fill || d->random.fill(d->random.ctx, node->key.seed, 32) < 0) {
         return p2p__desc_fail(desc, P2P_ERR_CONFIG, "random: none, or it failed", 0, 0);
     }
     if (p2p_key_from_seed(&d->crypto, node->key.seed, &node->key) < 0)
-        return p2p__desc_fail(desc, P2P_ERR_CONFIG,
-                              "key: the crypto table gives no public key for it", 0, 0);
+        return p2p__desc_fail(desc, P2P_ERR_CONFIG, "key: crypto gives no public key for it", 0, 0);
     if (p2p__drbg_open(&node->drbg, &d->crypto, &d->random, node->key.seed, 0) < 0)
-        return p2p__desc_fail(desc, P2P_ERR_CONFIG,
-                              "random: it failed, or gives the same bytes twice", 0, 0);
+        return p2p__desc_fail(desc, P2P_ERR_CONFIG, "random: failed, or repeats itself", 0, 0);
     if (p2p__drbg_fill(&node->drbg, node->hash_key, sizeof node->hash_key) < 0 ||
         p2p__envelope_keys(node, &node->key.id, node->psk, node->tag_key) < 0)
         return p2p__desc_fail(desc, P2P_ERR_CONFIG, "crypto: sha256 failed", 0, 0);
@@ -11923,8 +11911,8 @@ static int p2p__node_open(p2p_node **out, const p2p_desc *desc, void *arena, siz
     if ((err = p2p__desc_resolve(desc, &d)) < 0)
         return err;
     if (d.secure.api->insecure && !simulated)
-        return p2p__desc_fail(desc, P2P_ERR_CONFIG,
-                              "secure: the simulator's null channel does not encrypt", 0, 0);
+        return p2p__desc_fail(desc, P2P_ERR_CONFIG, "secure: not encrypted, for the simulator only",
+                              0, 0);
     need = p2p__node_layout(&d, NULL);
     if (!arena || ((uintptr_t)arena & 7))
         return p2p__desc_fail(desc, P2P_ERR_ARG, "arena: NULL, or not aligned to 8", 0, 0);
@@ -12539,8 +12527,8 @@ P2P_DEF int p2p_output(p2p_node *node, uint64_t now_us, p2p_packet *inout) {
     if (p2p__may_drive(node) < 0)
         return node ? P2P_ERR_STATE : P2P_ERR_ARG;
     if (!inout || !inout->data || inout->size < P2P__ENVELOPE_MAX + 1u)
-        return p2p__fail_size(node, P2P_ERR_ARG, "inout: less room than a handshake datagram takes",
-                              inout ? inout->size : 0, P2P__ENVELOPE_MAX + 1u);
+        return p2p__fail_size(node, P2P_ERR_ARG, "inout: too little room", inout ? inout->size : 0,
+                              P2P__ENVELOPE_MAX + 1u);
     p2p__clock(node, now_us);
     room = inout->size;
     memset(&remote, 0, sizeof remote);
@@ -12658,8 +12646,8 @@ P2P_DEF int p2p_timer_set(p2p_node *node, uint32_t number, uint64_t at_us) {
     if (!node)
         return P2P_ERR_ARG;
     if (number >= node->timer_count)
-        return p2p__fail_size(node, P2P_ERR_LIMIT, "number: max.timers of the desc is the limit",
-                              number, node->timer_count);
+        return p2p__fail_size(node, P2P_ERR_LIMIT, "number: not below max.timers", number,
+                              node->timer_count);
     node->timers[number] = at_us;
     p2p__timers_next(node);
     return 0;
@@ -12699,8 +12687,7 @@ static int p2p__connect_id_check(const p2p_node *node, const p2p_id *peer) {
     if (p2p_id_equal(peer, &node->key.id))
         return p2p__fail(node, P2P_ERR_INVALID_ID, "peer: the node's own id");
     if (p2p__conns_with(node, peer) >= node->desc.max.conns_per_peer)
-        return p2p__fail_size(node, P2P_ERR_LIMIT,
-                              "max.conns_per_peer: as many connections with this peer already",
+        return p2p__fail_size(node, P2P_ERR_LIMIT, "max.conns_per_peer: reached with this peer",
                               p2p__conns_with(node, peer) + 1u, node->desc.max.conns_per_peer);
     return P2P_OK;
 }
@@ -12710,9 +12697,8 @@ static p2p__conn *p2p__connect_begin(p2p_node *node, const p2p_id *peer,
     p2p__conn *conn = p2p__conn_make(node, peer);
     uint64_t us = desc && desc->timeout_us ? desc->timeout_us : node->desc.time.connect_us;
     if (!conn) {
-        (void)p2p__fail_size(node, P2P_ERR_LIMIT,
-                             "max.conns: every connection of the node is in use",
-                             node->conns.count + 1u, node->conns.count);
+        (void)p2p__fail_size(node, P2P_ERR_LIMIT, "max.conns: all in use", node->conns.count + 1u,
+                             node->conns.count);
         return NULL;
     }
     conn->user = desc ? desc->user : NULL;
@@ -12790,9 +12776,7 @@ P2P_DEF int p2p_listen(p2p_node *node, const p2p_listen_desc *desc, p2p_listener
         return node ? p2p__fail(node, P2P_ERR_ARG, "out: NULL") : P2P_ERR_ARG;
     out->id = 0;
     if (!node->desc.allow.fn && !node->desc.allow_anyone)
-        return p2p__fail(
-            node, P2P_ERR_CONFIG,
-            "allow: set desc.allow, or desc.allow_anyone to let in whoever knows the id");
+        return p2p__fail(node, P2P_ERR_CONFIG, "allow: set desc.allow or desc.allow_anyone");
     if (node->stopping)
         return p2p__fail(node, P2P_ERR_STATE, "the node is stopping");
     if (desc && desc->alpn && (alpn = p2p__alpn_place(node, desc->alpn)) < 0)
@@ -12978,9 +12962,7 @@ static int p2p__message_conn(const p2p_node *node, p2p_conn handle, p2p__conn **
     if (err < 0)
         return err;
     *s = p2p__messages(node, *conn);
-    return *s ? P2P_OK
-              : p2p__fail(node, P2P_ERR_CONFIG,
-                          "bytes.message_max: P2P_NONE, no messages on this node");
+    return *s ? P2P_OK : p2p__fail(node, P2P_ERR_CONFIG, "bytes.message_max: P2P_NONE");
 }
 
 static int p2p__message_sendable(const p2p_node *node, const p2p__conn *conn, const void *message,
@@ -12990,9 +12972,8 @@ static int p2p__message_sendable(const p2p_node *node, const p2p__conn *conn, co
     if (!message && size)
         return p2p__fail(node, P2P_ERR_ARG, "message: NULL");
     if (size > p2p__message_limit(node, conn))
-        return p2p__fail_size(node, P2P_ERR_TOO_LARGE,
-                              "size: more than the peer's bytes.message_max", size,
-                              p2p__message_limit(node, conn));
+        return p2p__fail_size(node, P2P_ERR_TOO_LARGE, "size: over the peer's bytes.message_max",
+                              size, p2p__message_limit(node, conn));
     return P2P_OK;
 }
 
@@ -13014,7 +12995,7 @@ P2P_DEF int p2p_send(p2p_node *node, p2p_conn handle, const void *message, size_
         return err;
     if (p2p__varint_size(size) + size > p2p__send_size(s))
         return p2p__fail_size(node, P2P_ERR_TOO_LARGE,
-                              "size: more than bytes.message_send; p2p_send_ref takes it", size,
+                              "size: over bytes.message_send: use p2p_send_ref", size,
                               p2p__send_size(s) - P2P__MESSAGE_OVER);
     if (p2p__varint_size(size) + size > p2p__send_room(s)) {
         conn->want_writable = 1;
@@ -13068,12 +13049,11 @@ P2P_DEF int p2p_recv(p2p_node *node, p2p_conn handle, void *buffer, size_t capac
         return err;
     if (p2p__message_outgrows(node, conn))
         return p2p__fail_size(node, P2P_ERR_TOO_LARGE,
-                              "message: more than bytes.message_recv; p2p_recv_ref takes it",
+                              "message: over bytes.message_recv: use p2p_recv_ref",
                               (size_t)conn->message_size, s->recv.room);
     if (!p2p__message_ready(node, conn))
-        return conn->state == P2P__CONN_DOWN
-                   ? p2p__fail(node, P2P_ERR_CLOSED, "conn: closed, and no message is left")
-                   : P2P_ERR_AGAIN;
+        return conn->state == P2P__CONN_DOWN ? p2p__fail(node, P2P_ERR_CLOSED, "conn: closed")
+                                             : P2P_ERR_AGAIN;
     size = (size_t)conn->message_size;
     if (size > capacity || (!buffer && size))
         return p2p__fail_size(node, P2P_ERR_TOO_LARGE, "capacity: less than the message", size,
@@ -13186,7 +13166,7 @@ static int p2p__stream_writable(const p2p_node *node, p2p_stream handle, p2p__st
         return P2P_OK;
     if ((*s)->err == P2P_ERR_RESET || ((*s)->x.flags & P2P__EXCHANGE_STOPPED))
         return p2p__fail(node, P2P_ERR_RESET, "stream: abandoned by the peer");
-    return (*s)->err ? p2p__fail(node, P2P_ERR_CLOSED, "stream: its connection is closed")
+    return (*s)->err ? p2p__fail(node, P2P_ERR_CLOSED, "conn: closed")
                      : p2p__fail(node, P2P_ERR_STATE, "stream: finished");
 }
 
@@ -13574,7 +13554,7 @@ P2P_DEF int p2p_metrics_text(const p2p_node *node, char *out, size_t size) {
 
 /* ==== >>check ====
  * Every invariant of a node, walked: for tests and debug builds.
- * Always: it changes nothing; 0, or P2P_ERR_STATE with the broken invariant in p2p_last_error.
+ * Always: it changes nothing; 0, or P2P_ERR_STATE with what does not add up in p2p_last_error.
  * Covered by every behaviour test, which calls it after each step. */
 #ifndef P2P_NO_CHECK
 static const char *p2p__check_stream(const p2p_node *node, const p2p__stream *s) {
@@ -13586,25 +13566,25 @@ static const char *p2p__check_stream(const p2p_node *node, const p2p__stream *s)
         const p2p__chunk *c = &node->flight.chunks[chunk];
         if (c->offset != at || c->what != P2P__CHUNK_DATA || c->state == P2P__CHUNK_FREE ||
             c->stream != p2p__stream_index(node, s))
-            return "stream: its chunks do not cover what was sent";
+            return "stream: chunks leave a gap";
         at += c->size;
         lost = (uint16_t)(lost + (c->state == P2P__CHUNK_LOST));
     }
     if (s->send.chunk_first != P2P__NIL && at != s->send.sent)
-        return "stream: its chunks end before what was sent";
+        return "stream: chunks end early";
     if (lost != s->send.lost)
-        return "stream: the count of lost chunks is wrong";
+        return "stream: lost chunks";
     if (s->send.acked > s->send.sent || s->send.sent > s->send.end)
-        return "stream: acked, sent and end out of order";
+        return "stream: acked, sent, end";
     if (p2p__send_used(&s->send) > s->send.room)
-        return "stream: more in the send ring than it holds";
+        return "stream: send ring overfull";
     if (r->read > r->here || r->here > r->high || (p2p__recv_counts(r) && r->high > r->limit) ||
         r->high > r->read + r->room)
-        return "stream: read, here, high and limit out of order";
+        return "stream: read, here, high, limit";
     for (i = 0; i < r->runs; i++)
         if (p2p__run_at(r, r->run[i].first) <= (i ? p2p__run_at(r, r->run[i - 1].end) : r->here) ||
             p2p__run_at(r, r->run[i].end) <= p2p__run_at(r, r->run[i].first))
-            return "stream: runs overlap or touch";
+            return "stream: runs";
     return NULL;
 }
 
@@ -13615,14 +13595,14 @@ static const char *p2p__check_session(const p2p_node *node, const p2p__session *
     for (at = s->packet_first; at != P2P__NIL; at = node->flight.packets[at].next) {
         const p2p__packet *packet = &node->flight.packets[at];
         if (n++ && packet->number <= before)
-            return "session: packets out of order";
+            return "session: packet order";
         before = packet->number;
         bytes += packet->bytes;
     }
     if (n != s->packet_used || bytes != s->in_flight_bytes)
-        return "session: bytes in flight do not add up";
+        return "session: bytes in flight";
     if (s->conn != P2P__NIL && p2p__conn_at(node, s->conn)->session != p2p__session_index(node, s))
-        return "session: its connection does not know it";
+        return "session: connection";
     return NULL;
 }
 
@@ -13632,13 +13612,13 @@ static const char *p2p__check_conn(const p2p_node *node, const p2p__conn *conn) 
     uint16_t at;
     if (conn->session != P2P__NIL &&
         p2p__session_at(node, conn->session)->conn != p2p__conn_index(node, conn))
-        return "connection: its session does not know it";
+        return "connection: session";
     for (at = conn->stream_first; at != P2P__NIL; at = node->streams[at].conn_next) {
         const char *wrong = p2p__check_stream(node, &node->streams[at]);
         if (wrong)
             return wrong;
         if (node->streams[at].conn != p2p__conn_index(node, conn))
-            return "connection: a stream in its list is another's";
+            return "connection: streams";
         high += node->streams[at].recv.high -
                 P2P__MIN(node->streams[at].recv.high, node->streams[at].recv.base);
         peers += !node->streams[at].local;
@@ -13647,9 +13627,9 @@ static const char *p2p__check_conn(const p2p_node *node, const p2p__conn *conn) 
         return "connection: the count of the peer's streams is wrong";
     if (conn->attached && (conn->recv_taken > conn->recv_total ||
                            conn->recv_total > conn->recv_limit || high > conn->recv_total))
-        return "connection: received bytes do not add up";
+        return "connection: bytes received";
     if (conn->attached && conn->send_total > conn->send_limit)
-        return "connection: more was sent than the peer allowed";
+        return "connection: bytes sent";
     return NULL;
 }
 
@@ -13658,11 +13638,11 @@ static const char *p2p__check_lists(const p2p_node *node) {
     for (ref = node->ready_first; ref != P2P__REF_NONE; ref = p2p__ready_of(node, ref)->next) {
         const p2p__ready *r = p2p__ready_of(node, ref);
         if (!r->listed || !r->flags || ++n > node->stream_total + node->conns.count)
-            return "ready list: an entry without flags, or a ring";
+            return "ready list: entries";
         handlers += (r->flags & P2P__EV_HANDLER) != 0;
     }
     if (handlers != node->handler_ready)
-        return "ready list: the count of handlers is wrong";
+        return "ready list: handlers";
     for (i = 1; i < node->heap.count; i++)
         if (p2p__heap_us(node, i) < p2p__heap_us(node, (i - 1) / 2))
             return "heap: out of order";
@@ -13703,12 +13683,12 @@ static const char *p2p__check_counts(const p2p_node *node) {
     }
     granted += node->peer_streams.used;
     if (granted != node->granted || granted > node->desc.max.peer_streams)
-        return "node: streams promised to peers do not add up";
+        return "node: streams granted";
     if (packets != node->flight.packets_used || shared != node->flight.shared_used)
-        return "node: packets in use do not add up";
+        return "node: packets";
     if (half_open[0] != node->half_open[0] || half_open[1] != node->half_open[1] ||
         waiting != node->waiting_dials)
-        return "node: half-open sessions or waiting dials do not add up";
+        return "node: half-open sessions, dials";
     return NULL;
 }
 
