@@ -10,7 +10,6 @@ is the median of the runs. Bars are reported, nothing is asserted.
 """
 import json
 import os
-import re
 import shutil
 import signal
 import statistics
@@ -18,6 +17,9 @@ import subprocess
 import sys
 import tempfile
 import time
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "tools"))
+import size  # noqa: E402  (which builds there are, and how make size compiles them)
 
 # ---- what is run -----------------------------------------------------------------------------
 
@@ -81,12 +83,6 @@ GROUPS = [
 ]
 MODES = [mode for group in GROUPS for mode in group]
 
-# What the smallest useful build leaves out.
-SMALLEST = ["P2P_NO_BBR", "P2P_NO_CUBIC", "P2P_NO_ROUTER"]
-M4 = ["-mcpu=cortex-m4", "-mthumb", "-ffreestanding"]
-TEXTS = [("text_x64_bytes", "", []), ("text_m4_bytes", "arm-none-eabi-", M4),
-         ("text_m4_min_bytes", "arm-none-eabi-", M4 + [f"-D{name}" for name in SMALLEST])]
-
 NOTES = {
     "connect_us": "dial to CONNECTED, median of 31 dials a run",
     "rtt_us": "request with 64 B to RESPONSE with 64 B, median",
@@ -124,7 +120,7 @@ NOTES = {
     "share_cubic": "p2p.h's share beside kernel TCP CUBIC",
     "text_x64_bytes": "p2p.h alone, -Os",
     "text_m4_bytes": "p2p.h alone, -Os, Cortex-M4 Thumb",
-    "text_m4_min_bytes": "the same with " + " ".join(SMALLEST),
+    "text_m4_min_bytes": "the same without any room that can be left out",
 }
 
 ROUND_TRIP_US = 2 * DELAY_US
@@ -253,16 +249,16 @@ def run(modes, build, runs):
 
 def measure_texts(figures):
     """Bytes of code and constants of the implementation compiled alone."""
-    with tempfile.TemporaryDirectory() as work:
-        source, target = os.path.join(work, "p2p.c"), os.path.join(work, "p2p.o")
-        with open(source, "w", encoding="ascii") as out:
-            out.write('#define P2P_IMPLEMENTATION\n#include "p2p.h"\n')
-        for name, prefix, flags in TEXTS:
-            compiler = shutil.which(prefix + "gcc") or (shutil.which("cc") if not prefix else None)
-            if not compiler or not shutil.which(prefix + "size"):
-                figures.skip(name, f"no {prefix}gcc here")
-                continue
-            subprocess.run([compiler, "-std=c99", "-Os", "-I.", *flags, "-c", source, "-o", target], check=True)
+    smallest = size.rooms_left_out("p2p.h")[-1]
+    for name, prefix, flags in [("text_x64_bytes", "", ["-std=c99", "-Os", "-DP2P_IMPLEMENTATION"]),
+                                ("text_m4_bytes", size.ARM, size.FLAGS),
+                                ("text_m4_min_bytes", size.ARM, size.FLAGS + smallest)]:
+        if not shutil.which(prefix + "gcc") or not shutil.which(prefix + "size"):
+            figures.skip(name, f"no {prefix}gcc here")
+            continue
+        with tempfile.TemporaryDirectory() as work:
+            target = os.path.join(work, "p2p.o")
+            subprocess.run([prefix + "gcc", *flags, "-x", "c", "-c", "p2p.h", "-o", target], check=True)
             table = subprocess.run([prefix + "size", target], stdout=subprocess.PIPE, check=True).stdout.decode()
             figures.add(0, name, "B", float(table.splitlines()[1].split()[0]))
 
