@@ -16,7 +16,7 @@ enum {
     HELD = 5000, /* connections */
     HELD_CALLERS = 50,
     HELD_DIALS = 2, /* handshakes at a time: a node takes no more from one address */
-    DATAGRAM_QUEUE = 4096,
+    DATAGRAM_QUEUE = 16384,
     DATAGRAM_US = 1000000,
     WIRE_WARM = 20000,
     WIRE_ROUNDS = 21,
@@ -268,8 +268,8 @@ static void measure_messages(const char *name) {
 }
 
 static void datagram_desc(p2p_desc *desc) {
-    desc->max.datagrams_in = DATAGRAM_QUEUE;
-    desc->max.datagrams_out = DATAGRAM_QUEUE;
+    desc->max.datagrams_in = desc->max.datagrams_out = DATAGRAM_QUEUE;
+    desc->bytes.datagram_max = SMALL;
 }
 
 /* Keeps the queue full without ever making it overflow; datagrams given to it. */
