@@ -314,6 +314,7 @@ int main(int argc, char **argv) {
     callers_add();
     open_mask = signals_hold();
     (void)prctl(PR_SET_TIMERSLACK, 1);
+    (void)prctl(PR_SET_PDEATHSIG, SIGTERM);
     child = command_start(argv + 6, namespaces[0], namespaces[1], &open_mask);
     if (child < 0)
         die("fork");
