@@ -58,10 +58,11 @@ static struct {
     uint64_t bytes_in, bytes_out;
     uint64_t elsewhere_in, elsewhere_out; /* bytes under and to an address that is not hers */
     uint32_t frames[256];                 /* how often each type came from Bob */
-    int closed;                           /* code of the CLOSE that came, -1: none */
-    uint64_t work, work_most;             /* of Bob's p2p_input for one datagram of hers */
-    uint32_t too_much; /* datagrams that made more work than their size explains */
-    p2p_addr from;     /* whose address she writes on her datagrams */
+    int deaf;
+    int closed;               /* code of the CLOSE that came, -1: none */
+    uint64_t work, work_most; /* of Bob's p2p_input for one datagram of hers */
+    uint32_t too_much;        /* datagrams that made more work than their size explains */
+    p2p_addr from;            /* whose address she writes on her datagrams */
     uint8_t packet[1400];
     p2p__writer w;
 } mallory;
@@ -206,6 +207,8 @@ static void mallory_hears(const uint8_t *data, size_t size) {
 }
 
 static int on_send(int from, int to, const uint8_t *data, size_t size) {
+    if (from == BOB && to == MALLORY && data[0] == P2P__DATA_TO_CLIENT && mallory.deaf)
+        return 0;
     if (from != BOB || !mallory.node)
         return 1;
     if (to != MALLORY) { /* hers all the same: an answer to an address that she made up */
@@ -440,12 +443,14 @@ static void mallory_turns(void) {
         if (p2p__slot_live(p2p__session_at(mallory.node, i)))
             mallory.session = p2p__session_at(mallory.node, i);
     CHECK(mallory.session);
+    mallory.deaf = 0;
     mallory.number = mallory.session->next_number;
     mallory.from = hosts[MALLORY].addr;
 }
 
-/* Bob has tables as a server has them, so that work in proportion to them shows. */
-static void world_begin(uint64_t seed) {
+/* Bob has tables as a server has them, so that work in proportion to them shows, or as a device has
+ * them, so that whoever takes too much of them leaves nothing to others. */
+static void world_begin(uint64_t seed, bool small) {
     static const p2p_route route = {0, 0, "/t", NULL, NULL};
     p2p_desc *d = &hosts[BOB].desc;
     wire_begin(seed);
@@ -455,12 +460,14 @@ static void world_begin(uint64_t seed) {
     memset(&bob, 0, sizeof bob);
     mallory.closed = -1;
     wire.on_send = on_send;
-    d->max.conns = 64;
-    d->max.streams = d->max.peer_streams = 512;
-    d->max.in_flight = 4096;
-    d->max.datagrams_in = d->max.datagrams_out = 512;
-    d->bytes.stream_send = d->bytes.stream_recv = d->bytes.peer_send = 4096;
-    d->bytes.peer_recv = 1u << 16;
+    d->max.conns = small ? 2 : 64;
+    d->max.streams = d->max.peer_streams = small ? 16 : 512;
+    d->max.in_flight = small ? 32 : 4096;
+    d->max.datagrams_in = d->max.datagrams_out = small ? 8 : 512;
+    d->bytes.stream_send = d->bytes.stream_recv = d->bytes.peer_send = small ? 1024 : 4096;
+    d->bytes.message_send = d->bytes.message_recv = small ? 4096 : 65536;
+    d->bytes.peer_recv = small ? 8192 : 65536;
+    d->bytes.head_max = d->bytes.body_max = small ? 2048 : 4096;
     host_open(BOB, 1);
     host_open(ALICE, 0);
     host_open(MALLORY, 0);

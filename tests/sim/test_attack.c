@@ -11,22 +11,25 @@ static const uint8_t filler[1100] = {0x55};
 /* The worst answer that Alice may see: a round trip, and what pacing and late ACKs may add. */
 #define WORST_US (20 * MS + 30 * MS)
 
+static int early; /* Bob's proof is kept from her, so she never makes hers */
+
 static void expect_end(const attack *a) {
     CHECK_INT(mallory.closed, a->code > 0 ? a->code : -1);
-    CHECK_INT(bob.ended, a->code != 0);
-    if (a->code > 0)
+    CHECK_INT(bob.ended, a->code != 0 && !early);
+    if (a->code > 0 && !early)
         CHECK_INT(bob.err, P2P_ERR_PROTOCOL);
 }
 
 /* Runs one attack between two rests, and holds what must hold of all of them. */
-static void run(const attack *a) {
+static void run_on(const attack *a, bool small) {
     uint64_t used, seconds = 1 + a->turns * (a->every_us ? a->every_us : MS) / SECOND;
-    world_begin(1);
+    world_begin(1, small);
     CHECK_SO_FAR();
     used = counter(P2P_METRIC_arena_used_bytes);
+    mallory.deaf = early;
     dials_bob(MALLORY);
     pass(SECOND, false);
-    CHECK(bob_session());
+    CHECK(early || bob_session());
     mallory_turns();
     CHECK_SO_FAR();
     bob.now = a;
@@ -42,11 +45,12 @@ static void run(const attack *a) {
     CHECK_SO_FAR();
     if (a->counter)
         CHECK(counter(a->counter) > 0);
-    printf("    %6u in %5u back; work %6u at most, %6u on average, then %6u, %5u; wakes %3u; %s\n",
+    printf("    %6u in %5u back; work %6u at most, %6u on average, then %6u, %5u; wakes %3u; Alice "
+           "%u; %s\n",
            (unsigned)mallory.in, (unsigned)mallory.out, (unsigned)mallory.work_most,
            (unsigned)(mallory.work / P2P__MAX(mallory.in, 1u)), (unsigned)bob.work_most,
            (unsigned)(bob.work / P2P__MAX(mallory.in + mallory.out, 1u)),
-           (unsigned)(bob.wakes / seconds), test_state.name);
+           (unsigned)(bob.wakes / seconds), (unsigned)alice.worst_us, test_state.name);
     CHECK_INT(mallory.too_much, 0);
     CHECK(bob.work_most <= DRIVE_MAX);
     CHECK(bob.wakes <= seconds * WAKES_MAX);
@@ -64,16 +68,22 @@ static void run(const attack *a) {
     }
     bob.now = NULL;
     pass(10 * SECOND, false);
-    CHECK_INT(bob.ended, 1);
+    CHECK_INT(bob.ended, !early);
     CHECK_INT(counter(P2P_METRIC_arena_used_bytes), used);
     CHECK_INT(p2p_check(hosts[BOB].node), P2P_OK);
     world_end();
 }
 
+static void run(const attack *a) {
+    run_on(a, true);
+    CHECK_SO_FAR();
+    run_on(a, false);
+}
+
 /* The counter of work is built in, or all bounds on it hold for nothing. */
 TEST(work_is_counted) {
     uint64_t was;
-    world_begin(1);
+    world_begin(1, false);
     was = work;
     pass(SECOND, true);
     CHECK(work - was > 1000);
@@ -261,10 +271,13 @@ TEST(a_byte_over_the_streams_limit) {
 /* The connection's window is all its streams' together, so it is made smaller here. */
 static void over_the_connection(uint32_t turn) {
     p2p__conn *c = bob_conn();
-    if (turn == 0)
+    if (turn == 0) {
         c->recv_limit = c->recv_total + 1000;
+        c->recv_window = 0; /* and it does not grow again */
+    }
     packet_begin();
-    put_stream(her_stream(P2P__KIND_BIDI, turn), 0, filler, turn ? 501 : 500, false);
+    put_stream(her_stream(turn ? P2P__KIND_MESSAGES : P2P__KIND_BIDI, 0), 0, filler,
+               turn ? 501 : 500, false);
     packet_end();
     if (turn == 0)
         CHECK(bob_conn());
@@ -361,13 +374,14 @@ TEST(limits_that_creep) {
 
 /* Every second byte, upwards, and downwards beyond. */
 static void leaves_gaps(uint32_t turn) {
+    uint64_t window = hosts[BOB].desc.bytes.peer_recv;
     for (uint64_t i = 0; i < 20; i++) {
         uint64_t n = 0;
         packet_begin();
         for (; packet_left() > 12; n += 2) {
-            uint64_t at = (turn * 20u + i) % 64 * 256 + n;
-            put_stream(her_stream(P2P__KIND_BIDI, i & 1), 2 + (i & 1 ? 60000 - at : at), "x", 1,
-                       false);
+            uint64_t at = (turn * 20u + i) * 256 % (window - 1024) + n;
+            put_stream(her_stream(i & 1 ? P2P__KIND_REQUEST : P2P__KIND_BIDI, 0),
+                       2 + (i & 1 ? window - 100 - at : at), "x", 1, false);
         }
         packet_end();
     }
@@ -430,7 +444,7 @@ static void storms(uint32_t turn) {
         packet_begin();
         while (packet_left() > 12) {
             put(P2P__FRAME_RESET_STREAM, 3, her_stream(P2P__KIND_BIDI, 0), 7, 0);
-            put(P2P__FRAME_STOP_SENDING, 2, her_stream(P2P__KIND_BIDI, 1), 7, 0);
+            put(P2P__FRAME_STOP_SENDING, 2, her_stream(P2P__KIND_REQUEST, 0), 7, 0);
         }
         packet_end();
     }
@@ -618,6 +632,20 @@ TEST(frames_in_a_wrong_state) {
     run_each(frames, 2, P2P__CODE_PROTOCOL, P2P_METRIC_frames_bad);
 }
 
+/* What may not come before the proof is dropped, and not acknowledged; then time is up. */
+static void is_early(uint32_t turn) {
+    static const char *const frames[] = {
+        "080061", "1000", "12003f", "16003f", "31017a", "1a0000000000000001", "04000000", "050000"};
+    hit_hex(frames[turn % 8]);
+}
+TEST(frames_before_the_proof) {
+    static const attack a = {
+        is_early, 1000, 10 * MS, 0, 0, P2P__CODE_BAD_PROOF, P2P_METRIC_packets_before_proof};
+    early = 1;
+    run(&a);
+    early = 0;
+}
+
 static void proves_again(uint32_t turn) {
     uint8_t body[P2P__HELLO_BYTES];
     size_t size = p2p__hello_body(mallory.node, mallory.session, body, sizeof body);
@@ -686,5 +714,5 @@ TEST_MAIN(P2P_TEST_ENTRY(work_is_counted), P2P_TEST_ENTRY(ack_of_a_packet_never_
           P2P_TEST_ENTRY(challenges_from_an_address_made_up),
           P2P_TEST_ENTRY(varints_that_are_too_long), P2P_TEST_ENTRY(types_that_are_unknown),
           P2P_TEST_ENTRY(extensions_without_end), P2P_TEST_ENTRY(frames_in_a_wrong_state),
-          P2P_TEST_ENTRY(proofs_without_end), P2P_TEST_ENTRY(close_repeated),
-          P2P_TEST_ENTRY(packets_after_the_end))
+          P2P_TEST_ENTRY(frames_before_the_proof), P2P_TEST_ENTRY(proofs_without_end),
+          P2P_TEST_ENTRY(close_repeated), P2P_TEST_ENTRY(packets_after_the_end))
