@@ -3726,28 +3726,28 @@ typedef struct p2p__recv {
                                     is known */
 } p2p__recv;
 
+/* In these three the small members that most functions ask for come first, as in p2p_node. */
 typedef struct p2p__stream {
     p2p__slot slot;
     p2p__ready ready;
-    p2p__send send;
-    p2p__recv recv;
-    p2p__exchange x;
-    uint64_t x_deadline_us;
-    uint32_t x_ticks; /* node->ticks when it was set */
-    void *user;
-    uint64_t number;
-    p2p_conn conn_handle;          /* stays when the connection is gone */
-    p2p_id *peer;                  /* of the connection, while there is one */
+    uint8_t kind, local, priority, app_user_set;
+    uint8_t sending;               /* the send list it is in, plus 1 */
+    uint8_t accepting;             /* is in the accept list */
+    uint8_t announced;             /* 1: the application knows it; 2: it never will */
     uint16_t conn;                 /* index or P2P__NIL */
     uint16_t conn_prev, conn_next; /* the connection's streams */
     uint16_t send_prev, send_next; /* those of one send list */
     uint16_t hash_next;
     uint16_t accept_next;
-    int16_t err; /* of CLOSED */
-    uint8_t kind, local, priority, app_user_set;
-    uint8_t sending;   /* the send list it is in, plus 1 */
-    uint8_t accepting; /* is in the accept list */
-    uint8_t announced; /* 1: the application knows it; 2: it never will */
+    int16_t err;          /* of CLOSED */
+    p2p_conn conn_handle; /* stays when the connection is gone */
+    void *user;
+    uint64_t number;
+    p2p__send send;
+    p2p__recv recv;
+    p2p__exchange x;
+    uint32_t x_ticks; /* node->ticks when the next was set */
+    uint64_t x_deadline_us;
 } p2p__stream;
 
 /* ---- sessions: one secure channel with a peer, and recovery over it */
@@ -3788,10 +3788,38 @@ typedef struct p2p__session {
     uint16_t heap;    /* position in the timer heap, or P2P__NIL */
     uint16_t out_prev, out_next; /* those that may have something to send */
     uint16_t hash_next, reserved16;
+    uint16_t packet_first, packet_last;
+    uint32_t control;
+    uint32_t unacked; /* packets that want an ACK and got none */
+    uint32_t packet_used, pto_count;
+    uint32_t probes; /* packets that may leave beyond the window */
+    void *slab;
+    uint64_t born_us, bytes_in, bytes_out, handshake_us, proof_by_us, collapse_us;
+    uint64_t deadline_us; /* the key in the heap */
+    uint64_t records_in, records_bad;
+    /* receiving */
+    uint64_t seen_top; /* largest packet number seen + 1 */
+    uint64_t seen_top_us, ack_at_us, heard_us;
+    uint32_t round_count; /* of such that came in this round trip, which began at .round_us */
+    uint64_t round_us;
+    uint8_t ack_every; /* so many packets are answered by one ACK */
+    /* sending */
+    uint64_t next_number, skip_number, acked_number; /* acked_number: largest acknowledged + 1 */
+    uint64_t dry_number; /* packets sent before this one is acknowledged had the window to spare */
+    p2p__lost_run lost[P2P__LOST_RUNS]; /* of the latest loss, in case they arrive after all */
+    uint8_t lost_at, reorder;           /* reorder: the packet threshold, RFC 9002 section 6.1.1 */
+    uint64_t in_flight_bytes, loss_us, elicited_us, spoke_us, tick_us;
+    uint32_t close_code, close_count;
+    uint64_t test_by_us;
+    uint8_t close_reason_size;
+    p2p__rtt rtt;
+    p2p__cc cc;
+    p2p__pmtu pmtu;
+    uint64_t packets_sent, packets_received, packets_lost;
+    /* large, and seldom asked for */
     uint8_t id[8];
     uint8_t cookie[P2P__COOKIE];
     uint8_t tag_key[32];
-    void *slab;
     p2p_addr remote, local; /* local: where the peer reached us; answers leave from there */
     p2p_id peer;
     uint8_t hello_hash[32];    /* of the peer's HELLO, to catch a second one */
@@ -3799,36 +3827,9 @@ typedef struct p2p__session {
     uint8_t transcript[2][32]; /* what the server's and the client's AUTH sign */
     uint8_t signature[64];
     p2p__limits mine, theirs;
-    uint64_t born_us, bytes_in, bytes_out, handshake_us, proof_by_us, collapse_us;
-    uint64_t deadline_us; /* the key in the heap */
-    uint64_t records_in, records_bad;
-    /* receiving */
-    uint64_t seen_top; /* largest packet number seen + 1 */
     uint64_t seen[P2P__WINDOW / 64];
-    uint64_t seen_top_us, ack_at_us, heard_us;
-    uint32_t unacked;     /* packets that want an ACK and got none */
-    uint32_t round_count; /* of such that came in this round trip, which began at .round_us */
-    uint64_t round_us;
-    uint8_t ack_every; /* so many packets are answered by one ACK */
-    /* sending */
-    uint32_t control;
-    uint16_t packet_first, packet_last;
-    uint32_t packet_used, pto_count;
-    uint64_t next_number, skip_number, acked_number; /* acked_number: largest acknowledged + 1 */
     uint64_t skipped[P2P__SKIPPED];
-    uint64_t dry_number; /* packets sent before this one is acknowledged had the window to spare */
-    p2p__lost_run lost[P2P__LOST_RUNS]; /* of the latest loss, in case they arrive after all */
-    uint8_t lost_at, reorder;           /* reorder: the packet threshold, RFC 9002 section 6.1.1 */
-    uint64_t in_flight_bytes, loss_us, elicited_us, spoke_us, tick_us;
-    uint32_t probes; /* packets that may leave beyond the window */
-    uint32_t close_code, close_count;
-    uint64_t test_by_us;
     char close_reason[P2P__REASON_BYTES];
-    uint8_t close_reason_size;
-    p2p__rtt rtt;
-    p2p__cc cc;
-    p2p__pmtu pmtu;
-    uint64_t packets_sent, packets_received, packets_lost;
 } p2p__session;
 
 /* ---- connections: what the application holds */
@@ -3879,7 +3880,6 @@ typedef struct p2p__conn {
     uint32_t code;
     p2p_id peer;
     void *user;
-    p2p_addr addrs[P2P__DIAL_ADDRS];
     uint64_t deadline_us; /* the key in the heap */
     uint64_t connect_by_us, flush_by_us, retry_us, opened_us, router_us;
     uint32_t ticks; /* node->ticks when these were set */
@@ -3908,6 +3908,7 @@ typedef struct p2p__conn {
     uint64_t messages_sent, messages_received, bytes_sent, bytes_received, datagrams_sent,
         datagrams_received, datagrams_dropped;
     char reason[P2P__REASON_BYTES];
+    p2p_addr addrs[P2P__DIAL_ADDRS];
 } p2p__conn;
 
 typedef struct p2p__listener {

@@ -125,11 +125,11 @@ TEST(the_log_gives_items_up_to_the_level_asked_for) {
     p2p__log(&sink, P2P__LOG_AUTH_FAILED);
     CHECK_INT(seen.calls, 2);
     sink.level = 0;
-    for (int item = 0; item < (int)P2P__LOG_COUNT; item++)
+    for (uint32_t item = 0; item < P2P__LOG_COUNT; item++)
         p2p__log(&sink, item);
     CHECK_INT(seen.calls, 2);
     sink.level = 4;
-    for (int item = 0; item < (int)P2P__LOG_COUNT; item++)
+    for (uint32_t item = 0; item < P2P__LOG_COUNT; item++)
         p2p__log(&sink, item);
     CHECK_INT(seen.calls, 2 + (int)P2P__LOG_COUNT);
     sink.fn = NULL;
