@@ -312,6 +312,52 @@ TEST(runs_of_equal_datagrams) {
     p2p_sim_close(w.sim);
 }
 
+/* Pacing lets a millisecond's worth go at once and then waits until that is over, rather than for
+ * every packet. */
+TEST(paced_packets_leave_in_bursts) {
+    static uint8_t bytes[65507];
+    p2p_packet packet;
+    uint32_t wakes = 0, datagrams = 0, first = 0;
+    uint64_t now_us;
+    p2p_node *node;
+    world(1, 1472, 1472, 1472);
+    CHECK_SO_FAR();
+    node = w.node[0];
+    for (int i = 0; i < 2; i++) {
+        p2p_sim_link link;
+        CHECK_INT(p2p_sim_link_get(w.sim, &w.id[i], &w.id[1 - i], &link), 0);
+        link.rate_bps = 200000000;
+        link.latency_us = MS;
+        CHECK_INT(p2p_sim_link_set(w.sim, &w.id[i], &w.id[1 - i], &link), 0);
+    }
+    run(SECOND);
+    CHECK(transfer(20000000, 10 * SECOND));
+    w.total += 200000;
+    pump(node);
+    now_us = p2p_sim_now(w.sim);
+    while (wakes < 10) {
+        uint32_t before = datagrams;
+        uint64_t next_us;
+        (void)p2p_poll(node, now_us);
+        do {
+            memset(&packet, 0, sizeof packet);
+            packet.data = bytes;
+            packet.size = sizeof bytes;
+            datagrams++;
+        } while (p2p_output(node, now_us, &packet) == 1);
+        datagrams--;
+        if (datagrams == before)
+            break; /* the window is full */
+        if (wakes++ == 0)
+            first = datagrams; /* after a pause more may leave */
+        next_us = p2p_wakeup(node);
+        now_us = next_us > now_us ? next_us : now_us + 1;
+    }
+    CHECK_INT(wakes, 10);
+    CHECK(datagrams - first >= 3 * (wakes - 1));
+    p2p_sim_close(w.sim);
+}
+
 TEST_MAIN(P2P_TEST_ENTRY(wide_links_are_found_at_once), P2P_TEST_ENTRY(ethernet_is_found),
           P2P_TEST_ENTRY(tunnels_are_found_nearly), P2P_TEST_ENTRY(each_way_has_its_own),
           P2P_TEST_ENTRY(little_is_not_searched_for), P2P_TEST_ENTRY(the_peer_bounds_it),
@@ -319,4 +365,5 @@ TEST_MAIN(P2P_TEST_ENTRY(wide_links_are_found_at_once), P2P_TEST_ENTRY(ethernet_
           P2P_TEST_ENTRY(black_hole_from_ethernet_to_the_least),
           P2P_TEST_ENTRY(loss_is_no_black_hole), P2P_TEST_ENTRY(lost_probes_are_repeated),
           P2P_TEST_ENTRY(an_outage_is_no_narrow_path),
-          P2P_TEST_ENTRY(searches_again_after_ten_minutes), P2P_TEST_ENTRY(runs_of_equal_datagrams))
+          P2P_TEST_ENTRY(searches_again_after_ten_minutes), P2P_TEST_ENTRY(runs_of_equal_datagrams),
+          P2P_TEST_ENTRY(paced_packets_leave_in_bursts))
