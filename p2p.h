@@ -13620,6 +13620,8 @@ static const char *p2p__check_conn(const p2p_node *node, const p2p__conn *conn) 
             return wrong;
         if (node->streams[at].conn != p2p__conn_index(node, conn))
             return "connection: streams";
+        if (p2p__stream_past(&node->streams[at]) && node->streams[at].sending)
+            return "stream: past";
         high += node->streams[at].recv.high -
                 P2P__MIN(node->streams[at].recv.high, node->streams[at].recv.base);
         peers += !node->streams[at].local;
