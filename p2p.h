@@ -3632,10 +3632,10 @@ typedef struct p2p__bbr {
     uint32_t extra[2];     /* acknowledged in bursts beyond bw, this cycle and the one before */
     uint32_t burst_bytes;
     uint32_t min_rtt_us, probe_rtt_us;
-    uint32_t delivered;                             /* modulo 2^32 */
-    uint32_t count_delivered, count_lost, count_bw; /* since loss was counted anew */
+    uint32_t delivered;                                           /* modulo 2^32 */
+    uint32_t count_delivered, count_lost, count_bw, count_rtt_us; /* since loss is counted anew */
     uint64_t delivered_us, first_sent_us; /* of the latest acknowledgement; its packet's sending */
-    uint64_t burst_us, min_rtt_at_us, cycle_us, until_us;
+    uint64_t burst_us, min_rtt_at_us, until_us;
     uint8_t state, full, rounds, cycle_rounds;
 } p2p__bbr;
 
@@ -6051,10 +6051,11 @@ static void p2p__reno_lost(p2p__cc *cc) {
 /* ---- BBR, after draft-ietf-ccwg-bbr: a model of the path's rate and round trip, and probes of both.
  *
  * The draft takes more than 2 % of a round trip's packets lost as congestion. A radio link loses 5 %
- * whatever is sent, and there the draft falls to a fraction of the path; so here it takes 10 %.
- * What a sender beside others may do is bounded otherwise: it probes for only two round trips out
- * of 2 to 3 s (63 round trips on short paths), and drains the queue that it made at once; and
- * heavy loss still bounds it as in the draft. */
+ * whatever is sent, and there the draft falls to a fraction of the path; so here it takes 10 %,
+ * while round trips are short. What a sender beside others may do is bounded otherwise: any loss
+ * while a queue stands (no round trip under 3/2 of the shortest) makes it send 15 % less than gets
+ * through, so that whoever shares the queue finds room; and it probes for only two round trips out
+ * of 2 to 3 s (63 round trips on short paths), and drains at once what queue it made. */
 #ifndef P2P_NO_BBR
 #define P2P__BBR_HEAVY_PERCENT 10u
 #define P2P__BBR_COUNT         64u /* packets that loss is counted over, or a round trip if longer */
@@ -6087,6 +6088,7 @@ static uint32_t p2p__bbr_inflight(const p2p__bbr *b, uint32_t percent) {
 static void p2p__bbr_count_begins(p2p__bbr *b) {
     b->count_delivered = b->delivered;
     b->count_lost = b->count_bw = 0;
+    b->count_rtt_us = UINT32_MAX;
 }
 
 static void p2p__bbr_go(p2p__cc *cc, const p2p__ack *ack, enum p2p__bbr_state state) {
@@ -6124,8 +6126,15 @@ static void p2p__bbr_probed(p2p__cc *cc, const p2p__ack *ack) {
     p2p__bbr_go(cc, ack, P2P__BBR_DOWN);
 }
 
+/* Even the shortest of these round trips waited for half as long as the path takes: a queue that
+ * does not drain. */
+static bool p2p__bbr_queued(const p2p__bbr *b) {
+    return b->count_rtt_us != UINT32_MAX && b->count_rtt_us > b->min_rtt_us / 2 * 3 + 1000;
+}
+
 static void p2p__bbr_heavy_loss(p2p__cc *cc, const p2p__ack *ack, uint32_t delivered) {
     p2p__bbr *b = &cc->bbr;
+    uint32_t bw;
     switch (b->state) {
     case P2P__BBR_STARTUP:
         b->full = 1;
@@ -6139,7 +6148,8 @@ static void p2p__bbr_heavy_loss(p2p__cc *cc, const p2p__ack *ack, uint32_t deliv
         break;
     case P2P__BBR_DOWN:
     case P2P__BBR_CRUISE:
-        b->bw_short = P2P__MAX(b->count_bw, p2p__percent(p2p__bbr_bw(b), 70));
+        bw = p2p__bbr_queued(b) ? p2p__percent(b->count_bw, 85) : b->count_bw;
+        b->bw_short = P2P__MAX(bw, p2p__percent(p2p__bbr_bw(b), 70));
         break;
     default: break;
     }
@@ -6154,12 +6164,16 @@ static bool p2p__bbr_grew(p2p__bbr *b, uint32_t percent) {
     return true;
 }
 
-/* Over 10 % and 4 packets, which 64 packets at 5 % exceed once in 4,000 times. */
+/* Any loss beside a queue, or else over 10 % and 4 packets, which 64 packets at 5 % exceed once in
+ * 4,000 times. */
 static bool p2p__bbr_heavy(const p2p__cc *cc, uint32_t delivered) {
     const p2p__bbr *b = &cc->bbr;
     uint32_t all = delivered + b->count_lost;
-    return all >= P2P__BBR_COUNT * cc->datagram_bytes && p2p__bbr_bw(b) > 0 &&
-           b->count_lost > p2p__percent(all, P2P__BBR_HEAVY_PERCENT) + 4 * cc->datagram_bytes;
+    if (b->count_lost == 0 || p2p__bbr_bw(b) == 0)
+        return false;
+    return p2p__bbr_queued(b) ||
+           (all >= P2P__BBR_COUNT * cc->datagram_bytes &&
+            b->count_lost > p2p__percent(all, P2P__BBR_HEAVY_PERCENT) + 4 * cc->datagram_bytes);
 }
 
 /* A round trip is over. */
@@ -6232,6 +6246,7 @@ static void p2p__bbr_min_rtt(p2p__cc *cc, const p2p__ack *ack) {
     if (ack->rtt_us == 0)
         return;
     b->probe_rtt_us = P2P__MIN(b->probe_rtt_us, ack->rtt_us);
+    b->count_rtt_us = P2P__MIN(b->count_rtt_us, ack->rtt_us);
     if (b->min_rtt_us == 0 || ack->rtt_us < b->min_rtt_us ||
         (old && ack->newest.limited && b->state != P2P__BBR_PROBE_RTT))
         b->min_rtt_us = ack->rtt_us;

@@ -162,6 +162,36 @@ TEST(survives_30_percent) { goodput(1, 300000, 3, 100); }
 TEST(goodput_of_cubic) { goodput(2, 0, 2, 9000); }
 TEST(goodput_of_newreno) { goodput(3, 0, 2, 8500); }
 
+/* ---- shares of one bottleneck: of the first flow, in 1000ths, with the second starting a little
+ * later. CUBIC and NewReno take losses to get even, and lose once in some ten seconds here. */
+static void share(uint8_t first, uint8_t second, uint32_t queue, uint32_t low, uint32_t high) {
+    uint64_t us = (first == 1 ? 30 : 80) * SECOND;
+    for (int i = 0; i < test_seeds(2); i++) {
+        uint64_t a, b, part;
+        world_new(test_seed(), queue);
+        CHECK_SO_FAR();
+        add_flow(0, first, 50 * MS, 0);
+        CHECK_SO_FAR();
+        run(300 * MS);
+        add_flow(1, second, 50 * MS, 0);
+        CHECK_SO_FAR();
+        measure(first == 1 ? 10 * SECOND : 40 * SECOND, us);
+        CHECK_SO_FAR();
+        a = mbit_100(&w.flows[0], us);
+        b = mbit_100(&w.flows[1], us);
+        part = a * 1000 / (a + b);
+        if (part < low || part > high || getenv("SHOW"))
+            printf("    share %lu of %lu\n", (unsigned long)part, (unsigned long)(a + b));
+        CHECK(part >= low && part <= high);
+        CHECK(a + b >= 8500);
+    }
+}
+TEST(share_of_bbr_beside_bbr) { share(1, 1, BDP, 350, 650); }
+TEST(share_of_cubic_beside_cubic) { share(2, 2, BDP, 290, 710); }
+TEST(share_of_newreno_beside_newreno) { share(3, 3, BDP, 350, 650); }
+TEST(share_of_bbr_beside_cubic) { share(1, 2, BDP, 400, 900); }
+TEST(share_in_a_deep_queue) { share(1, 2, 2 * BDP, 300, 750); }
+
 /* A queue of 5 % of the path: no controller collapses. */
 static void shallow(uint8_t congestion, uint32_t least_100) {
     world_new(1, BDP / 20);
@@ -186,5 +216,8 @@ TEST(shallow_queue) {
 TEST_MAIN(P2P_TEST_ENTRY(goodput_without_loss), P2P_TEST_ENTRY(goodput_at_1_percent),
           P2P_TEST_ENTRY(goodput_at_5_percent), P2P_TEST_ENTRY(survives_30_percent),
           P2P_TEST_ENTRY(goodput_of_cubic), P2P_TEST_ENTRY(goodput_of_newreno),
+          P2P_TEST_ENTRY(share_of_bbr_beside_bbr), P2P_TEST_ENTRY(share_of_cubic_beside_cubic),
+          P2P_TEST_ENTRY(share_of_newreno_beside_newreno),
+          P2P_TEST_ENTRY(share_of_bbr_beside_cubic), P2P_TEST_ENTRY(share_in_a_deep_queue),
           P2P_TEST_ENTRY(shallow_queue))
 #endif

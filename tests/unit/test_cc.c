@@ -528,6 +528,21 @@ TEST(heavy_loss_bounds_the_rate_until_the_next_probe) {
     CHECK(path_run(4000000, P2P__BBR_UP));
     CHECK_INT(cc.bbr.bw_short, P2P__BBR_NO_BOUND);
 }
+
+/* The same little loss, with and without a queue that stands. */
+TEST(any_loss_beside_a_queue_gives_way) {
+    uint32_t bw;
+    path_begin(1, 12500000, RTT_US, 1 << 20);
+    CHECK(path_run(2000000, P2P__BBR_CRUISE));
+    bw = p2p__bbr_bw(&cc.bbr);
+    path.loss_percent = 1;
+    (void)path_run(10 * RTT_US, -1);
+    CHECK_INT(p2p__bbr_bw(&cc.bbr), bw);
+    path.rtt_us = 2 * RTT_US; /* somebody else's packets */
+    (void)path_run(8 * RTT_US, -1);
+    CHECK(p2p__bbr_bw(&cc.bbr) < bw / 100 * 86);
+    CHECK(p2p__bbr_bw(&cc.bbr) > bw / 100 * 20);
+}
 TEST(heavy_loss_of_a_probe_bounds_what_is_in_flight) {
     path_begin(1, 12500000, RTT_US, 1 << 20);
     CHECK(path_run(2000000, P2P__BBR_UP) || path_run(2000000, P2P__BBR_UP));
@@ -590,6 +605,7 @@ TEST(every_path) {
         P2P_TEST_ENTRY(probe_rtt_finds_a_longer_path),                    \
         P2P_TEST_ENTRY(five_percent_of_random_loss_is_no_congestion),     \
         P2P_TEST_ENTRY(heavy_loss_bounds_the_rate_until_the_next_probe),  \
+        P2P_TEST_ENTRY(any_loss_beside_a_queue_gives_way),                \
         P2P_TEST_ENTRY(heavy_loss_of_a_probe_bounds_what_is_in_flight),   \
         P2P_TEST_ENTRY(spurious_losses_leave_no_bounds),                  \
         P2P_TEST_ENTRY(a_shallow_queue_is_enough), P2P_TEST_ENTRY(every_path),
