@@ -121,6 +121,37 @@ TEST(handle_outlives_a_close_of_the_peer) {
     CHECK_INT(metric(A, P2P_METRIC_conns_broken), 1);
 }
 
+static int a_has_b(void *ctx) {
+    (void)ctx;
+    return p2p_is_connected(A->node, AB);
+}
+
+/* Who looks at events late is told in order all the same: the ends, then the new beginning. */
+TEST(closed_comes_before_reconnected) {
+    p2p_stream mine[2];
+    life_begin(NULL);
+    CHECK_SO_FAR();
+    for (int i = 0; i < 2; i++) {
+        CHECK_DONE(p2p_stream_open(A->node, AB, NULL, &mine[i]));
+        CHECK_DONE(p2p_stream_write(A->node, mine[i], "hello", 5));
+    }
+    drive(NULL, NULL, 100 * MS);
+    A->deaf = 1;
+    CHECK_DONE(p2p_send(B->node, BA, "before", 6)); /* the connection is first in the list */
+    drive(NULL, NULL, 100 * MS);
+    CHECK_DONE(p2p_close(B->node, BA, 0, NULL));
+    CHECK(drive(a_lost_b, NULL, SECOND));
+    CHECK(drive(a_has_b, NULL, SECOND));
+    A->deaf = 0;
+    drive(NULL, NULL, 100 * MS);
+    CHECK_INT(count_events(A, P2P_EVENT_CLOSED), 2);
+    CHECK_INT(count_events(A, P2P_EVENT_RECONNECTED), 1);
+    CHECK(find_event(A, P2P_EVENT_CLOSED, AB, mine[0]) <
+          find_event(A, P2P_EVENT_RECONNECTED, AB, stream_none()));
+    CHECK(find_event(A, P2P_EVENT_CLOSED, AB, mine[1]) <
+          find_event(A, P2P_EVENT_RECONNECTED, AB, stream_none()));
+}
+
 /* Cut off, long enough that both sides give up, then joined. */
 TEST(handle_outlives_a_cut) {
     life_begin(NULL);
@@ -248,6 +279,23 @@ TEST(messages_in_doubt_are_not_repeated) {
     for (int i = 5; i < 8; i++)
         CHECK_INT(life_next(), i);
     CHECK_INT(life_next(), -1);
+}
+
+/* What is given up at the break makes room, and that is told at once. */
+TEST(room_comes_with_the_break) {
+    uint32_t n = 0;
+    life_begin(life_small);
+    CHECK_SO_FAR();
+    drive(NULL, NULL, 100 * MS);
+    world_cut_off(B);
+    while (life_send(n) == 100) {
+        n++;
+        drive(NULL, NULL, 5 * MS); /* so that it is sent, too */
+    }
+    CHECK(n >= 9);
+    CHECK(drive(a_lost_b, NULL, 5 * SECOND));
+    CHECK(await_conn(A, P2P_EVENT_WRITABLE, AB, 100 * MS) != NULL);
+    CHECK_INT(life_send(n), 100);
 }
 
 #if WORLD_SIM
@@ -960,25 +1008,27 @@ TEST(close_has_its_end) {
 #define CASES_LIFE_SIM(X)
 #endif
 
-#define CASES_LIFE(X)                           \
-    X(handle_outlives_a_close_of_the_peer)      \
-    X(handle_outlives_a_cut)                    \
-    X(handle_outlives_a_restart_of_the_peer)    \
-    X(both_ends_come_back)                      \
-    X(messages_wait_for_the_next_session)       \
-    X(messages_in_doubt_are_not_repeated)       \
-    X(lent_message_in_doubt_ends_with_an_error) \
-    X(unread_outlives_the_break)                \
-    X(full_mailbox_outlives_the_break)          \
-    X(requests_end_with_the_session)            \
-    X(datagrams_are_dropped_at_the_break)       \
-    X(close_ends_a_handle_in_its_outage)        \
-    X(stop_ends_a_handle_in_its_outage)         \
-    X(refusal_is_for_good)                      \
-    X(full_peer_is_asked_again)                 \
-    X(first_connect_still_times_out)            \
-    X(a_thousand_breaks_leave_nothing)          \
-    X(share_a_dial_that_is_under_way)           \
-    X(share_asks_for_reconnect_too)             \
-    X(share_in_the_outage)                      \
-    X(limits_both_ways) X(close_owes_nothing_to_the_past) X(close_has_its_end) CASES_LIFE_SIM(X)
+#define CASES_LIFE(X)                                               \
+    X(handle_outlives_a_close_of_the_peer)                          \
+    X(handle_outlives_a_cut)                                        \
+    X(handle_outlives_a_restart_of_the_peer)                        \
+    X(both_ends_come_back)                                          \
+    X(messages_wait_for_the_next_session)                           \
+    X(messages_in_doubt_are_not_repeated)                           \
+    X(lent_message_in_doubt_ends_with_an_error)                     \
+    X(unread_outlives_the_break)                                    \
+    X(full_mailbox_outlives_the_break)                              \
+    X(requests_end_with_the_session)                                \
+    X(datagrams_are_dropped_at_the_break)                           \
+    X(close_ends_a_handle_in_its_outage)                            \
+    X(stop_ends_a_handle_in_its_outage)                             \
+    X(refusal_is_for_good)                                          \
+    X(full_peer_is_asked_again)                                     \
+    X(first_connect_still_times_out)                                \
+    X(a_thousand_breaks_leave_nothing)                              \
+    X(share_a_dial_that_is_under_way)                               \
+    X(share_asks_for_reconnect_too)                                 \
+    X(share_in_the_outage)                                          \
+    X(limits_both_ways)                                             \
+    X(room_comes_with_the_break) X(closed_comes_before_reconnected) \
+        X(close_owes_nothing_to_the_past) X(close_has_its_end) CASES_LIFE_SIM(X)

@@ -162,6 +162,7 @@ static void give_messages(const p2p__session *s, uint8_t number, uint64_t offset
 /* The redial offers what the unread left; who reads meanwhile makes room, and the peer learns it. */
 TEST(room_is_offered_as_it_is) {
     uint8_t data[500], packet[512], got[64], done[] = {1, P2P__FRAME_DONE};
+    uint8_t blocked[] = {0, P2P__FRAME_STREAM_DATA_BLOCKED, P2P__KIND_MESSAGES << 1 | 1, 0x44, 0};
     const p2p__recv *r;
     p2p__session *s = dial_open(), dead;
     CHECK(s);
@@ -185,7 +186,12 @@ TEST(room_is_offered_as_it_is) {
     give(s, done, sizeof done);
     CHECK(p2p_is_connected(node, conn));
     CHECK_INT(r->limit - r->base, 1024);
-    give_messages(s, 2, 0, data, 500);
+    blocked[0] = 2; /* at 1024 of this session */
+    CHECK(leaving() > 0);
+    CHECK_INT(r->want_max, 0);
+    give(s, blocked, sizeof blocked);
+    CHECK_INT(r->want_max, 0); /* that is where it is: no news */
+    give_messages(s, 3, 0, data, 500);
     CHECK_INT(p2p_recv(node, conn, got, sizeof got), 49);
     CHECK_INT(p2p_check(node), P2P_OK);
     p2p_node_close(node);
@@ -235,6 +241,32 @@ TEST(unfinished_redial_may_have_delivered) {
         give(s, done, sizeof done);
         CHECK_INT(gave(P2P_EVENT_RECONNECTED, &e), 1);
         CHECK_INT(e.size, how == 0 ? 2 : how == 1 ? 1 : how == 2 ? 0 : 2);
+        p2p_node_close(node);
+    }
+}
+
+/* The peer came back with a smaller bytes.message_max: what it had before does not matter, what waits
+ * for it does. */
+TEST(largest_message_that_waits_must_fit) {
+    static uint8_t data[1010];
+    for (int waits = 0; waits < 2; waits++) {
+        uint8_t packet[512], done[] = {1, P2P__FRAME_DONE};
+        p2p__session *s = dial_open(), dead;
+        p2p_event e;
+        CHECK(s);
+        p2p__conn_get(node, conn)->reconnect = P2P__RECONNECT_UP_ONCE;
+        p2p__conn_get(node, conn)->message_largest = 5000;
+        dead = *s;
+        give_close(s, 60, 1, 9);
+        if (waits)
+            CHECK_INT(p2p_send(node, conn, data, sizeof data), (int)sizeof data);
+        s = redialled(&dead);
+        CHECK(s);
+        give(s, packet, proof_packet(0, -1, packet)); /* message_max 1000 */
+        give(s, done, sizeof done);
+        CHECK_INT(p2p_is_connected(node, conn), !waits);
+        CHECK_INT(gave(P2P_EVENT_DISCONNECTED, &e), waits);
+        CHECK(!waits || e.err == P2P_ERR_TOO_LARGE);
         p2p_node_close(node);
     }
 }
@@ -378,7 +410,8 @@ TEST(waits_double_up_to_half_a_minute) {
 }
 
 TEST_MAIN(P2P_TEST_ENTRY(changed_auth_closes), P2P_TEST_ENTRY(changed_auth_ends_the_attempt),
-          P2P_TEST_ENTRY(numbers_begin_anew), P2P_TEST_ENTRY(unfinished_redial_may_have_delivered),
+          P2P_TEST_ENTRY(numbers_begin_anew), P2P_TEST_ENTRY(largest_message_that_waits_must_fit),
+          P2P_TEST_ENTRY(unfinished_redial_may_have_delivered),
           P2P_TEST_ENTRY(room_is_offered_as_it_is), P2P_TEST_ENTRY(old_session_is_dead),
           P2P_TEST_ENTRY(close_is_repeated_ever_more_rarely), P2P_TEST_ENTRY(draining_is_silent),
           P2P_TEST_ENTRY(what_a_close_means_to_the_handle),
