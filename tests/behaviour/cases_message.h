@@ -180,6 +180,31 @@ TEST(large_message_by_reference) {
     CHECK_BYTES(got, "after", 5);
 }
 
+static void large_mailbox(actor *self) {
+    self->desc.bytes.message_send = self->desc.bytes.message_recv = 262144;
+}
+
+/* Whole in the buffers, and four times what the window begins with: it grows though nobody can read
+ * before all is there. */
+TEST(message_beyond_the_first_window) {
+    enum { SIZE = 262144 - 8 };
+    static uint8_t sent[SIZE], got[SIZE];
+    pattern_fill(sent, 0, SIZE);
+    world_pair(large_mailbox);
+    CHECK_SO_FAR();
+    for (int i = 0; i < 2; i++) {
+        int n = P2P_ERR_AGAIN;
+        for (int tries = 0; tries < 3000 && n == P2P_ERR_AGAIN; tries++) {
+            n = p2p_send(A->node, AB, sent, SIZE);
+            world_step();
+        }
+        CHECK_INT(n, SIZE);
+        CHECK(await_conn(B, P2P_EVENT_MESSAGE, BA, 10 * SECOND) != NULL);
+        CHECK_INT(p2p_recv(B->node, BA, got, SIZE), SIZE);
+        CHECK_BYTES(got, sent, SIZE);
+    }
+}
+
 static void small_messages(actor *self) { self->desc.bytes.message_max = 1000; }
 
 TEST(message_over_the_peers_limit) {
@@ -309,6 +334,7 @@ TEST(oldest_datagram_gives_way) {
     X(messages_over_a_bad_link)              \
     X(full_mailbox_says_again_then_writable) \
     X(large_message_by_reference)            \
+    X(message_beyond_the_first_window)       \
     X(message_over_the_peers_limit)          \
     X(peer_without_messages)                 \
     X(sent_always_comes)                     \

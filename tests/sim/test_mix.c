@@ -225,7 +225,7 @@ static void message_send(int who) {
     size_t size;
     const uint8_t *bytes = message_of(who, mix.sent[who], &size);
     int err;
-    if (size <= pair.desc[who].bytes.message_send) {
+    if (size + 8 <= pair.desc[who].bytes.message_send) { /* its length stands before it */
         err = p2p_send(pair.node[who], pair.conn[who], bytes, size);
     } else {
         err = p2p_send_ref(pair.node[who], pair.conn[who], bytes, size, &mix.referred[who]);
