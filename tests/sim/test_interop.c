@@ -10,8 +10,8 @@
  * is named. */
 #include "pair.h"
 
-enum variant { PLAIN, DTLS, NEWRENO };
-enum { TIMES_MAX = 100000, GOODPUT_KBIT = 8500 };
+enum variant { PLAIN, DTLS, BBR, CUBIC, NEWRENO };
+enum { TIMES_MAX = 100000, GOODPUT_KBIT = 9200 };
 typedef uint64_t (*case_fn)(uint64_t seed, int dtls, int congestion);
 static uint64_t times[TIMES_MAX];
 
@@ -21,14 +21,14 @@ static int earlier(const void *a, const void *b) {
 }
 
 static int seeds_of(int variant) {
-    static const int share[] = {1, 100, 10};
+    static const int share[] = {1, 100, 10, 10, 10};
     int n = (test_seeds(20) + share[variant] - 1) / share[variant];
     return n < TIMES_MAX ? n : TIMES_MAX;
 }
 
 /* Runs a case over its seeds. A case gives its completion time, or fails. */
 static void repeat(case_fn run, int variant) {
-    static const int controller[] = {0, 0, 3};
+    static const int controller[] = {0, 0, 1, 2, 3};
     int seeds = seeds_of(variant), good = 0, bad = 0;
     for (int i = 0; i < seeds && bad < 10; i++) {
         uint64_t us = run(test_seed(), variant == DTLS, controller[variant]);
@@ -96,10 +96,11 @@ static uint64_t transfercorruption(uint64_t seed, int dtls, int congestion) {
     return transfer_of(seed, dtls, 2000000, 60 * SECOND);
 }
 
+/* The interop runner allows 60 s; a window that stayed at its first 64 KB would take over 30. */
 static uint64_t longrtt(uint64_t seed, int dtls, int congestion) {
     pair_defaults(congestion);
     pair.link.latency_us = 750 * MS;
-    return transfer_of(seed, dtls, 1000000, 60 * SECOND);
+    return transfer_of(seed, dtls, 1000000, 25 * SECOND);
 }
 
 /* Three at a time through buffers of 16 KB: a window's worth of each is under way at most. */
@@ -368,12 +369,15 @@ TEST(handshakes_as_they_once_failed) {
     X(transfercorruption)  \
     X(blackhole)           \
     X(multiplexing) X(transfer) X(longrtt) X(goodput) X(heavyloss) X(totalloss) X(vanish)
-#define CASE(name)                            \
-    TEST(name) { repeat(name, PLAIN); }       \
-    TEST(name##_dtls) { repeat(name, DTLS); } \
+#define CASE(name)                              \
+    TEST(name) { repeat(name, PLAIN); }         \
+    TEST(name##_dtls) { repeat(name, DTLS); }   \
+    TEST(name##_bbr) { repeat(name, BBR); }     \
+    TEST(name##_cubic) { repeat(name, CUBIC); } \
     TEST(name##_newreno) { repeat(name, NEWRENO); }
-#define ENTRIES(name) \
-    P2P_TEST_ENTRY(name), P2P_TEST_ENTRY(name##_dtls), P2P_TEST_ENTRY(name##_newreno),
+#define ENTRIES(name)                                                              \
+    P2P_TEST_ENTRY(name), P2P_TEST_ENTRY(name##_dtls), P2P_TEST_ENTRY(name##_bbr), \
+        P2P_TEST_ENTRY(name##_cubic), P2P_TEST_ENTRY(name##_newreno),
 CASES(CASE)
 static const test_entry all[] = {CASES(ENTRIES) P2P_TEST_ENTRY(places_of_a_closed_connection),
                                  P2P_TEST_ENTRY(a_lost_proof_is_a_failed_attempt),
