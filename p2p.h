@@ -6085,6 +6085,9 @@ static uint32_t p2p__bbr_inflight(const p2p__bbr *b, uint32_t percent) {
     return (uint32_t)P2P__MIN(bytes, (uint64_t)P2P__CC_MAX);
 }
 
+/* What may be on its way in any case: less would tell too little. */
+static uint32_t p2p__bbr_least(const p2p__cc *cc) { return 4 * cc->datagram_bytes; }
+
 static void p2p__bbr_count_begins(p2p__bbr *b) {
     b->count_delivered = b->delivered;
     b->count_lost = b->count_bw = 0;
@@ -6274,8 +6277,8 @@ static void p2p__bbr_probe_rtt(p2p__cc *cc, const p2p__ack *ack) {
 
 static void p2p__bbr_step(p2p__cc *cc, const p2p__ack *ack) {
     p2p__bbr *b = &cc->bbr;
-    uint32_t path = p2p__bbr_inflight(b, 100);
-    uint32_t room = P2P__MIN(path, p2p__percent(b->inflight_max, 85));
+    uint32_t path = P2P__MAX(p2p__bbr_inflight(b, 100), p2p__bbr_least(cc));
+    uint32_t room = P2P__MIN(path, P2P__MAX(p2p__percent(b->inflight_max, 85), p2p__bbr_least(cc)));
     switch (b->state) {
     case P2P__BBR_DRAIN:
         if (ack->in_flight <= path)
@@ -6297,11 +6300,14 @@ static void p2p__bbr_step(p2p__cc *cc, const p2p__ack *ack) {
 
 static void p2p__bbr_control(p2p__cc *cc, const p2p__ack *ack) {
     p2p__bbr *b = &cc->bbr;
-    uint32_t bw = p2p__bbr_bw(b), rate, target, least = 4 * cc->datagram_bytes;
+    uint32_t bw = p2p__bbr_bw(b), rate, target, least = p2p__bbr_least(cc);
     uint32_t bound = b->inflight_max, quantum;
     if (bw == 0)
         return;
-    rate = P2P__MAX(p2p__percent(p2p__percent(bw, p2p__bbr_rate_gain[b->state]), 99), 1u);
+    rate = p2p__percent(p2p__percent(bw, p2p__bbr_rate_gain[b->state]), 99);
+    /* Never less than the least window a round trip: after heavy loss the next packet could be
+     * seconds away, and nothing would be learnt meanwhile. */
+    rate = P2P__MAX(rate, p2p__cc_rate(least, P2P__MAX(ack->smoothed_us, 1u)));
     if (b->full || rate > cc->rate)
         cc->rate = rate;
     quantum = P2P__MIN(P2P__MAX(rate / 1024, 2 * cc->datagram_bytes), 65536u);
