@@ -4673,13 +4673,13 @@ static uint16_t p2p__chunk_take(p2p_node *node, p2p__stream *s, uint32_t what) {
     return at;
 }
 
-/* Whether new bytes of a stream may take a chunk: the last ones are kept for streams that have none
- * and for what was lost, so that no peer that never acknowledges starves the others. */
-static bool p2p__chunk_allowed(const p2p_node *node, const p2p__stream *s) {
+/* Whether a stream that holds so many records of a sort, data or control, may take another: the last
+ * ones are kept for streams that have none and for what was lost, so that no peer that never
+ * acknowledges starves the others. */
+static bool p2p__chunk_allowed(const p2p_node *node, bool has) {
     const p2p__flight *f = &node->flight;
-    uint32_t kept = P2P__MIN(node->stream_total, f->chunk_count / 2);
-    return f->chunk_free != P2P__NIL &&
-           (s->send.chunk_first == P2P__NIL || f->chunks_used + kept < f->chunk_count);
+    uint32_t kept = P2P__MIN(2 * node->stream_total, f->chunk_count / 2);
+    return f->chunk_free != P2P__NIL && (!has || f->chunks_used + kept < f->chunk_count);
 }
 
 static void p2p__chunk_give(p2p_node *node, uint16_t at) {
@@ -5067,7 +5067,7 @@ static bool p2p__emit_fresh(p2p__build *b, p2p__stream *s) {
     int n;
     if (fresh == 0 && !p2p__send_fin_due(b->conn, s))
         return false;
-    if (!p2p__chunk_allowed(b->node, s))
+    if (!p2p__chunk_allowed(b->node, s->send.chunk_first != P2P__NIL))
         return false;
     n = p2p__put_stream(b, s, w->sent, (uint32_t)P2P__MIN(fresh, (uint64_t)0xffff),
                         last && fresh <= 0xffff);
@@ -5091,7 +5091,7 @@ static bool p2p__emit_control(p2p__build *b, p2p__stream *s, uint32_t what, uint
                               uint32_t count, const uint64_t *values) {
     uint16_t at;
     uint8_t *start = b->w.at;
-    if (b->node->flight.chunk_free == P2P__NIL)
+    if (!p2p__chunk_allowed(b->node, s->send.controls > 0))
         return false;
     p2p__put_frame(&b->w, type, count, values);
     if (b->w.bad) {

@@ -438,6 +438,28 @@ TEST(rapid_reset) {
     CHECK(next_stream > 2000); /* it went on */
 }
 
+/* Bytes on every stream that may be, read at once, so that a new limit is due on every stream again
+ * and again; and none of these is acknowledged. */
+static void widens(uint32_t turn) {
+    uint64_t limit = bob_conn()->taken_limit[P2P__KIND_BIDI];
+    for (uint64_t n = 0; n < limit; n++) {
+        p2p__stream *s =
+            p2p__stream_find(hosts[BOB].node, p2p__conn_index(hosts[BOB].node, bob_conn()),
+                             P2P__KIND_BIDI, false, n);
+        uint64_t at = s ? s->recv.high : 0;
+        if (s && at + 1000 > s->recv.limit)
+            continue;
+        packet_begin();
+        put_stream(her_stream(P2P__KIND_BIDI, n), at, filler, 1000, false);
+        packet_end();
+    }
+    (void)turn;
+}
+TEST(limits_that_are_never_acknowledged) {
+    static const attack a = {widens, 300, 10 * MS, READS_ALL, 0, 0, 0};
+    run(&a);
+}
+
 static void storms(uint32_t turn) {
     (void)turn;
     for (int i = 0; i < 10; i++) {
@@ -705,9 +727,10 @@ TEST_MAIN(P2P_TEST_ENTRY(work_is_counted), P2P_TEST_ENTRY(ack_of_a_packet_never_
           P2P_TEST_ENTRY(a_stream_number_over_the_limit), P2P_TEST_ENTRY(a_final_size_that_changes),
           P2P_TEST_ENTRY(max_data_going_down), P2P_TEST_ENTRY(limits_that_creep),
           P2P_TEST_ENTRY(one_byte_gaps), P2P_TEST_ENTRY(overlapping_fragments_that_differ),
-          P2P_TEST_ENTRY(rapid_reset), P2P_TEST_ENTRY(reset_storm),
-          P2P_TEST_ENTRY(empty_stream_frames), P2P_TEST_ENTRY(blocked_without_end),
-          P2P_TEST_ENTRY(a_message_of_2_62_bytes), P2P_TEST_ENTRY(a_peer_that_never_reads),
+          P2P_TEST_ENTRY(rapid_reset), P2P_TEST_ENTRY(limits_that_are_never_acknowledged),
+          P2P_TEST_ENTRY(reset_storm), P2P_TEST_ENTRY(empty_stream_frames),
+          P2P_TEST_ENTRY(blocked_without_end), P2P_TEST_ENTRY(a_message_of_2_62_bytes),
+          P2P_TEST_ENTRY(a_peer_that_never_reads),
           P2P_TEST_ENTRY(a_peer_that_reads_a_byte_a_second),
           P2P_TEST_ENTRY(a_datagram_over_the_limit), P2P_TEST_ENTRY(datagrams_that_nobody_takes),
           P2P_TEST_ENTRY(requests_never_finished), P2P_TEST_ENTRY(four_thousand_challenges),
