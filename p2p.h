@@ -7824,7 +7824,7 @@ static void p2p__session_up(p2p_node *node, p2p__session *session) {
     session->handshake_us = took;
     took = P2P__MAX(session->server ? took : took / 2, 1000u);
     session->rtt.smoothed_us = P2P__MIN(took, P2P__FIRST_RTT_US * 2);
-    session->rtt.variance_us = session->rtt.smoothed_us / 2;
+    session->rtt.variance_us = session->rtt.smoothed_us / 4; /* of several exchanges */
     p2p__cc_begin(&session->cc, session->rtt.smoothed_us);
     session->proof_by_us = node->now_us + P2P__MAX(1000000u, 3 * session->handshake_us);
     if (session->server) {

@@ -485,7 +485,13 @@ static void p2p_mbedtls__timer_set(void *ctx, uint32_t middle_ms, uint32_t final
     p2p_mbedtls__session *s = (p2p_mbedtls__session *)ctx;
     (void)middle_ms;
     if (final_ms == 0) {
-        /* Stopped because it ran out, or because an answer came. */
+        /* Stopped because it ran out, or because an answer came. One to a flight that was not
+         * repeated shows the round trip: twice that, at least 20 ms, is enough from then on. */
+        if (!s->due && s->interval_us == s->timer_us && s->timer_at_us != P2P_NEVER) {
+            uint64_t twice_us = 2 * (s->now_us + s->interval_us - s->timer_at_us);
+            if (twice_us < s->timer_us)
+                s->timer_us = twice_us < 20000 ? 20000 : (uint32_t)twice_us;
+        }
         if (!s->due)
             s->interval_us = s->timer_us;
         s->due = 0;
