@@ -207,7 +207,7 @@ static uint64_t after_bad_time(uint64_t seed, int dtls, uint32_t loss_ppm, uint6
 }
 
 /* Half of all datagrams are lost, both ways, at most 5 in a row, as picoquic's mask has it, and over
- * its 10 ms one way. 10 MiB take 8.4 s alone at its 10 Mbit/s, where it sends 4 MB: hence 50. A
+ * its 10 ms one way. 10 MiB take 8.4 s alone at its 10 Mbit/s, where it sends 4 MB: hence 100. A
  * controller that takes each loss for congestion is down to two packets a round trip at the end,
  * and needs 3 s more from there: it gets the 4 MB, and 30 s. */
 static uint64_t heavyloss(uint64_t seed, int dtls, int congestion) {
@@ -215,7 +215,7 @@ static uint64_t heavyloss(uint64_t seed, int dtls, int congestion) {
     if (congestion > 1)
         return after_bad_time(seed, dtls, 500000, 4000000, 30 * SECOND);
     pair.link.latency_us = 10 * MS;
-    pair.link.rate_bps = 50000000;
+    pair.link.rate_bps = 100000000;
     pair.link.burst_max = 5;
     return after_bad_time(seed, dtls, 500000, 10 << 20, 23500 * MS);
 }
