@@ -5883,8 +5883,10 @@ static void p2p__datagram_input(p2p_node *node, p2p__conn *conn, const p2p__fram
  *         sockets. Windows are at most P2P__CC_MAX and round trips at most P2P__RTT_MAX_US, so
  *         products fit 64 bits; no divisor is 0.
  * Covered by tests/unit/test_cc.c, tests/sim/test_congestion.c. */
-#define P2P__CC_MAX     (1u << 30) /* bytes */
-#define P2P__RTT_MAX_US (1u << 26) /* 67 s */
+#define P2P__CC_MAX      (1u << 30) /* bytes */
+#define P2P__RTT_MAX_US  (1u << 26) /* 67 s */
+/* What a sender that is woken late makes up for: on a busy machine a millisecond is not enough. */
+#define P2P__CATCH_UP_US 4000u
 #ifndef P2P_NO_BBR
 #define P2P__CC_BEST P2P__CC_BBR
 #elif !defined(P2P_NO_CUBIC)
@@ -6376,10 +6378,10 @@ static void p2p__cc_datagram(p2p__cc *cc, uint32_t bytes) {
 }
 
 /* A packet leaves, the first on its way or one of many. The next may leave as the rate says, in
- * bursts of ten datagrams or a millisecond's worth, whichever is more: timers are not finer. */
+ * bursts of ten datagrams or what the path carries in 4 ms, whichever is more. */
 static void p2p__cc_sent(p2p__cc *cc, p2p__packet *packet, bool first) {
     uint64_t now_us = packet->sent_us, gap_ns = packet->bytes * UINT64_C(1000000000) / cc->rate;
-    uint64_t burst_us = P2P__MAX(gap_ns / 100, 1000u);
+    uint64_t burst_us = P2P__MAX(gap_ns / 100, P2P__CATCH_UP_US);
     uint64_t floor_us = now_us > burst_us ? now_us - burst_us : 0;
     cc->pace_us = P2P__MAX(cc->pace_us, floor_us);
     gap_ns += cc->pace_ns_left;
