@@ -5915,7 +5915,7 @@ static uint32_t p2p__cc_rate(uint64_t bytes, uint64_t us) {
     return (uint32_t)P2P__MIN(P2P__MAX(rate, 1u), (uint64_t)UINT32_MAX);
 }
 
-static uint32_t p2p__percent(uint32_t value, uint32_t percent) {
+P2P__NOINLINE static uint32_t p2p__percent(uint32_t value, uint32_t percent) {
     return (uint32_t)P2P__MIN((uint64_t)value * percent / 100, (uint64_t)UINT32_MAX);
 }
 

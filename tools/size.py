@@ -29,6 +29,46 @@ def text_size(object_file):
     return int(lines[1].split()[0])
 
 
+# A server of streams, as firmware links it: what it does not call falls away.
+PROGRAM = """
+#include "p2p.h"
+extern p2p_desc desc;
+extern p2p_packet packet;
+extern uint64_t arena[];
+int main(void) {
+    p2p_node *node;
+    p2p_event event;
+    p2p_listener listener;
+    char bytes[64];
+    p2p_node_open(&node, &desc, arena, sizeof(void *));
+    p2p_listen(node, NULL, &listener);
+    for (;;) {
+        p2p_input(node, 0, &packet);
+        p2p_poll(node, 0);
+        p2p_output(node, 0, &packet);
+        while (p2p_next_event(node, &event) > 0)
+            if (p2p_stream_read(node, event.stream, bytes, sizeof bytes) > 0)
+                p2p_stream_write(node, event.stream, bytes, sizeof bytes);
+    }
+}
+"""
+
+
+def linked_size(header, directory, *options):
+    """Text of PROGRAM after unused functions are dropped; libc and the ports are not in it."""
+    source = os.path.join(directory, "program.c")
+    out = os.path.join(directory, "program.elf")
+    with open(source, "w", encoding="utf-8") as file:
+        file.write(PROGRAM)
+    folder = os.path.dirname(os.path.abspath(header))
+    unlinked = compiled(source, directory, "-I" + folder, "-ffunction-sections",
+                        "-fdata-sections", *options)
+    subprocess.run([ARM + "ld", "--gc-sections", "-e", "main", "--unresolved-symbols=ignore-all",
+                    "-z", "max-page-size=4", unlinked, "-o", out], check=True,
+                   stderr=subprocess.DEVNULL)
+    return text_size(out)
+
+
 def rooms_of(header):
     """Name of a function or table -> the room in which it is defined."""
     room, rooms = "?", {}
@@ -51,6 +91,10 @@ def rooms_left_out(header):
         flags = sorted({"-D" + name for name in re.findall(r"^#ifn?def (P2P_NO_\w+)$",
                                                            file.read(), re.M)})
     return [[flag] for flag in flags] + [flags]
+
+
+def label(room):
+    return room[0][2:] if len(room) == 1 else "none of them"
 
 
 def symbols(object_file):
@@ -85,9 +129,11 @@ def main():
         print("%-12s %7d" % ("texts", total - sum(code.values()) - sum(tables.values())))
         print("%-12s %7d" % ("text", total))
         print()
-        for room in rooms_left_out(header):
-            print("%-22s %7d" % (" ".join(r[2:] for r in room),
-                                 text_size(compiled(header, directory, *room))))
+        builds = rooms_left_out(header)
+        for room in builds:
+            print("%-22s %7d" % (label(room), text_size(compiled(header, directory, *room))))
+        print("%-22s %7d" % ("linked: all rooms", linked_size(header, directory)))
+        print("%-22s %7d" % ("linked: none of them", linked_size(header, directory, *builds[-1])))
 
 
 if __name__ == "__main__":

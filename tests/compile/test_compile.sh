@@ -68,8 +68,8 @@ check "cc -O2" cc -std=c99 -O2 $strict $own $dtls -c -o /dev/null "$work/all.c"
 
 # ---- each optional room left out, alone and together with all others. What is left out is not
 # declared, and the ABI tells the builds apart.
-rooms=$(sed -n 's/^#ifdef \(P2P_NO_[A-Z]*\)$/\1/p' p2p.h | sort -u)
-check "optional rooms were found" [ "$(echo "$rooms" | wc -l)" -ge 7 ]
+rooms=$(sed -n 's/^#ifn*def \(P2P_NO_[A-Z]*\)$/\1/p' p2p.h | sort -u)
+check "optional rooms were found" [ "$(echo "$rooms" | wc -l)" -ge 10 ]
 abi_of() { # flags
     { echo '#include "p2p.h"'; echo '#include <stdio.h>'
       echo 'int main(void) { printf("%lx\n", (unsigned long)P2P_ABI); return 0; }'; } >"$work/abi.c"
@@ -91,6 +91,7 @@ for out in $rooms "$(echo $rooms)"; do
         check "g++ $name $file" g++ -std=c++11 -x c++ $strict $own $dtls $flags -fsyntax-only \
             "$work/$file.c"
     done
+    case $out in *BBR | *CUBIC | *RECONNECT) continue ;; esac # of one file: nothing declared differs
     check "ABI $name" [ "$(abi_of "$flags")" != "$(abi_of "")" ]
 done
 left_out() { # room, call
