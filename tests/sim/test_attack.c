@@ -3,8 +3,7 @@
  * no timer spins, and no packet makes more work than its bytes explain. */
 #include "attack.h"
 
-#define DRIVE_MAX 200000u /* work at one moment, for all that is due then */
-#define WAKES_MAX 3000u   /* timers of Bob's a second, beyond his answers to what comes */
+#define WAKES_MAX 3000u /* timers of Bob's a second, beyond his answers to what comes */
 
 static const uint8_t filler[1100] = {0x55};
 
