@@ -3485,7 +3485,7 @@ static void p2p__router_layout(p2p__layout *l, const p2p_desc *desc, p2p__router
 #define P2P__BURST_US         1000u
 #define P2P__PTO_MAX_US \
     2000000u /* probes are never further apart, unless the round trip is longer */
-#define P2P__FIRST_RTT_US 150000u  /* first handshake timer and initial round trip */
+#define P2P__FIRST_RTT_US 120000u  /* first handshake timer and initial round trip */
 #define P2P__FLUSH_US     3000000u /* what was accepted has this long to be delivered at close */
 #define P2P__WITHHOLD_US  50000u   /* how often a withheld proof is looked at */
 #define P2P__REDIAL_US    100000u  /* from a break to the next dial; doubled by each that fails */
@@ -6727,9 +6727,10 @@ static void p2p__rtt_sample(p2p__rtt *rtt, uint64_t sample_us, uint64_t delay_us
     rtt->smoothed_us = (7 * rtt->smoothed_us + adjusted) / 8;
 }
 
+/* Proofs are acknowledged at once (RFC 9002, 6.2.1). */
 static uint64_t p2p__pto_base_us(const p2p__session *session) {
     return session->rtt.smoothed_us + P2P__MAX(4 * session->rtt.variance_us, 1000u) +
-           P2P__ACK_DELAY_US;
+           (session->state == P2P__SESSION_PROVING ? 0u : P2P__ACK_DELAY_US);
 }
 
 static uint64_t p2p__pto_us(const p2p__session *session) {
@@ -7653,6 +7654,7 @@ static size_t p2p__flight_output(p2p_node *node, p2p__session *session, uint8_t 
     if (!more)
         session->flight_to = 0;
     session->bytes_out += head + (size_t)n;
+    session->spoke_us = node->now_us;
     return p2p__envelope_close(node, session->server ? node->tag_key : session->tag_key, out,
                                head + (size_t)n);
 }
@@ -7824,7 +7826,7 @@ static void p2p__session_up(p2p_node *node, p2p__session *session) {
         node->unproven--;
     session->state = P2P__SESSION_PROVING;
     session->handshake_us = took;
-    took = P2P__MAX(session->server ? took : took / 2, 1000u);
+    took = P2P__MAX(node->now_us - session->spoke_us, 1000u); /* since the last flight */
     session->rtt.smoothed_us = P2P__MIN(took, P2P__FIRST_RTT_US * 2);
     session->rtt.variance_us = session->rtt.smoothed_us / 4; /* of several exchanges */
     p2p__cc_begin(&session->cc, session->rtt.smoothed_us);

@@ -43,6 +43,8 @@ def draw(axes, title, unit, bars):
     axes.invert_yaxis()
     axes.set_title(title, loc="left", fontsize=10, fontweight="bold")
     axes.set_xlabel(unit, fontsize=8)
+    if max(values) > 100 * min(values):
+        axes.set_xscale("log")
     axes.tick_params(labelsize=8)
     axes.spines[["top", "right"]].set_visible(False)
 

@@ -88,6 +88,35 @@ TEST(loss_30_dtls) { dial_over(1, 300000, 0); }
 TEST(corrupt_30_null) { dial_over(0, 0, 300000); }
 TEST(corrupt_30_dtls) { dial_over(1, 0, 300000); }
 
+/* ---- how long a dial takes at 50 ms, when every 20th datagram is lost each way ---- */
+
+enum { TIMED_DIALS = 1000 };
+
+static int by_value(const void *a, const void *b) {
+    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+    return x < y ? -1 : x > y;
+}
+
+TEST(time_of_a_dial_over_loss) {
+    static uint64_t took[TIMED_DIALS];
+    p2p_sim_link link;
+    p2p_conn conn;
+    p2p_event e;
+    memset(&link, 0, sizeof link);
+    link.latency_us = 25 * MS;
+    link.loss_ppm = 50000;
+    for (int i = 0; i < TIMED_DIALS; i++) {
+        sim_begin((uint64_t)i + 1, 0, &link);
+        CHECK_SO_FAR();
+        CHECK_INT(p2p_connect(sim_nodes[0], &sim_ids[1], NULL, &conn), 0);
+        CHECK_INT(p2p_sim_await(sim, sim_nodes[0], P2P_EVENT_CONNECTED, 31 * SECOND, &e), 0);
+        took[i] = p2p_sim_now(sim);
+    }
+    qsort(took, TIMED_DIALS, sizeof *took, by_value);
+    CHECK(took[TIMED_DIALS / 2 - 1] <= 155 * MS);
+    CHECK(took[TIMED_DIALS * 99 / 100 - 1] <= 600 * MS);
+}
+
 /* ---- both ends at once ---- */
 
 static struct {
@@ -513,8 +542,9 @@ TEST(end) {
 
 TEST_MAIN(P2P_TEST_ENTRY(loss_30_null), P2P_TEST_ENTRY(loss_30_dtls),
           P2P_TEST_ENTRY(corrupt_30_null), P2P_TEST_ENTRY(corrupt_30_dtls),
-          P2P_TEST_ENTRY(both_at_once_null), P2P_TEST_ENTRY(both_at_once_dtls),
-          P2P_TEST_ENTRY(both_at_once_over_loss_null), P2P_TEST_ENTRY(both_at_once_over_loss_dtls),
+          P2P_TEST_ENTRY(time_of_a_dial_over_loss), P2P_TEST_ENTRY(both_at_once_null),
+          P2P_TEST_ENTRY(both_at_once_dtls), P2P_TEST_ENTRY(both_at_once_over_loss_null),
+          P2P_TEST_ENTRY(both_at_once_over_loss_dtls),
           P2P_TEST_ENTRY(both_at_once_as_it_once_failed), P2P_TEST_ENTRY(reflected_client_hello),
           P2P_TEST_ENTRY(replayed_handshakes),
           P2P_TEST_ENTRY(forged_server_hello_and_alert_off_path),
