@@ -7828,7 +7828,7 @@ static void p2p__session_up(p2p_node *node, p2p__session *session) {
     session->handshake_us = took;
     took = P2P__MAX(node->now_us - session->spoke_us, 1000u); /* since the last flight */
     session->rtt.smoothed_us = P2P__MIN(took, P2P__FIRST_RTT_US * 2);
-    session->rtt.variance_us = session->rtt.smoothed_us / 4; /* of several exchanges */
+    session->rtt.variance_us = session->rtt.smoothed_us * 3 / 8; /* as after two equal samples */
     p2p__cc_begin(&session->cc, session->rtt.smoothed_us);
     session->proof_by_us = node->now_us + P2P__MAX(1000000u, 3 * session->handshake_us);
     if (session->server) {
