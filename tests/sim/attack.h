@@ -33,8 +33,8 @@ enum { BY_MESSAGE, BY_STREAM, BY_DATAGRAM, BY_REQUEST, WAYS };
 enum { SHE_CLOSES = -1, MANY = 500 };
 /* Basic blocks for one datagram. A full one of bulk data makes about 1,000; the worst, hundreds of
  * frames of two bytes each, 140 a byte. A walk through one of Bob's tables for each frame makes a
- * million. An ACK is short and
- * makes as much work as what it acknowledges had frames. DRIVE_MAX is for all that a driver asks of Bob at one moment. */
+ * million. An ACK is short and makes as much work as what it acknowledges had frames. DRIVE_MAX is
+ * for all that a driver asks of Bob at one moment. */
 enum { WORK_A_PACKET = 30000, WORK_A_BYTE = 150, DRIVE_MAX = 200000 };
 enum { TURNS = 64, PING_US = 10000 };
 
