@@ -8717,8 +8717,8 @@ static void p2p__done_input(p2p_node *node, p2p__session *session) {
         p2p__session_fault(node, session, P2P__CODE_PROTOCOL, P2P__SAY("DONE from a client"));
         return;
     }
-    if (session->state != P2P__SESSION_PROVING || !session->peer_proved)
-        return;  /* DONE of who has not proved itself says nothing */
+    if (session->state != P2P__SESSION_PROVING || !session->peer_proved || session->withheld)
+        return;  /* DONE of who has not proved itself, or has no proof of ours, says nothing */
     if (!conn) { /* given up for another session meanwhile */
         p2p__session_end(node, session, P2P__CODE_DUPLICATE);
         return;
@@ -8978,9 +8978,11 @@ static int p2p__frame_input(p2p_node *node, p2p__session *session, const p2p__fr
         return session->state >= P2P__SESSION_CLOSING ? -1 : 1;
     case P2P__FRAME_CLOSE: p2p__close_input(node, session, f); return -1;
     default:
-        if (!p2p__session_proved(session) || session->conn == P2P__NIL)
+        if (!p2p__session_proved(session) || session->conn == P2P__NIL || session->withheld)
             return 0;
-        return p2p__conn_frame(node, session, f);
+        if (session->state == P2P__SESSION_PROVING) /* it overtook the DONE it was sent behind */
+            p2p__done_input(node, session);
+        return session->state == P2P__SESSION_OPEN ? p2p__conn_frame(node, session, f) : -1;
     }
 }
 

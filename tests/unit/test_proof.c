@@ -102,9 +102,57 @@ TEST(changed_hello_ends_the_attempt) {
     p2p_node_close(node);
 }
 
+/* A server sends data behind DONE only: what overtakes it stands for it, so that an attempt that may
+ * still be given up never holds bytes or streams of the peer's. */
+TEST(data_stands_for_done) {
+    static const uint8_t data[] = {2, P2P__FRAME_STREAM, 1, 'x'}, done[] = {3, P2P__FRAME_DONE};
+    uint8_t packet[512], close[] = {4, P2P__FRAME_CLOSE, 0, P2P__CODE_DUPLICATE, 0};
+    p2p__session *s = dial();
+    p2p_event e;
+    uint32_t closed = 0;
+    CHECK(s);
+    give(s, packet, proof_packet(1, -1, packet));
+    CHECK(!connected());
+    give(s, data, sizeof data);
+    CHECK(connected());
+    CHECK_INT(s->state, P2P__SESSION_OPEN);
+    give(s, done, sizeof done);
+    CHECK_INT(p2p_check(node), 0);
+    give(s, close, sizeof close);
+    while (p2p_next_event(node, &e) > 0)
+        closed += e.type == P2P_EVENT_DISCONNECTED;
+    CHECK_INT(closed, 1);
+    CHECK_INT(p2p_check(node), 0);
+    p2p_node_close(node);
+}
+
+/* Our proof waits for the peer's own dial, so it can have let nobody in: neither DONE nor data of
+ * this session counts. */
+TEST(nothing_counts_while_the_proof_is_withheld) {
+    static const uint8_t done[] = {2, P2P__FRAME_DONE}, data[] = {3, P2P__FRAME_STREAM, 1, 'x'};
+    uint8_t packet[512], id[8] = {5};
+    p2p__session *s = dial(), *other;
+    CHECK(s);
+    other = p2p__session_take(node, true, id, true);
+    CHECK(other);
+    other->peer = server_key.id;
+    node->unproven--;
+    p2p__session_wait(other, P2P__WAIT_DONE_ACKED, P2P_NEVER);
+    give(s, packet, proof_packet(1, -1, packet));
+    CHECK(s->peer_proved && s->withheld);
+    give(s, done, sizeof done);
+    give(s, data, sizeof data);
+    CHECK(!connected());
+    CHECK_INT(s->state, P2P__SESSION_PROVING);
+    CHECK(!p2p__seen_before(s, 3));
+    CHECK_INT(p2p_check(node), 0);
+    p2p_node_close(node);
+}
+
 TEST_MAIN(P2P_TEST_ENTRY(done_counts_only_behind_the_proof),
           P2P_TEST_ENTRY(changed_proof_is_no_proof),
           P2P_TEST_ENTRY(data_before_the_proof_is_not_acknowledged),
           P2P_TEST_ENTRY(close_before_the_proof_ends_the_attempt_only),
           P2P_TEST_ENTRY(a_proof_that_does_not_come_ends_the_attempt),
-          P2P_TEST_ENTRY(changed_hello_ends_the_attempt))
+          P2P_TEST_ENTRY(changed_hello_ends_the_attempt), P2P_TEST_ENTRY(data_stands_for_done),
+          P2P_TEST_ENTRY(nothing_counts_while_the_proof_is_withheld))
