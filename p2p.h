@@ -6096,6 +6096,16 @@ static void p2p__bbr_count_begins(p2p__bbr *b) {
     b->count_rtt_us = UINT32_MAX;
 }
 
+/* The maxima of the cycle before the last are forgotten, unless the application was too slow in the
+ * last to show what the path carries. */
+static void p2p__bbr_forget(p2p__bbr *b) {
+    if (b->bw[0] == 0)
+        return;
+    b->bw[1] = b->bw[0];
+    b->extra[1] = b->extra[0];
+    b->bw[0] = b->extra[0] = 0;
+}
+
 static void p2p__bbr_go(p2p__cc *cc, const p2p__ack *ack, enum p2p__bbr_state state) {
     p2p__bbr *b = &cc->bbr;
     b->state = (uint8_t)state;
@@ -6112,7 +6122,8 @@ static void p2p__bbr_go(p2p__cc *cc, const p2p__ack *ack, enum p2p__bbr_state st
         break;
     case P2P__BBR_REFILL: b->bw_short = P2P__BBR_NO_BOUND; break;
     case P2P__BBR_UP: b->full_bw = p2p__bbr_bw(b); break;
-    case P2P__BBR_PROBE_RTT:
+    case P2P__BBR_PROBE_RTT: /* for seconds a queue stood: what came through is all there is */
+        p2p__bbr_forget(b);
         cc->before.window_bytes = cc->now.window_bytes;
         b->probe_rtt_us = UINT32_MAX;
         b->until_us = 0;
@@ -6121,13 +6132,10 @@ static void p2p__bbr_go(p2p__cc *cc, const p2p__ack *ack, enum p2p__bbr_state st
     }
 }
 
-/* The probe is over: a new cycle, and the maxima of the one before the last are forgotten. */
+/* The probe is over: a new cycle. */
 static void p2p__bbr_probed(p2p__cc *cc, const p2p__ack *ack) {
-    p2p__bbr *b = &cc->bbr;
-    b->bw[1] = b->bw[0];
-    b->extra[1] = b->extra[0];
-    b->bw[0] = b->extra[0] = 0;
-    b->until_us = 0;
+    p2p__bbr_forget(&cc->bbr);
+    cc->bbr.until_us = 0;
     p2p__bbr_go(cc, ack, P2P__BBR_DOWN);
 }
 
@@ -9282,6 +9290,11 @@ static void p2p__packet_sent(p2p__build *b, uint64_t number, size_t bytes) {
         packet->chunks = b->chunks;
         packet->bytes = (uint16_t)bytes;
         packet->limited = session->acked_number < session->dry_number;
+#ifndef P2P_NO_BBR
+        if (session->cc.kind == P2P__CC_BBR && session->acked_number == session->dry_number)
+            packet->limited =
+                1; /* the first flight after a pause is no sample of the path's rate */
+#endif
         p2p__cc_sent(&session->cc, packet, session->in_flight_bytes == 0);
         p2p__packet_append(node, session, at);
     }

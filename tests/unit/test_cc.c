@@ -367,7 +367,7 @@ static void path_send(void) {
     packet->number = number++;
     packet->sent_us = now_us;
     packet->bytes = DATAGRAM;
-    packet->limited = path.head < path.dry;
+    packet->limited = path.head <= path.dry;
     p2p__cc_sent(&cc, packet, path.in_flight == 0);
     drop = drop || unit_below(&path.rng, 100) < path.loss_percent;
     if (!drop)
@@ -460,6 +460,34 @@ TEST(startup_of_a_slow_application_goes_on) {
     path.app_gap_us = 0;
     CHECK(path_run(1000000, P2P__BBR_CRUISE));
     CHECK(cc.bbr.bw[0] > path.rate / 100 * 97);
+}
+/* What a slow application sends says nothing about the path, however long it is slow. */
+TEST(a_slow_application_does_not_make_the_path_slow) {
+    static const uint64_t gaps_us[] = {2000, 20000, 4 * RTT_US};
+    for (int i = 0; i < 3; i++) {
+        path_begin(1, 12500000, RTT_US, 1 << 20);
+        CHECK(path_run(2000000, P2P__BBR_CRUISE));
+        path.app_gap_us = gaps_us[i];
+        (void)path_run(30000000, -1);
+        CHECK(p2p__bbr_bw(&cc.bbr) > path.rate / 100 * 95);
+        path.app_gap_us = 0;
+        (void)path_run(4 * RTT_US, -1);
+        path.delivered = 0;
+        (void)path_run(1000000, -1);
+        CHECK(path.delivered > (uint64_t)path.rate * 90 / 100);
+    }
+}
+
+/* The path gets slower, and its queue takes all that the window lets out: no loss says so, and round
+ * trips of nothing but queue must not make the window larger still. */
+TEST(a_slower_path_with_an_endless_queue_is_believed) {
+    path_begin(1, 12500000, RTT_US, 1 << 24);
+    CHECK(path_run(2000000, P2P__BBR_CRUISE));
+    path.rate /= 4;
+    (void)path_run(12000000, -1);
+    CHECK(p2p__bbr_bw(&cc.bbr) < path.rate / 100 * 105);
+    CHECK(cc.bbr.min_rtt_us < RTT_US * 11 / 10);
+    CHECK(path.in_flight < 2 * path_fill());
 }
 TEST(probe_bw_goes_round) {
     uint64_t up, cruise;
@@ -600,6 +628,8 @@ TEST(every_path) {
 #define BBR_TESTS                                                         \
     P2P_TEST_ENTRY(startup_ends_at_the_plateau_and_drains),               \
         P2P_TEST_ENTRY(startup_of_a_slow_application_goes_on),            \
+        P2P_TEST_ENTRY(a_slow_application_does_not_make_the_path_slow),   \
+        P2P_TEST_ENTRY(a_slower_path_with_an_endless_queue_is_believed),  \
         P2P_TEST_ENTRY(probe_bw_goes_round),                              \
         P2P_TEST_ENTRY(a_faster_path_is_found_and_a_slower_one_believed), \
         P2P_TEST_ENTRY(probe_rtt_finds_a_longer_path),                    \

@@ -355,7 +355,32 @@ TEST(lost_runs_as_a_naive_model) {
     }
 }
 
-TEST_MAIN(P2P_TEST_ENTRY(ack_ranges_as_a_naive_model), P2P_TEST_ENTRY(round_trips_as_rfc_9002),
+#ifndef P2P_NO_BBR
+/* A question now and then, each longer than a round trip after the one before: what BBR learns of it
+ * is no rate of the path. */
+TEST(questions_now_and_then_do_not_end_startup) {
+    p2p__session *s = sender();
+    CHECK(s != NULL);
+    CHECK_SO_FAR();
+    p2p__cc_open(&s->cc, P2P__CC_BBR, 1200);
+    for (int i = 0; i < 20; i++) {
+        uint64_t n = send_small(s);
+        (void)p2p_poll(node, node->now_us + 50000);
+        give_ack(s, 1000 + (uint64_t)i, n, n);
+        (void)p2p_poll(node, node->now_us + 200000);
+        CHECK_INT(s->in_flight_bytes, 0);
+    }
+    CHECK(p2p__bbr_bw(&s->cc.bbr) > 0);
+    CHECK_INT(s->cc.bbr.full, 0);
+    CHECK_INT(s->cc.bbr.state, P2P__BBR_STARTUP);
+}
+#define BBR_TESTS P2P_TEST_ENTRY(questions_now_and_then_do_not_end_startup),
+#else
+#define BBR_TESTS
+#endif
+
+TEST_MAIN(BBR_TESTS P2P_TEST_ENTRY(ack_ranges_as_a_naive_model),
+          P2P_TEST_ENTRY(round_trips_as_rfc_9002),
           P2P_TEST_ENTRY(probes_wait_twice_as_long_each_time),
           P2P_TEST_ENTRY(three_numbers_later_is_lost),
           P2P_TEST_ENTRY(older_than_nine_eighths_of_a_round_trip_is_lost),
