@@ -68,7 +68,7 @@ static void world(uint64_t seed, uint32_t node_mtu, uint32_t there, uint32_t bac
     w.net.on_event = on_event;
     w.net.why = w.desc.why = &w.why;
     w.desc.allow_anyone = 1;
-    w.desc.max.in_flight = 128;
+    w.desc.max.in_flight = 512;
     w.desc.max.streams = w.desc.max.peer_streams = 4;
     w.desc.bytes.stream_send = w.desc.bytes.peer_recv = 1 << 18;
     w.desc.bytes.datagram_max = 4000;
