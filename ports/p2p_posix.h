@@ -830,6 +830,22 @@ static void p2p_posix__offer(const p2p_posix__nodes *nodes, p2p_packet *packet) 
             return;
 }
 
+/* The kernel joins what comes from one address to one socket, and several nodes may have theirs in
+ * one run: then each datagram finds its own. */
+static void p2p_posix__offer_run(const p2p_posix__nodes *nodes, p2p_packet *packet) {
+    size_t left = packet->size, step = packet->segment;
+    if (step == 0 || nodes->count <= 1) {
+        p2p_posix__offer(nodes, packet);
+        return;
+    }
+    packet->segment = 0;
+    for (; left > 0; left -= packet->size) {
+        packet->size = left < step ? left : step;
+        p2p_posix__offer(nodes, packet);
+        packet->data = (uint8_t *)packet->data + packet->size;
+    }
+}
+
 /* The size of a run's datagrams, 0 when it is a single one. */
 static uint32_t p2p_posix__segment_of(struct msghdr *head) {
 #if P2P_POSIX__RUNS
@@ -853,16 +869,17 @@ static int p2p_posix__take(const p2p_posix__nodes *nodes, p2p_posix__batch *b, i
                            uint32_t socket) {
     p2p_posix__mmsg *m = &b->messages[i];
     p2p_packet packet;
+    uint32_t segment;
     memset(&packet, 0, sizeof packet);
     if ((m->msg_hdr.msg_flags & MSG_TRUNC) != 0 || m->msg_len == 0 ||
         !p2p_posix__addr_of(&b->names[i].any, &packet.remote))
         return 1;
     packet.data = b->parts[i].iov_base;
     packet.size = m->msg_len;
-    packet.segment = p2p_posix__segment_of(&m->msg_hdr);
+    packet.segment = segment = p2p_posix__segment_of(&m->msg_hdr);
     packet.socket = (uint8_t)socket;
-    p2p_posix__offer(nodes, &packet);
-    return packet.segment != 0 ? (int)((packet.size - 1) / packet.segment) + 1 : 1;
+    p2p_posix__offer_run(nodes, &packet);
+    return segment != 0 ? (int)((m->msg_len - 1) / segment) + 1 : 1;
 }
 
 static void p2p_posix__prepare(p2p_posix__batch *b, uint64_t *bytes, size_t room, unsigned count) {
@@ -1001,9 +1018,15 @@ static bool p2p_posix__emit_one(p2p_posix__sender *out, p2p_posix__mmsg *message
     return true;
 }
 
-/* A run that the system refused, datagram by datagram. When these leave, then it is runs that it
- * does not like, and there will be no more. */
-static void p2p_posix__emit_apart(p2p_posix__sender *out, unsigned at) {
+/* An error that passes by itself: the system is short of something. */
+static bool p2p_posix__is_passing(int error) {
+    return error == ENOBUFS || error == ENOMEM || error == EAGAIN || error == EWOULDBLOCK ||
+           error == EINTR;
+}
+
+/* A run that the system refused with `error`, datagram by datagram. When any of its full size
+ * leaves, then it is runs that it does not like, and there will be no more. */
+static void p2p_posix__emit_apart(p2p_posix__sender *out, unsigned at, int error) {
     p2p_posix__state *s = p2p_posix__of(out->io);
     p2p_posix__mmsg *message = &out->batch.messages[at];
     struct iovec *part = &out->batch.parts[at];
@@ -1012,7 +1035,8 @@ static void p2p_posix__emit_apart(p2p_posix__sender *out, unsigned at) {
     message->msg_hdr.msg_controllen = 0;
     for (; left > 0 && out->err >= 0; left -= part->iov_len) {
         part->iov_len = left < out->segments[at] ? left : out->segments[at];
-        if (p2p_posix__emit_one(out, message))
+        if (p2p_posix__emit_one(out, message) && part->iov_len == out->segments[at] &&
+            !p2p_posix__is_passing(error))
             s->runs_out = (uint8_t)(s->runs_out & ~(1u << out->socket));
         part->iov_base = (uint8_t *)part->iov_base + part->iov_len;
     }
@@ -1029,7 +1053,7 @@ static void p2p_posix__flush(p2p_posix__sender *out) {
             out->err = P2P_ERR_IO;
         } else if (!p2p_posix__again(fd, &again)) {
             if (out->segments[at] != 0)
-                p2p_posix__emit_apart(out, at);
+                p2p_posix__emit_apart(out, at, errno);
             else
                 p2p_posix__of(out->io)->dropped++;
             at++;

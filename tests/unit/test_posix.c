@@ -414,6 +414,27 @@ TEST(offers_until_somebody_takes) {
     (void)close(fd);
 }
 
+/* Two nodes' datagrams that the kernel joined to one run: each comes to its own. */
+TEST(a_run_of_two_nodes_reaches_both) {
+    static p2p_posix other;
+    fake_node f[2] = {quiet_node(), quiet_node()}, from;
+    p2p_node *all[2] = {node_of(&f[0]), node_of(&f[1])};
+    p2p_addr here;
+    CHECK_INT(open_at(&other, "127.0.0.1:0", 0), 0);
+    here = desc.link.local[0];
+    CHECK_INT(open_at(&io, "127.0.0.1:0", 0), 0);
+    from = sending_node(&here, 1, 2000, 300);
+    CHECK_INT(p2p_posix_step(&io, node_of(&from), -1), 0);
+    f[0].takes = 0;
+    CHECK_INT(p2p_posix_step_all(&other, all, 2, 1000), 7);
+    CHECK_INT(f[0].offers, 7);
+    CHECK_INT(f[1].offers, 7);
+    CHECK_INT(f[1].segment, 0);
+    CHECK_INT(f[1].bytes, 200);
+    p2p_posix_close(&io);
+    p2p_posix_close(&other);
+}
+
 /* Longer than any datagram of the nodes': cut off by the system, so it is not offered. Empty:
  * nothing to look at. Both count as received. */
 TEST(drops_what_is_too_long_or_empty) {
@@ -570,6 +591,30 @@ TEST(too_large_is_no_fault_of_runs) {
     CHECK_INT(p2p_posix__of(&io)->runs_out, 1);
     p2p_posix_close(&io);
     (void)close(fd);
+}
+
+/* Without memory for a moment, or the last datagram small enough for a link that the others are too
+ * large for: none of it speaks against runs. */
+static void keep_runs(const int *errors) {
+    p2p_addr peer;
+    int fd = peer_open(4, &peer);
+    fake_node f = sending_node(&peer, 1, 700, 300);
+    CHECK_INT(open_at(&io, "127.0.0.1:0", 0), 0);
+    memcpy(fail_send, errors, sizeof fail_send);
+    fail_at = 0;
+    CHECK_INT(p2p_posix_step(&io, node_of(&f), -1), 0);
+    fail_at = 4;
+    CHECK_INT(p2p_posix__of(&io)->runs_out, 1);
+    p2p_posix_close(&io);
+    (void)close(fd);
+}
+TEST(a_passing_refusal_costs_no_runs) {
+    static const int short_of_memory[4] = {ENOBUFS, 0, 0, 0};
+    static const int small_last[4] = {EMSGSIZE, EMSGSIZE, EMSGSIZE, 0};
+    if (!has_runs())
+        return;
+    keep_runs(short_of_memory);
+    keep_runs(small_last);
 }
 
 /* More than the send buffer holds, several times: nothing that was pulled may be lost. */
@@ -1151,7 +1196,9 @@ TEST_MAIN(
     P2P_TEST_ENTRY(bounds_a_flood), P2P_TEST_ENTRY(sends_ipv4), P2P_TEST_ENTRY(sends_ipv6),
     P2P_TEST_ENTRY(sends_each_segment), P2P_TEST_ENTRY(runs_arrive_as_runs),
     P2P_TEST_ENTRY(falls_back_where_runs_are_refused),
-    P2P_TEST_ENTRY(too_large_is_no_fault_of_runs), P2P_TEST_ENTRY(loses_nothing_to_a_small_buffer),
+    P2P_TEST_ENTRY(too_large_is_no_fault_of_runs), P2P_TEST_ENTRY(a_passing_refusal_costs_no_runs),
+    P2P_TEST_ENTRY(a_run_of_two_nodes_reaches_both),
+    P2P_TEST_ENTRY(loses_nothing_to_a_small_buffer),
     P2P_TEST_ENTRY(waits_for_a_full_socket_instead_of_spinning),
     P2P_TEST_ENTRY(takes_errors_of_the_network_as_loss),
     P2P_TEST_ENTRY(counts_what_no_socket_can_reach), P2P_TEST_ENTRY(broken_sockets_are_an_error),
