@@ -8219,6 +8219,8 @@ static void p2p__conn_down(p2p_node *node, p2p__conn *conn, int err, uint32_t co
     if (P2P__MESSAGES && conn->sent_pending) {
         conn->sent_err = s->send.acked >= conn->sent_at ? P2P_OK : P2P_ERR_CLOSED;
         s->send.lent = NULL;
+        s->send.acked = s->send.sent = s->send.end; /* and so needs no place any more */
+        s->send.kept = 0;
         p2p__raise_conn(node, conn, P2P__EV_SENT);
     }
     p2p__ready_clear(node, p2p__conn_index(node, conn),

@@ -409,8 +409,27 @@ TEST(waits_double_up_to_half_a_minute) {
     p2p_node_close(node);
 }
 
-TEST_MAIN(P2P_TEST_ENTRY(changed_auth_closes), P2P_TEST_ENTRY(changed_auth_ends_the_attempt),
-          P2P_TEST_ENTRY(numbers_begin_anew), P2P_TEST_ENTRY(largest_message_that_waits_must_fit),
+/* Memory lent for a message is the caller's again when the connection ends: what of it is not
+ * acknowledged does not count as bytes in the ring. */
+TEST(an_end_gives_lent_memory_back) {
+    static const uint8_t bytes[900] = {1};
+    p2p__session *s = dial_open();
+    p2p_event e;
+    CHECK(s);
+    CHECK_INT(p2p_send(node, conn, bytes, 600), 600);
+    CHECK_INT(p2p_send_ref(node, conn, bytes, sizeof bytes, NULL), sizeof bytes);
+    CHECK(leaving() > 0);
+    give_close(s, 60, 1, 9);
+    CHECK_INT(p2p_check(node), 0);
+    CHECK_INT(gave(P2P_EVENT_SENT, &e), 1);
+    CHECK_INT(e.err, P2P_ERR_CLOSED);
+    CHECK_INT(p2p_check(node), 0);
+    p2p_node_close(node);
+}
+
+TEST_MAIN(P2P_TEST_ENTRY(an_end_gives_lent_memory_back), P2P_TEST_ENTRY(changed_auth_closes),
+          P2P_TEST_ENTRY(changed_auth_ends_the_attempt), P2P_TEST_ENTRY(numbers_begin_anew),
+          P2P_TEST_ENTRY(largest_message_that_waits_must_fit),
           P2P_TEST_ENTRY(unfinished_redial_may_have_delivered),
           P2P_TEST_ENTRY(room_is_offered_as_it_is), P2P_TEST_ENTRY(old_session_is_dead),
           P2P_TEST_ENTRY(close_is_repeated_ever_more_rarely), P2P_TEST_ENTRY(draining_is_silent),
