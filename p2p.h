@@ -7446,6 +7446,7 @@ static void p2p__session_reached(const p2p_node *node, p2p__session *session,
     session->socket = node->in_socket;
 }
 
+static bool p2p__dial_evict(p2p_node *node, const p2p_addr *from);
 /* A first datagram whose tag is good: a new session, or NULL after it was dropped or answered by
  * RETRY. */
 static p2p__session *p2p__admit(p2p_node *node, const p2p_addr *from, const uint8_t id[8],
@@ -7471,6 +7472,8 @@ static p2p__session *p2p__admit(p2p_node *node, const p2p_addr *from, const uint
         !(proven && p2p__unproven_evict(node, NULL)))
         return (void)p2p__drop(node, P2P_METRIC_drop_half_open_limit), (p2p__session *)NULL;
     session = p2p__session_take(node, true, id, proven);
+    if (!session && p2p__dial_evict(node, from))
+        session = p2p__session_take(node, true, id, proven);
     if (!session)
         return (void)p2p__drop(node, P2P_METRIC_drop_half_open_limit), (p2p__session *)NULL;
     p2p__session_reached(node, session, from);
@@ -7671,14 +7674,17 @@ static size_t p2p__flight_output(p2p_node *node, p2p__session *session, uint8_t 
  * Where a peer can be reached: addresses of a dial, and which are tried.
  * Always: an address whose proof failed is tried only when no other is left.
  * Covered by tests/sim/test_fire.c (a fast liar). */
+static bool p2p__path_has(const p2p__conn *conn, const p2p_addr *addr) {
+    uint32_t i = 0;
+    while (i < conn->addr_count && !p2p__addr_equal(&conn->addrs[i], addr))
+        i++;
+    return i < conn->addr_count;
+}
+
 static void p2p__path_add(p2p__conn *conn, const p2p_addr *addr) {
-    uint32_t i;
     if ((addr->family != 4 && addr->family != 6) || addr->port == 0)
         return;
-    for (i = 0; i < conn->addr_count; i++)
-        if (p2p__addr_equal(&conn->addrs[i], addr))
-            return;
-    if (conn->addr_count < P2P__DIAL_ADDRS)
+    if (conn->addr_count < P2P__DIAL_ADDRS && !p2p__path_has(conn, addr))
         conn->addrs[conn->addr_count++] = *addr;
 }
 
@@ -8349,6 +8355,37 @@ static void p2p__session_failed(p2p_node *node, p2p__session *session) {
         p2p__session_down(node, session);
 }
 
+/* Who is called may be calling, and find no place because of the call. Then one of both gives way:
+ * who has not begun, or the dial of the higher NodeId, as its session would in the end. But only
+ * every second attempt does, since such a caller has proved nothing. */
+static void p2p__dial_later(p2p_node *node, p2p__conn *conn) {
+    conn->retry_us = node->now_us + 2 * P2P__COLLAPSE_US;
+    p2p__conn_schedule(node, conn);
+}
+
+/* An attempt that nobody answered gives its place to a caller from where it goes. */
+static bool p2p__dial_evict(p2p_node *node, const p2p_addr *from) {
+    for (p2p__conn *conn = NULL; (conn = p2p__conn_next(node, conn)) != NULL;) {
+        p2p__session *session = p2p__session_at(node, conn->session);
+        if (conn->state != P2P__CONN_DIALLING || session->state != P2P__SESSION_HANDSHAKE ||
+            session->answered || conn->attempts % 2 == 0 || !p2p__path_has(conn, from) ||
+            memcmp(node->key.id.bytes, conn->peer.bytes, 32) < 0)
+            continue;
+        p2p__session_failed(node, session);
+        p2p__dial_later(node, conn);
+        return true;
+    }
+    return false;
+}
+
+/* No place is left but that of a caller from where the dial would go. */
+static bool p2p__dial_called(const p2p_node *node, const p2p__conn *conn) {
+    uint32_t i, n = 0;
+    for (i = 0; i < conn->addr_count && node->sessions.used == node->sessions.count; i++)
+        n += p2p__source_count(node, &conn->addrs[i]);
+    return n > 0;
+}
+
 /* The peer's own dial has proved itself and waits only for our DONE to be acknowledged: this
  * dial will be that one. */
 static bool p2p__dial_waits(const p2p_node *node, const p2p__conn *conn) {
@@ -8373,6 +8410,11 @@ static void p2p__dial(p2p_node *node, p2p__conn *conn) {
         return;
     if (node->half_open[0] >= node->desc.max.half_open)
         return;
+    if (conn->attempts % 2 == 0 && p2p__dial_called(node, conn)) {
+        conn->attempts++;
+        p2p__dial_later(node, conn);
+        return;
+    }
     if (p2p__drbg_fill(&node->drbg, id, sizeof id) < 0 || p2p__session_find(node, id, false))
         return;
     session = p2p__session_take(node, false, id, true);

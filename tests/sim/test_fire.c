@@ -9,6 +9,7 @@ static uint64_t *sim_arena;
 static p2p_sim *sim;
 static p2p_node *sim_nodes[2];
 static p2p_id sim_ids[2];
+static uint32_t sim_conns; /* max.conns of both; 0: the default */
 
 static void sim_begin(uint64_t seed, int dtls, const p2p_sim_link *link) {
     static const char *const names[] = {"alice", "bob"};
@@ -29,6 +30,7 @@ static void sim_begin(uint64_t seed, int dtls, const p2p_sim_link *link) {
     desc.seed = seed;
     desc.why = node.why = &why;
     node.allow_anyone = 1;
+    node.max.conns = sim_conns;
     if (dtls) {
         CHECK_INT(p2p_sodium_crypto(&desc.crypto), 0);
         CHECK_INT(p2p_mbedtls_secure(&desc.secure), 0);
@@ -165,7 +167,7 @@ static void dial_at_once(int dtls, uint32_t loss_ppm, uint64_t seed) {
         if (k == 0)
             CHECK(p2p_sim_run_until(sim, skew_us) >= 0);
     }
-    for (int k = 0; k < 4500; k++) {
+    for (int k = 0; k < (sim_conns ? 200 : 4500); k++) {
         CHECK(p2p_sim_run_until(sim, p2p_sim_now(sim) + 10 * MS) >= 0);
         side_events();
     }
@@ -183,6 +185,14 @@ TEST(both_at_once_null) { dial_at_once_often(0, 0); }
 TEST(both_at_once_dtls) { dial_at_once_often(1, 0); }
 TEST(both_at_once_over_loss_null) { dial_at_once_often(0, 300000); }
 TEST(both_at_once_over_loss_dtls) { dial_at_once_often(1, 300000); }
+
+/* With one place each, which the own dial takes, the other's does not get in before one gives way. */
+TEST(both_at_once_with_one_place) {
+    sim_conns = 1;
+    dial_at_once_often(0, 0);
+    dial_at_once_often(1, 0);
+    sim_conns = 0;
+}
 
 /* Seeds that once left two connections, or none, or lost what was queued. */
 TEST(both_at_once_as_it_once_failed) {
@@ -544,7 +554,7 @@ TEST_MAIN(P2P_TEST_ENTRY(loss_30_null), P2P_TEST_ENTRY(loss_30_dtls),
           P2P_TEST_ENTRY(corrupt_30_null), P2P_TEST_ENTRY(corrupt_30_dtls),
           P2P_TEST_ENTRY(time_of_a_dial_over_loss), P2P_TEST_ENTRY(both_at_once_null),
           P2P_TEST_ENTRY(both_at_once_dtls), P2P_TEST_ENTRY(both_at_once_over_loss_null),
-          P2P_TEST_ENTRY(both_at_once_over_loss_dtls),
+          P2P_TEST_ENTRY(both_at_once_over_loss_dtls), P2P_TEST_ENTRY(both_at_once_with_one_place),
           P2P_TEST_ENTRY(both_at_once_as_it_once_failed), P2P_TEST_ENTRY(reflected_client_hello),
           P2P_TEST_ENTRY(replayed_handshakes),
           P2P_TEST_ENTRY(forged_server_hello_and_alert_off_path),
