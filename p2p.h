@@ -6343,6 +6343,17 @@ static void p2p__bbr_acked(p2p__cc *cc, const p2p__ack *ack) {
     p2p__bbr_control(cc, ack);
 }
 
+/* Persistent congestion: the path is searched anew, as at the start. */
+static void p2p__bbr_restart(p2p__cc *cc) {
+    p2p__bbr *b = &cc->bbr;
+    b->state = P2P__BBR_STARTUP;
+    b->full = 0;
+    b->rounds = 0;
+    b->bw[0] = b->bw[1] = b->full_bw = 0;
+    b->bw_short = b->inflight_max = P2P__BBR_NO_BOUND;
+    p2p__bbr_count_begins(b);
+}
+
 static void p2p__bbr_sent(p2p__cc *cc, p2p__packet *packet, bool first) {
     p2p__bbr *b = &cc->bbr;
     if (first)
@@ -6473,6 +6484,10 @@ static void p2p__cc_collapsed(p2p__cc *cc) {
     cc->now.window_bytes = 2 * cc->datagram_bytes;
     cc->recovering = 0;
     cc->before.window_bytes = 0; /* nothing brings the old window back */
+#ifndef P2P_NO_BBR
+    if (cc->kind == P2P__CC_BBR) /* what is known of the path is as old as its silence */
+        p2p__bbr_restart(cc);
+#endif
 }
 
 /* ==== >>pmtu ====
@@ -6742,7 +6757,11 @@ static uint64_t p2p__pto_base_us(const p2p__session *session) {
 }
 
 static uint64_t p2p__pto_us(const p2p__session *session) {
-    uint64_t us = p2p__pto_base_us(session) << P2P__MIN(session->pto_count, 20u);
+    uint32_t count = session->pto_count; /* the first probe of a proof soon has a second */
+    uint64_t us;
+    if (session->state == P2P__SESSION_PROVING && count > 0)
+        count--;
+    us = p2p__pto_base_us(session) << P2P__MIN(count, 20u);
     return P2P__MIN(us, P2P__MAX(P2P__PTO_MAX_US, p2p__pto_base_us(session)));
 }
 

@@ -778,7 +778,7 @@ static int p2p_sim__null_flight(void *ctx, void *slab, uint64_t now_us, uint8_t 
     if (n->server)
         n->due = 0;
     else
-        n->due_us = p2p_sim__later(now_us, n->timer_us << n->doublings);
+        n->due_us = p2p_sim__later(now_us, n->timer_us << (n->doublings ? n->doublings - 1u : 0u));
     if (n->doublings < P2P_SIM__NULL_DOUBLINGS)
         n->doublings++;
     return (int)size;

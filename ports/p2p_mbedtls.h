@@ -202,6 +202,7 @@ typedef struct p2p_mbedtls__session {
     uint8_t blocked;   /* a datagram waits inside mbedTLS */
     uint8_t shown;     /* ... and has been given out with keep */
     uint8_t due;       /* the timer ran out, or resend() was called */
+    uint8_t repeats;   /* of this flight */
     uint8_t data_only; /* records that may pass: application data and alerts, else handshake */
     p2p_mbedtls__sending sending;
     uint64_t now_us, timer_at_us; /* the client's; P2P_NEVER when off */
@@ -487,13 +488,15 @@ static void p2p_mbedtls__timer_set(void *ctx, uint32_t middle_ms, uint32_t final
     if (final_ms == 0) {
         /* Stopped because it ran out, or because an answer came. One to a flight that was not
          * repeated shows the round trip: twice that, at least 20 ms, is enough from then on. */
-        if (!s->due && s->interval_us == s->timer_us && s->timer_at_us != P2P_NEVER) {
+        if (!s->due && s->repeats == 0 && s->timer_at_us != P2P_NEVER) {
             uint64_t twice_us = 2 * (s->now_us + s->interval_us - s->timer_at_us);
             if (twice_us < s->timer_us)
                 s->timer_us = twice_us < 20000 ? 20000 : (uint32_t)twice_us;
         }
-        if (!s->due)
+        if (!s->due) {
             s->interval_us = s->timer_us;
+            s->repeats = 0;
+        }
         s->due = 0;
         s->timer_at_us = P2P_NEVER;
         return;
@@ -632,7 +635,7 @@ static int p2p_mbedtls__flight(void *ctx, void *slab, uint64_t now_us, uint8_t *
         return 0;
     if (!s->blocked && s->timer_at_us <= now_us) {
         s->due = 1;
-        if (s->interval_us <= UINT32_MAX / 2)
+        if (s->repeats++ && s->interval_us <= UINT32_MAX / 2)
             s->interval_us *= 2;
     }
     p2p_mbedtls__enter(s);

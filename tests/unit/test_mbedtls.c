@@ -342,7 +342,9 @@ TEST(timer_doubles) {
         CHECK_INT(w->channel.api->flight(NULL, w->client.slab, w->now_us, out, sizeof out, 0), 0);
         w->now_us = at;
         CHECK(w->channel.api->flight(NULL, w->client.slab, w->now_us, out, sizeof out, 0) > 0);
-        interval *= 2;
+        if (i >
+            0) /* one lost datagram says little about the path: the first repeat waits no longer */
+            interval *= 2;
     }
     CHECK_INT(w->channel.api->resend(NULL, w->client.slab, w->now_us), 0);
     run(w);

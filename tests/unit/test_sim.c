@@ -306,12 +306,14 @@ TEST(null_client_repeats_and_doubles) {
     CHECK_INT(n->deadline(NULL, slab[0]), 100);
     CHECK_INT(n->flight(NULL, slab[0], 99, b, sizeof b, 0), 0);
     CHECK_INT(n->flight(NULL, slab[0], 100, b, sizeof b, 0), 17);
-    CHECK_INT(n->deadline(NULL, slab[0]), 300);
-    CHECK_INT(n->resend(NULL, slab[0], 150), 0);
+    CHECK_INT(n->deadline(NULL, slab[0]), 200); /* the first repeat waits no longer */
+    CHECK_INT(n->flight(NULL, slab[0], 200, b, sizeof b, 0), 17);
+    CHECK_INT(n->deadline(NULL, slab[0]), 400);
+    CHECK_INT(n->resend(NULL, slab[0], 250), 0);
     CHECK_INT(n->deadline(NULL, slab[0]), 0);
-    CHECK_INT(n->flight(NULL, slab[0], 150, b, sizeof b, 0), 17);
+    CHECK_INT(n->flight(NULL, slab[0], 250, b, sizeof b, 0), 17);
     CHECK_BYTES(a, b, 17);
-    CHECK_INT(n->flight(NULL, slab[0], 150, b, 3, 0), 0);
+    CHECK_INT(n->flight(NULL, slab[0], 250, b, 3, 0), 0);
     CHECK_INT(n->flight(NULL, slab[0], 10000, b, 3, 0), P2P_ERR_TOO_LARGE);
 }
 TEST(null_survives_lost_flights) {
