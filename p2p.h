@@ -9272,6 +9272,12 @@ static bool p2p__conn_sends(const p2p__session *session, const p2p__conn *conn) 
            (!session->server || session->state == P2P__SESSION_OPEN);
 }
 
+/* A datagram waits that has no place in the rest of this packet. */
+static bool p2p__datagram_waits(const p2p__build *b) {
+    const p2p__datagram *d = b->conn ? p2p__datagram_oldest(b->node, b->conn, true) : NULL;
+    return d && (size_t)(b->w.end - b->w.at) < 1 + d->size;
+}
+
 /* All that is to be acknowledged: control frames, datagrams, streams. */
 static void p2p__emit_elicitors(p2p__build *b) {
     p2p__session *session = b->session;
@@ -9286,13 +9292,14 @@ static void p2p__emit_elicitors(p2p__build *b) {
         p2p__put_frame(&b->w, P2P__FRAME_PING, 0, NULL);
         b->eliciting = 1;
     }
-    if (!b->eliciting)
+    if (!b->eliciting && !p2p__datagram_waits(b))
         session->dry_number = session->next_number; /* nothing to say, and it could be said */
 }
 
 /* Fills b->w with what is to be said; false when there is nothing. */
 static bool p2p__packet_fill(p2p__build *b) {
     p2p__session *session = b->session;
+    uint8_t *start = b->w.at;
     bool ack = false, due = session->ack_at_us <= b->node->now_us;
     if (session->state == P2P__SESSION_CLOSING) {
         p2p_str reason;
@@ -9307,6 +9314,10 @@ static bool p2p__packet_fill(p2p__build *b) {
     }
     if (session->unacked && (due || p2p__may_elicit(b->node, session)))
         ack = p2p__emit_ack(b->node, session, &b->w);
+    if (ack && !due && p2p__datagram_waits(b)) { /* which may be as large as a packet */
+        b->w.at = start;
+        ack = false;
+    }
     if (p2p__may_elicit(b->node, session))
         p2p__emit_elicitors(b);
     if (!b->eliciting && !due)
@@ -9342,7 +9353,7 @@ static void p2p__packet_sent(p2p__build *b, uint64_t number, size_t bytes) {
     p2p__session *session = b->session;
     session->packets_sent++;
     p2p__count(node, P2P_METRIC_packets_sent, 1);
-    if (!b->eliciting)
+    if (!b->eliciting && !p2p__datagram_waits(b))
         return;
     {
         uint16_t at = p2p__packet_take(node, session);

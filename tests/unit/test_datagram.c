@@ -129,6 +129,36 @@ TEST(without_a_deadline_none_is_late) {
     p2p_node_close(node);
 }
 
+/* The largest fills a packet, and an ACK that is not due yet has no place beside it: it leaves without. */
+TEST(the_largest_waits_for_no_acknowledgement) {
+    static const uint8_t packet[] = {0x80, 0, 0x50, 0, P2P__FRAME_MAX_DATA, 0x50, 0}; /* 20480 */
+    p2p__session *s = begin(NULL);
+    int most;
+    CHECK(s);
+    hear(99);
+    s->theirs.max_packet = 1161;
+    most = p2p_datagram_max(node, conn);
+    s->next_number = s->acked_number = s->skip_number = s->seen_top = 20480; /* long numbers */
+    give(s, packet, sizeof packet);
+    CHECK_INT(s->unacked, 1);
+    CHECK(s->ack_at_us > node->now_us);
+    CHECK_INT(post(7, (size_t)most), most);
+    hear(99);
+    CHECK_INT(said_count, 1);
+    CHECK_INT(s->unacked, 1);
+    CHECK_INT(post(7, (size_t)most),
+              most); /* and when the ACK is due it does not look like a pause */
+    node->now_us = s->ack_at_us;
+    s->dry_number = 0;
+    hear(1);
+    CHECK_INT(said_count, 0);
+    CHECK_INT(s->unacked, 0);
+    CHECK_INT(s->dry_number, 0);
+    hear(99);
+    CHECK_INT(said_count, 1);
+    p2p_node_close(node);
+}
+
 /* The path gets narrower while some wait: p2p_datagram_max says so at once, what no packet can hold
  * any more is dropped and counted, and what stands behind it leaves. */
 TEST(the_largest_follows_the_path) {
@@ -241,5 +271,6 @@ TEST(queues_as_a_list) {
 TEST_MAIN(P2P_TEST_ENTRY(many_share_a_packet), P2P_TEST_ENTRY(the_oldest_gives_way),
           P2P_TEST_ENTRY(a_quiet_connection_keeps_its_share), P2P_TEST_ENTRY(late_ones_are_dropped),
           P2P_TEST_ENTRY(without_a_deadline_none_is_late),
+          P2P_TEST_ENTRY(the_largest_waits_for_no_acknowledgement),
           P2P_TEST_ENTRY(the_largest_follows_the_path), P2P_TEST_ENTRY(a_run_strands_nothing),
           P2P_TEST_ENTRY(before_streams_and_behind_control), P2P_TEST_ENTRY(queues_as_a_list))
