@@ -4071,7 +4071,7 @@ static void p2p__random_failed(p2p_node *node) {
 /* Says why a call failed: the numbers, and in words the field. Sizes of objects in memory fit a
  * size_t. Const calls may fail too, and the record is no part of what const promises. */
 static int p2p__detail_numbers(p2p_error_detail *d, int err, size_t size, size_t max) {
-    memset(d, 0, sizeof *d);
+    P2P_MEMSET(d, 0, sizeof *d);
     d->err = err;
     d->size = size;
     d->max = max;
@@ -4087,7 +4087,7 @@ static int p2p__detail_set(p2p_error_detail *d, int err, const char *text, size_
                            size_t max) {
     size_t n = strlen(text);
     (void)p2p__detail_numbers(d, err, size, max);
-    memcpy(d->text, text, P2P__MIN(n, sizeof d->text - 1));
+    P2P_MEMCPY(d->text, text, P2P__MIN(n, sizeof d->text - 1));
     return err;
 }
 
@@ -4402,18 +4402,18 @@ static void p2p__ring_put(uint8_t *ring, uint32_t room, uint64_t at, const uint8
                           size_t size) {
     size_t pos = (size_t)(at % room), first = P2P__MIN(size, room - pos);
     P2P_ASSERT(size <= room);
-    memcpy(ring + pos, data, first);
+    P2P_MEMCPY(ring + pos, data, first);
     if (size > first)
-        memcpy(ring, data + first, size - first);
+        P2P_MEMCPY(ring, data + first, size - first);
 }
 
 static void p2p__ring_get(const uint8_t *ring, uint32_t room, uint64_t at, uint8_t *out,
                           size_t size) {
     size_t pos = (size_t)(at % room), first = P2P__MIN(size, room - pos);
     P2P_ASSERT(size <= room);
-    memcpy(out, ring + pos, first);
+    P2P_MEMCPY(out, ring + pos, first);
     if (size > first)
-        memcpy(out + first, ring, size - first);
+        P2P_MEMCPY(out + first, ring, size - first);
 }
 
 /* Of a session that was lost: there is nothing more to say about it. */
@@ -4665,7 +4665,7 @@ static uint16_t p2p__chunk_take(p2p_node *node, p2p__stream *s, uint32_t what) {
     c = &node->flight.chunks[at];
     node->flight.chunk_free = c->next;
     node->flight.chunks_used++;
-    memset(c, 0, sizeof *c);
+    P2P_MEMSET(c, 0, sizeof *c);
     c->stream = p2p__stream_index(node, s);
     c->prev = c->next = c->packet_next = P2P__NIL;
     c->state = P2P__CHUNK_FLYING;
@@ -4836,7 +4836,7 @@ static void p2p__send_copy(const p2p__send *w, uint64_t offset, uint8_t *out, si
         if (P2P__MESSAGES && w->lent && offset >= w->lent_at &&
             offset < w->lent_at + w->lent_size) {
             n = (size_t)P2P__MIN((uint64_t)n, w->lent_at + w->lent_size - offset);
-            memcpy(out, w->lent + (size_t)(offset - w->lent_at), n);
+            P2P_MEMCPY(out, w->lent + (size_t)(offset - w->lent_at), n);
         } else {
             if (w->lent && offset < w->lent_at)
                 n = (size_t)P2P__MIN((uint64_t)n, w->lent_at - offset);
@@ -5480,12 +5480,12 @@ static void p2p__recv_note(p2p__recv *r, uint64_t first, uint64_t end) {
     left = r->runs - j;
     if (first <= r->here) { /* i is 0 here: runs lie above */
         r->here = P2P__MAX(r->here, end);
-        memmove(&r->run[0], &r->run[j], left * sizeof r->run[0]);
+        P2P_MEMMOVE(&r->run[0], &r->run[j], left * sizeof r->run[0]);
         r->runs = (uint16_t)left;
         return;
     }
     P2P_ASSERT(j > i || r->runs < r->run_room);
-    memmove(&r->run[i + 1], &r->run[j], left * sizeof r->run[0]);
+    P2P_MEMMOVE(&r->run[i + 1], &r->run[j], left * sizeof r->run[0]);
     r->run[i].first = (uint32_t)first;
     r->run[i].end = (uint32_t)end;
     r->runs = (uint16_t)(i + 1 + left);
@@ -5807,7 +5807,7 @@ static void p2p__datagram_push(p2p_node *node, p2p__conn *conn, bool out, const 
     d->born_us = node->now_us;
     d->size = (uint32_t)size;
     if (size)
-        memcpy(p2p__datagram_bytes(d), data, size);
+        P2P_MEMCPY(p2p__datagram_bytes(d), data, size);
     if (q->count++ == 0) {
         node->datagrams[out].owners++;
         q->first = at;
@@ -6376,7 +6376,7 @@ static void p2p__cc_begin(p2p__cc *cc, uint64_t rtt_us) {
 
 static void p2p__cc_open(p2p__cc *cc, uint32_t kind, uint32_t datagram_bytes) {
     uint32_t window = p2p__cc_first_window(datagram_bytes);
-    memset(cc, 0, sizeof *cc);
+    P2P_MEMSET(cc, 0, sizeof *cc);
     cc->kind = (uint8_t)kind;
     cc->datagram_bytes = datagram_bytes;
     cc->now.window_bytes = window;
@@ -6591,7 +6591,7 @@ static void p2p__pmtu_fill(p2p_node *node, p2p__session *session, p2p__writer *w
     session->pmtu.due = 0;
     session->pmtu.number = number;
     p2p__put_frame(w, P2P__FRAME_PING, 0, NULL);
-    memset(w->at, P2P__FRAME_PADDING, (size_t)(w->end - w->at));
+    P2P_MEMSET(w->at, P2P__FRAME_PADDING, (size_t)(w->end - w->at));
     w->at = w->end;
 }
 
@@ -6656,7 +6656,7 @@ static uint16_t p2p__packet_take(p2p_node *node, p2p__session *session) {
     f->packets_used++;
     if (session->packet_used++ >= f->quota)
         f->shared_used++;
-    memset(&f->packets[at], 0, sizeof f->packets[at]);
+    P2P_MEMSET(&f->packets[at], 0, sizeof f->packets[at]);
     f->packets[at].chunks = f->packets[at].next = P2P__NIL;
     return at;
 }
@@ -6832,7 +6832,7 @@ static void p2p__packet_lose(p2p_node *node, p2p__session *session, uint16_t pre
     p2p__count(node, P2P_METRIC_packets_lost, 1);
     p2p__log(&node->log, P2P__LOG_PACKET_LOST);
     if (p2p__cc_lost(&session->cc, packet->bytes, packet->sent_us, node->now_us))
-        memset(session->lost, 0, sizeof session->lost);
+        P2P_MEMSET(session->lost, 0, sizeof session->lost);
     p2p__lost_note(session, (uint32_t)packet->number);
     p2p__packet_owed(node, session, packet);
     p2p__packet_remove(node, session, prev, at);
@@ -6928,7 +6928,7 @@ static bool p2p__ack_input(p2p_node *node, p2p__session *session, const p2p__fra
     p2p__ack ack;
     if (!p2p__ack_possible(session, f))
         return false;
-    memset(&ack, 0, sizeof ack);
+    P2P_MEMSET(&ack, 0, sizeof ack);
     for (; at != P2P__NIL && node->flight.packets[at].number <= largest; at = next) {
         p2p__packet *packet = &node->flight.packets[at];
         next = packet->next;
@@ -7005,7 +7005,7 @@ static void p2p__seen_note(p2p_node *node, p2p__session *session, uint64_t numbe
     bool gap = number != session->seen_top;
     if (number >= session->seen_top) {
         if (number - session->seen_top >= P2P__WINDOW)
-            memset(session->seen, 0, sizeof session->seen);
+            P2P_MEMSET(session->seen, 0, sizeof session->seen);
         else
             for (n = session->seen_top; n < number; n++)
                 session->seen[(n / 64) % (P2P__WINDOW / 64)] &= ~(1ull << (n % 64));
@@ -7136,7 +7136,7 @@ static int p2p__envelope_tag(const p2p_node *node, const uint8_t key[32], const 
     parts[0] = datagram, sizes[0] = P2P__DATA_HEAD;
     parts[1] = datagram + P2P__ENVELOPE_HEAD, sizes[1] = size - P2P__ENVELOPE_HEAD;
     err = p2p__hmac(&node->desc.crypto, key, 32, parts, sizes, 2, mac);
-    memcpy(tag, mac, 16);
+    P2P_MEMCPY(tag, mac, 16);
     return err;
 }
 
@@ -7179,7 +7179,7 @@ static p2p__session *p2p__session_find(const p2p_node *node, const uint8_t id[8]
     uint16_t at = node->session_hash[p2p__session_hash(node, id, server)];
     while (at != P2P__NIL) {
         p2p__session *session = p2p__session_at(node, at);
-        if ((session->server != 0) == server && memcmp(session->id, id, 8) == 0)
+        if ((session->server != 0) == server && P2P_MEMCMP(session->id, id, 8) == 0)
             return session;
         at = session->hash_next;
     }
@@ -7251,7 +7251,7 @@ static bool p2p__session_evict(p2p_node *node) {
 }
 
 static bool p2p__addr_same_source(const p2p_addr *a, const p2p_addr *b) {
-    return a->family == b->family && memcmp(a->ip, b->ip, a->family == 4 ? 4 : 8) == 0;
+    return a->family == b->family && P2P_MEMCMP(a->ip, b->ip, a->family == 4 ? 4 : 8) == 0;
 }
 
 /* The oldest caller that has shown neither a cookie nor a second flight gives way; from: only
@@ -7321,7 +7321,7 @@ static p2p__session *p2p__session_take(p2p_node *node, bool server, const uint8_
     session->rtt.variance_us = P2P__FIRST_RTT_US / 2;
     session->ack_every = 2;
     session->skip_number = 32 + p2p__drbg_fast(&node->drbg) % 256;
-    memcpy(session->id, id, 8);
+    P2P_MEMCPY(session->id, id, 8);
     hash = &node->session_hash[p2p__session_hash(node, id, server)];
     session->hash_next = *hash;
     *hash = p2p__session_index(node, session);
@@ -7338,11 +7338,11 @@ static p2p__session *p2p__session_take(p2p_node *node, bool server, const uint8_
 static int p2p__session_begin(p2p_node *node, p2p__session *session, const uint8_t psk[32]) {
     p2p_secure_params params;
     int err;
-    memset(&params, 0, sizeof params);
+    P2P_MEMSET(&params, 0, sizeof params);
     params.server = session->server;
     params.content = node->packet_max;
     params.timer_us = P2P__FIRST_RTT_US;
-    memcpy(params.psk, psk, 32);
+    P2P_MEMCPY(params.psk, psk, 32);
     params.random.ctx = &node->drbg;
     params.random.fill = p2p__drbg_fill;
     err = p2p__secure(node)->begin(p2p__secure_ctx(node), session->slab, node->slab_bytes, &params);
@@ -7359,7 +7359,7 @@ static int p2p__session_begin(p2p_node *node, p2p__session *session, const uint8
 static size_t p2p__addr_bytes(const p2p_addr *addr, uint8_t out[19]) {
     size_t n = addr->family == 4 ? 4 : 16;
     out[0] = addr->family;
-    memcpy(out + 1, addr->ip, n);
+    P2P_MEMCPY(out + 1, addr->ip, n);
     out[n + 1] = (uint8_t)(addr->port >> 8);
     out[n + 2] = (uint8_t)addr->port;
     return n + 3;
@@ -7367,7 +7367,7 @@ static size_t p2p__addr_bytes(const p2p_addr *addr, uint8_t out[19]) {
 
 static bool p2p__addr_equal(const p2p_addr *a, const p2p_addr *b) {
     return a->family == b->family && a->port == b->port && a->scope == b->scope &&
-           memcmp(a->ip, b->ip, a->family == 4 ? 4 : 16) == 0;
+           P2P_MEMCMP(a->ip, b->ip, a->family == 4 ? 4 : 16) == 0;
 }
 
 static int p2p__cookie(p2p_node *node, uint32_t secret, const p2p_addr *from, const uint8_t id[8],
@@ -7379,7 +7379,7 @@ static int p2p__cookie(p2p_node *node, uint32_t secret, const p2p_addr *from, co
     parts[0] = addr, sizes[0] = p2p__addr_bytes(from, addr);
     parts[1] = id, sizes[1] = 8;
     err = p2p__hmac(&node->desc.crypto, node->secret[secret], 32, parts, sizes, 2, mac);
-    memcpy(out, mac, P2P__COOKIE);
+    P2P_MEMCPY(out, mac, P2P__COOKIE);
     return err;
 }
 
@@ -7389,7 +7389,7 @@ static void p2p__secret_turn(p2p_node *node) {
     if (node->secret_made && age_us < P2P__COOKIE_LIFE_US)
         return;
     if (node->secret_made && age_us < 2u * P2P__COOKIE_LIFE_US)
-        memcpy(node->secret[1], node->secret[0], 32);
+        P2P_MEMCPY(node->secret[1], node->secret[0], 32);
     else if (p2p__drbg_fill(&node->drbg, node->secret[1], 32) < 0)
         p2p__random_failed(node);
     if (p2p__drbg_fill(&node->drbg, node->secret[0], 32) < 0)
@@ -7429,7 +7429,7 @@ static void p2p__retry_queue(p2p_node *node, const p2p_addr *from, const uint8_t
     node->retries[node->retry_count].remote = *from;
     node->retries[node->retry_count].local = node->in_local;
     node->retries[node->retry_count].socket = node->in_socket;
-    memcpy(node->retries[node->retry_count++].id, id, 8);
+    P2P_MEMCPY(node->retries[node->retry_count++].id, id, 8);
 }
 
 static uint32_t p2p__source_count(const p2p_node *node, const p2p_addr *from) {
@@ -7444,7 +7444,7 @@ static bool p2p__gate_silent(p2p_node *node, const p2p_addr *from) {
     p2p_gate who;
     if (!node->desc.allow.fn)
         return true;
-    memset(&who, 0, sizeof who);
+    P2P_MEMSET(&who, 0, sizeof who);
     who.from = from;
     who.conns = node->conns.used;
     who.half_open = node->half_open[1];
@@ -7550,7 +7550,7 @@ static uint32_t p2p__retry_input(p2p_node *node, p2p__session *session, const ui
         return p2p__drop(node, P2P_METRIC_drop_late_envelope);
     session->retried++;
     session->has_cookie = 1;
-    memcpy(session->cookie, data + P2P__ENVELOPE_HEAD, P2P__COOKIE);
+    P2P_MEMCPY(session->cookie, data + P2P__ENVELOPE_HEAD, P2P__COOKIE);
     p2p__count(node, P2P_METRIC_retry_received, 1);
     p2p__log(&node->log, P2P__LOG_DIAL_RETRIED);
     session->flight_to = 0;
@@ -7590,7 +7590,7 @@ static size_t p2p__datagram_head(const p2p_node *node, uint8_t *out, uint32_t ty
     if (prefix)
         out[0] = p2p__secure(node)->prefix;
     out[prefix] = (uint8_t)type;
-    memcpy(out + prefix + 1, id, 8);
+    P2P_MEMCPY(out + prefix + 1, id, 8);
     return prefix + P2P__DATA_HEAD;
 }
 
@@ -7661,7 +7661,7 @@ static size_t p2p__flight_output(p2p_node *node, p2p__session *session, uint8_t 
     bool more;
     int n;
     if (type == P2P__TO_SERVER_COOKIE) {
-        memcpy(out + head, session->cookie, P2P__COOKIE);
+        P2P_MEMCPY(out + head, session->cookie, P2P__COOKIE);
         head += P2P__COOKIE;
     }
     if (session->opened_record || !p2p__flight_target(node, session, remote, &more))
@@ -7727,8 +7727,8 @@ static uint32_t p2p__challenge_spare(const p2p_node *node) {
 
 static void p2p__challenge_drop(p2p_node *node, uint32_t at) {
     node->challenge_count--;
-    memmove(&node->challenges[at], &node->challenges[at + 1],
-            (node->challenge_count - at) * sizeof node->challenges[0]);
+    P2P_MEMMOVE(&node->challenges[at], &node->challenges[at + 1],
+                (node->challenge_count - at) * sizeof node->challenges[0]);
 }
 
 /* A datagram gets one answer, where it came from. */
@@ -7749,7 +7749,7 @@ static void p2p__challenge_input(p2p_node *node, const p2p__session *session,
     c->socket = node->in_socket;
     c->session = p2p__pool_id(&node->sessions, session);
     c->room = node->in_bytes;
-    memcpy(c->bytes, bytes, 8);
+    P2P_MEMCPY(c->bytes, bytes, 8);
     node->in_bytes = 0;
 }
 
@@ -7790,7 +7790,7 @@ static size_t p2p__hello_body(const p2p_node *node, const p2p__session *session,
     p2p__writer w = p2p__writer_of(out, room);
     const p2p__limits *m = &session->mine;
     uint32_t i;
-    memset(&h, 0, sizeof h);
+    P2P_MEMSET(&h, 0, sizeof h);
     h.version_count = 1;
     h.versions[0] = P2P_WIRE_VERSION;
     for (i = 0; i < node->alpn_count; i++)
@@ -7818,14 +7818,14 @@ static size_t p2p__hello_body(const p2p_node *node, const p2p__session *session,
 static int p2p__auth_text(const p2p_node *node, const p2p__session *session, bool server,
                           const p2p_id *signer, const p2p_id *peer,
                           uint8_t out[14 + 1 + 32 + 32 + 32 + 32]) {
-    memcpy(out, "p2p.h/auth/v1", 14);
+    P2P_MEMCPY(out, "p2p.h/auth/v1", 14);
     out[14] = server;
-    memcpy(out + 15, session->transcript[server ? 0 : 1], 32);
-    memcpy(out + 47, signer->bytes, 32);
+    P2P_MEMCPY(out + 15, session->transcript[server ? 0 : 1], 32);
+    P2P_MEMCPY(out + 47, signer->bytes, 32);
     if (server)
-        memset(out + 79, 0, 32); /* it does not know the caller yet */
+        P2P_MEMSET(out + 79, 0, 32); /* it does not know the caller yet */
     else
-        memcpy(out + 79, peer->bytes, 32);
+        P2P_MEMCPY(out + 79, peer->bytes, 32);
     return p2p__secure(node)->binding(p2p__secure_ctx(node), session->slab, out + 111);
 }
 
@@ -7923,9 +7923,9 @@ static bool p2p__hello_input(p2p_node *node, p2p__session *session, p2p_span bod
         p2p__count(node, P2P_METRIC_hello_bad, 1);
         return false;
     }
-    memcpy(session->hello_hash, hash, 32);
+    P2P_MEMCPY(session->hello_hash, hash, 32);
     if (!session->server)
-        memcpy(session->transcript[0], hash, 32);
+        P2P_MEMCPY(session->transcript[0], hash, 32);
     parts[session->server ? 0 : 1] = body.data;
     sizes[session->server ? 0 : 1] = body.size;
     parts[session->server ? 1 : 0] = own;
@@ -7941,7 +7941,7 @@ static bool p2p__hello_input(p2p_node *node, p2p__session *session, p2p_span bod
 static bool p2p__auth_good(p2p_node *node, p2p__session *session, const uint8_t *bytes) {
     uint8_t text[143];
     p2p_id id;
-    memcpy(id.bytes, bytes, 32);
+    P2P_MEMCPY(id.bytes, bytes, 32);
     if (!session->peer_hello || p2p__id_check(&id) < 0 || p2p_id_equal(&id, &node->key.id))
         return false;
     if (!session->server && !p2p_id_equal(&id, &session->peer))
@@ -8018,7 +8018,7 @@ static p2p__conn *p2p__conn_make(p2p_node *node, const p2p_id *peer) {
         return conn;
     i = p2p__conn_index(node, conn);
     s = &node->streams[i];
-    memset(s, 0, sizeof *s);
+    P2P_MEMSET(s, 0, sizeof *s);
     s->priority = 1;
     p2p__stream_rings(node, s, 0, i);
     p2p__stream_begin(node, s, conn, P2P__KIND_MESSAGES, 0);
@@ -8097,15 +8097,15 @@ static void p2p__conn_detach(p2p_node *node, p2p__conn *conn) {
         return;
     if (P2P__RETURNS && conn->reconnect &&
         conn->state == P2P__CONN_OPEN) { /* the next dial begins there */
-        memset(conn->addr_bad, 0, sizeof conn->addr_bad);
+        P2P_MEMSET(conn->addr_bad, 0, sizeof conn->addr_bad);
         conn->addrs[0] = session->remote;
         conn->addr_count = 1;
     }
     conn->attached = 0;
     node->granted -= (uint32_t)p2p__conn_promised(conn);
-    memset(conn->taken_limit, 0, sizeof conn->taken_limit);
-    memcpy(conn->taken_limit, conn->taken, sizeof conn->taken_limit);
-    memset(conn->made_limit, 0, sizeof conn->made_limit);
+    P2P_MEMSET(conn->taken_limit, 0, sizeof conn->taken_limit);
+    P2P_MEMCPY(conn->taken_limit, conn->taken, sizeof conn->taken_limit);
+    P2P_MEMSET(conn->made_limit, 0, sizeof conn->made_limit);
     conn->send_limit = conn->send_total;
     p2p__grant_starved(node);
     if (conn->state >= P2P__CONN_OPEN || conn->confirmed)
@@ -8170,7 +8170,7 @@ static void p2p__conn_words(p2p__conn *conn, uint32_t code, p2p_str reason) {
     conn->code = code;
     conn->reason_size = (uint8_t)P2P__MIN(reason.size, (size_t)P2P__REASON_BYTES);
     if (conn->reason_size)
-        memcpy(conn->reason, reason.data, conn->reason_size);
+        P2P_MEMCPY(conn->reason, reason.data, conn->reason_size);
 }
 
 /* ---- breaks that the handle outlives */
@@ -8204,9 +8204,9 @@ static void p2p__conn_break(p2p_node *node, p2p__conn *conn, uint32_t code, p2p_
     while (P2P__DATAGRAMS && conn->datagrams[1].count)
         p2p__datagram_drop(node, conn, true);
     conn->recv_total = conn->recv_taken = conn->send_total = conn->send_limit = conn->blocked = 0;
-    memset(conn->made, 0, sizeof conn->made);
-    memset(conn->taken, 0, sizeof conn->taken);
-    memset(conn->taken_limit, 0, sizeof conn->taken_limit);
+    P2P_MEMSET(conn->made, 0, sizeof conn->made);
+    P2P_MEMSET(conn->taken, 0, sizeof conn->taken);
+    P2P_MEMSET(conn->taken_limit, 0, sizeof conn->taken_limit);
     conn->confirmed = conn->wrong_proof = conn->starved = 0;
     conn->connect_by_us = P2P_NEVER;
     if (known)
@@ -8286,7 +8286,7 @@ static void p2p__session_close(p2p_node *node, p2p__session *session, uint32_t o
     session->close_code = code;
     session->close_reason_size = (uint8_t)P2P__MIN(reason.size, (size_t)P2P__REASON_BYTES);
     if (session->close_reason_size)
-        memcpy(session->close_reason, reason.data, session->close_reason_size);
+        P2P_MEMCPY(session->close_reason, reason.data, session->close_reason_size);
     session->want_close = 1;
     session->tick_us = node->now_us + p2p__linger_us(session);
     p2p__out_add(node, session);
@@ -8388,7 +8388,7 @@ static bool p2p__dial_evict(p2p_node *node, const p2p_addr *from) {
         p2p__session *session = p2p__session_at(node, conn->session);
         if (conn->state != P2P__CONN_DIALLING || session->state != P2P__SESSION_HANDSHAKE ||
             session->answered || conn->attempts % 2 == 0 || !p2p__path_has(conn, from) ||
-            memcmp(node->key.id.bytes, conn->peer.bytes, 32) < 0)
+            P2P_MEMCMP(node->key.id.bytes, conn->peer.bytes, 32) < 0)
             continue;
         p2p__session_failed(node, session);
         p2p__dial_later(node, conn);
@@ -8560,7 +8560,7 @@ static bool p2p__gate_proved(p2p_node *node, const p2p__session *session) {
     p2p_gate who;
     if (!node->desc.allow.fn)
         return node->desc.allow_anyone != 0;
-    memset(&who, 0, sizeof who);
+    P2P_MEMSET(&who, 0, sizeof who);
     who.from = &session->remote;
     who.id = &session->peer;
     who.alpn = p2p__alpn(node, session->alpn);
@@ -8584,7 +8584,7 @@ static p2p__conn *p2p__dial_to(const p2p_node *node, const p2p__session *session
 /* Our dial to the same peer was open before its own got this far: the peer gives that one up
  * when it sees ours. */
 static bool p2p__dial_won(const p2p_node *node, const p2p__session *session) {
-    if (memcmp(node->key.id.bytes, session->peer.bytes, 32) > 0)
+    if (P2P_MEMCMP(node->key.id.bytes, session->peer.bytes, 32) > 0)
         return false;
     for (const p2p__conn *conn = NULL; (conn = p2p__conn_next(node, conn)) != NULL;) {
         if (conn->state == P2P__CONN_OPEN && !conn->incoming && conn->alpn == session->alpn &&
@@ -8663,7 +8663,7 @@ static void p2p__admitted(p2p_node *node, p2p__session *session, bool last_try) 
         return;
     }
     dial = p2p__dial_to(node, session);
-    if (dial && memcmp(node->key.id.bytes, session->peer.bytes, 32) < 0) {
+    if (dial && P2P_MEMCMP(node->key.id.bytes, session->peer.bytes, 32) < 0) {
         p2p__session_wait(session, P2P__WAIT_DIAL, node->now_us + P2P__COLLAPSE_US);
     } else if (dial) {
         p2p__session_wait(session, P2P__WAIT_DONE_ACKED, P2P_NEVER);
@@ -9147,7 +9147,7 @@ static void p2p__data_input(p2p_node *node, p2p__session *session, uint8_t *reco
             return;
     }
     if (n < 0) {
-        memset(&f, 0, sizeof f);
+        P2P_MEMSET(&f, 0, sizeof f);
         f.type = P2P__FRAME_CLOSE;
         f.code = P2P__CODE_GENERIC;
         if (session->state < P2P__SESSION_CLOSING)
@@ -9333,7 +9333,7 @@ static void p2p__packet_trim(p2p__build *b) {
     if (!b->tail_type || b->tail_end != b->w.at)
         return;
     n = (size_t)1 << (*b->tail_length >> 6);
-    memmove(b->tail_length, b->tail_length + n, (size_t)(b->tail_end - b->tail_length) - n);
+    P2P_MEMMOVE(b->tail_length, b->tail_length + n, (size_t)(b->tail_end - b->tail_length) - n);
     b->w.at -= n;
     *b->tail_type = (uint8_t)(*b->tail_type & ~2u);
 }
@@ -9396,7 +9396,7 @@ static size_t p2p__data_output(p2p_node *node, p2p__session *session, uint8_t *o
         node, out, session->server ? P2P__DATA_TO_CLIENT : P2P__DATA_TO_SERVER, session->id);
     packet =
         out + head + (p2p__secure(node)->overhead >= 16 ? p2p__secure(node)->overhead - 16 : 0);
-    memset(&b, 0, sizeof b);
+    P2P_MEMSET(&b, 0, sizeof b);
     b.node = node;
     b.session = session;
     b.conn = p2p__conn_at(node, session->conn);
@@ -11853,7 +11853,7 @@ static size_t p2p__datagram_stride(const p2p_desc *d) {
 static void p2p__carve(p2p__layout *l, size_t offset, size_t count, size_t item_size) {
     void *table = p2p__layout_take(l, count, item_size, 8);
     if (l->base)
-        memcpy(l->base + offset, &table, sizeof table);
+        P2P_MEMCPY(l->base + offset, &table, sizeof table);
 }
 
 #define P2P__CARVE(l, member, count, item_size) \
@@ -11906,11 +11906,11 @@ static void p2p__pools_open(p2p_node *node, const p2p_desc *d) {
     p2p__pool_share(&node->local_streams, 0, total);
     p2p__pool_share(&node->peer_streams, d->max.streams, total);
     node->stream_total = total;
-    memset(node->streams, 0, messages * sizeof(p2p__stream));
+    P2P_MEMSET(node->streams, 0, messages * sizeof(p2p__stream));
     node->session_hash_mask = p2p__pow2(2 * d->max.conns) - 1;
     node->stream_hash_mask = p2p__pow2(total + 1) - 1;
-    memset(node->session_hash, 0xff, (node->session_hash_mask + 1u) * sizeof(uint16_t));
-    memset(node->stream_hash, 0xff, (node->stream_hash_mask + 1u) * sizeof(uint16_t));
+    P2P_MEMSET(node->session_hash, 0xff, (node->session_hash_mask + 1u) * sizeof(uint16_t));
+    P2P_MEMSET(node->stream_hash, 0xff, (node->stream_hash_mask + 1u) * sizeof(uint16_t));
 }
 
 /* Chains all items of a table by the index member at `next`; returns the first. */
@@ -11926,8 +11926,8 @@ static void p2p__flight_open(p2p_node *node, const p2p_desc *d) {
     f->packet_count = d->max.in_flight;
     f->chunk_count = p2p__chunk_slots(d);
     f->quota = P2P__MAX(1u, d->max.in_flight / (2 * d->max.conns));
-    memset(f->packets, 0, f->packet_count * sizeof *f->packets);
-    memset(f->chunks, 0, f->chunk_count * sizeof *f->chunks);
+    P2P_MEMSET(f->packets, 0, f->packet_count * sizeof *f->packets);
+    P2P_MEMSET(f->chunks, 0, f->chunk_count * sizeof *f->chunks);
     f->packet_free = p2p__free_list(f->packets, sizeof *f->packets, f->packet_count,
                                     offsetof(p2p__packet, next));
     f->chunk_free =
@@ -11944,7 +11944,7 @@ static void p2p__datagrams_open(p2p_node *node, const p2p_desc *d) {
 }
 
 static bool p2p__key_simulated(const p2p_key *key) {
-    return memcmp(key->seed, "p2p.h SIM ONLY!!", 16) == 0;
+    return P2P_MEMCMP(key->seed, "p2p.h SIM ONLY!!", 16) == 0;
 }
 
 /* The identity: its public key is computed anew, since signing under another one gives the key
@@ -11975,11 +11975,11 @@ static int p2p__node_identity(p2p_node *node, const p2p_desc *desc) {
 static void p2p__node_texts(p2p_node *node, const p2p_desc *desc) {
     uint32_t i;
     const char *network = desc->network ? desc->network : "p2p";
-    memcpy(node->network, network, strlen(network));
+    P2P_MEMCPY(node->network, network, strlen(network));
     node->alpn_count = desc->alpn_count ? desc->alpn_count : 1;
     for (i = 0; i < node->alpn_count; i++) {
         const char *alpn = desc->alpn_count ? desc->alpn[i] : "p2p";
-        memcpy(node->alpn[i], alpn, strlen(alpn));
+        P2P_MEMCPY(node->alpn[i], alpn, strlen(alpn));
     }
     node->desc.network = node->network;
     node->desc.alpn = NULL;
@@ -12003,7 +12003,7 @@ static void p2p__node_start(p2p_node *node) {
     node->out_first = node->out_last = P2P__NIL;
     node->ready_first = node->ready_last = node->exposed_conn = P2P__REF_NONE;
     node->timer_count = d->max.timers;
-    memset(node->timers, 0xff, d->max.timers * sizeof *node->timers);
+    P2P_MEMSET(node->timers, 0xff, d->max.timers * sizeof *node->timers);
     node->timer_next_us = P2P_NEVER;
     node->stop_by_us = P2P_NEVER;
     node->tokens_milli = 1000u * (uint64_t)P2P_ADMIT_PER_S;
@@ -12033,7 +12033,7 @@ static int p2p__node_open(p2p_node **out, const p2p_desc *desc, void *arena, siz
         return p2p__desc_fail(desc, P2P_ERR_ARG, "arena: NULL, or not aligned to 8", 0, 0);
     if (arena_size < need)
         return p2p__desc_fail(desc, P2P_ERR_ARENA, "arena: too small", arena_size, need);
-    memset(node, 0, sizeof *node);
+    P2P_MEMSET(node, 0, sizeof *node);
     node->desc = d;
     node->simulated = simulated;
     node->arena_size = need;
@@ -12140,7 +12140,7 @@ static void p2p__session_settle(p2p_node *node, p2p__session *session) {
 static uint32_t p2p__data_in(p2p_node *node, uint8_t *data, size_t size, p2p__session **last) {
     bool server = data[0] == P2P__DATA_TO_SERVER;
     p2p__session *session = *last;
-    if (!session || (session->server != 0) != server || memcmp(session->id, data + 1, 8) != 0) {
+    if (!session || (session->server != 0) != server || P2P_MEMCMP(session->id, data + 1, 8) != 0) {
         p2p__session_settle(node, session);
         *last = session = p2p__session_find(node, data + 1, server);
     }
@@ -12384,7 +12384,7 @@ static int p2p__event_take(p2p_node *node, p2p_event *out) {
         p2p__ready_unlink(node, ref);
         p2p__ready_link(node, ref);
     }
-    memset(out, 0, sizeof *out);
+    P2P_MEMSET(out, 0, sizeof *out);
     return ref & P2P__REF_STREAM
                ? p2p__stream_event(node, &node->streams[ref & ~P2P__REF_STREAM], flag, out)
                : p2p__conn_event(node, p2p__conn_at(node, ref), flag, out);
@@ -12396,7 +12396,7 @@ static int p2p__timer_event(p2p_node *node, p2p_event *out) {
         return 0;
     for (i = 0; i < node->timer_count; i++)
         if (node->timers[i] <= node->now_us) {
-            memset(out, 0, sizeof *out);
+            P2P_MEMSET(out, 0, sizeof *out);
             out->type = P2P_EVENT_TIMER;
             out->code = i;
             node->timers[i] = P2P_NEVER;
@@ -12526,7 +12526,7 @@ static int p2p__close_begin(p2p_node *node, p2p__conn *conn, uint32_t code, p2p_
     conn->code = code;
     conn->reason_size = (uint8_t)reason.size;
     if (reason.size)
-        memcpy(conn->reason, reason.data, reason.size);
+        P2P_MEMCPY(conn->reason, reason.data, reason.size);
     conn->flush_by_us = p2p__from_now(node, conn, within_us);
     p2p__heap_set(node, p2p__conn_index(node, conn),
                   0); /* the next p2p_poll sees whether anything is left to deliver */
@@ -12646,7 +12646,7 @@ P2P_DEF int p2p_output(p2p_node *node, uint64_t now_us, p2p_packet *inout) {
                               P2P__ENVELOPE_MAX + 1u);
     p2p__clock(node, now_us);
     room = inout->size;
-    memset(&remote, 0, sizeof remote);
+    P2P_MEMSET(&remote, 0, sizeof remote);
     n = p2p__retry_output(node, (uint8_t *)inout->data, room, &remote);
     if (n == 0)
         n = p2p__response_output(node, (uint8_t *)inout->data, room, &remote);
@@ -12707,7 +12707,7 @@ P2P_DEF int p2p_next_event(p2p_node *node, p2p_event *out) {
         return node ? P2P_ERR_STATE : P2P_ERR_ARG;
     if (!out)
         return p2p__fail(node, P2P_ERR_ARG, "out: NULL");
-    memset(out, 0, sizeof *out);
+    P2P_MEMSET(out, 0, sizeof *out);
     p2p__events_after(node);
     n = p2p__handler_run(node) ? 1u : 0u;
     rc = p2p__timer_event(node, out);
@@ -12716,7 +12716,7 @@ P2P_DEF int p2p_next_event(p2p_node *node, p2p_event *out) {
     while (rc == 0)
         rc = p2p__event_take(node, out);
     if (rc < 0 && p2p__stop_done(node)) {
-        memset(out, 0, sizeof *out);
+        P2P_MEMSET(out, 0, sizeof *out);
         out->type = P2P_EVENT_STOPPED;
         node->stopped = 1;
         p2p__log(&node->log, P2P__LOG_STOPPED);
@@ -12726,7 +12726,7 @@ P2P_DEF int p2p_next_event(p2p_node *node, p2p_event *out) {
         p2p__count(node, P2P_METRIC_events_given, 1);
     if (rc == 1 || n == 0)
         return rc == 1;
-    memset(out, 0, sizeof *out); /* a handler ran, and no event is left: NONE, come again */
+    P2P_MEMSET(out, 0, sizeof *out); /* a handler ran, and no event is left: NONE, come again */
     return 1;
 }
 
@@ -12739,7 +12739,7 @@ P2P_DEF int p2p_network_changed(p2p_node *node, uint64_t now_us, const p2p_addr 
     p2p__clock(node, now_us);
     node->desc.link.local_count = (uint32_t)count;
     if (count)
-        memcpy(node->desc.link.local, local, count * sizeof *local);
+        P2P_MEMCPY(node->desc.link.local, local, count * sizeof *local);
     for (p2p__session *s = NULL; (s = p2p__session_next(node, s)) != NULL;) {
         if (s->state != P2P__SESSION_OPEN)
             continue;
@@ -12781,7 +12781,7 @@ static int p2p__alpn_place(p2p_node *node, const char *alpn) {
     if (node->alpn_count == P2P__ALPNS)
         return p2p__fail_size(node, P2P_ERR_LIMIT, "alpn: a node has at most 8", P2P__ALPNS + 1u,
                               P2P__ALPNS);
-    memcpy(node->alpn[node->alpn_count], alpn, size + 1);
+    P2P_MEMCPY(node->alpn[node->alpn_count], alpn, size + 1);
     return (int)node->alpn_count++;
 }
 
@@ -12868,7 +12868,7 @@ P2P_DEF int p2p_connect_name(p2p_node *node, const char *name, const p2p_connect
     out->id = 0;
     if ((err = p2p__connect_check(node, desc, &alpn)) < 0)
         return err;
-    memset(&nobody, 0, sizeof nobody);
+    P2P_MEMSET(&nobody, 0, sizeof nobody);
     conn = p2p__connect_begin(node, &nobody, desc, alpn);
     if (!conn)
         return P2P_ERR_LIMIT;
@@ -13038,7 +13038,7 @@ P2P_DEF int p2p_conn_stats(const p2p_node *node, p2p_conn handle, p2p_stats *out
     int err = p2p__conn_for(node, handle, &conn);
     if (err < 0 || !out)
         return err < 0 ? err : p2p__fail(node, P2P_ERR_ARG, "out: NULL");
-    memset(out, 0, sizeof *out);
+    P2P_MEMSET(out, 0, sizeof *out);
     out->duration_us = conn->state >= P2P__CONN_OPEN ? node->now_us - conn->opened_us : 0;
     out->messages_sent = conn->messages_sent;
     out->messages_received = conn->messages_received;
@@ -13492,7 +13492,7 @@ P2P_DEF int p2p_datagram_recv(p2p_node *node, p2p_conn handle, void *buffer, siz
         return p2p__fail_size(node, P2P_ERR_TOO_LARGE, "capacity: less than the datagram", size,
                               capacity);
     if (size)
-        memcpy(buffer, p2p__datagram_bytes(d), size);
+        P2P_MEMCPY(buffer, p2p__datagram_bytes(d), size);
     p2p__datagram_pop(node, conn, false);
     if (conn->datagrams[0].count == 0)
         p2p__ready_clear(node, p2p__conn_index(node, conn), P2P__EV_DATAGRAM);
@@ -13515,7 +13515,7 @@ static int p2p__tickets_parse(const char *text, p2p_ticket *out, uint32_t room) 
             size++;
         if (n == room || size >= sizeof one)
             return P2P_ERR_LIMIT;
-        memcpy(one, text, size);
+        P2P_MEMCPY(one, text, size);
         one[size] = 0;
         if (p2p_ticket_parse(one, &out[n]) < 0)
             return P2P_ERR_ARG;
@@ -13556,13 +13556,13 @@ P2P_DEF int p2p_desc_from_env(p2p_desc *desc, p2p_env *storage, p2p_getenv_fn ge
     if (!bad_name)
         bad_name = &ignored;
     *bad_name = NULL;
-    memset(storage, 0, sizeof *storage);
+    P2P_MEMSET(storage, 0, sizeof *storage);
     *bad_name = "P2P_NETWORK";
     if ((text = get(ctx, *bad_name)) != NULL) {
         size_t size = strlen(text);
         if (size < 1 || size > 64)
             return P2P_ERR_CONFIG;
-        memcpy(storage->text, text, size);
+        P2P_MEMCPY(storage->text, text, size);
         desc->network = storage->text;
     }
     *bad_name = "P2P_SEED";
@@ -13598,7 +13598,7 @@ P2P_DEF int p2p_ticket_of(const p2p_node *node, p2p_ticket *out) {
     uint32_t i;
     if (!node || !out)
         return P2P_ERR_ARG;
-    memset(out, 0, sizeof *out);
+    P2P_MEMSET(out, 0, sizeof *out);
     out->id = node->key.id;
     for (i = 0; i < node->desc.link.local_count && out->addr_count < P2P_TICKET_ADDRS; i++)
         if (node->desc.link.local[i].port)

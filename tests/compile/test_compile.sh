@@ -44,6 +44,26 @@ source_of "$work/debug.c" "P2P_DEBUG $impl" "$all"
 source_of "$work/use.c" "" "$all"
 sed 's/main/used/' "$work/use.c" >"$work/use2.c"
 
+# A program's own memory calls are all that p2p.h makes: a call of <string.h>'s does not compile here.
+cat >"$work/memory.c" <<'END'
+#include <string.h>
+static struct {
+    void *(*copy)(void *, const void *, size_t), *(*move)(void *, const void *, size_t);
+    void *(*set)(void *, int, size_t);
+    int (*compare)(const void *, const void *, size_t);
+} own = {memcpy, memmove, memset, memcmp};
+#define P2P_MEMCPY own.copy
+#define P2P_MEMMOVE own.move
+#define P2P_MEMSET own.set
+#define P2P_MEMCMP own.compare
+#define memcpy(...) past_the_override
+#define memmove(...) past_the_override
+#define memset(...) past_the_override
+#define memcmp(...) past_the_override
+#define P2P_IMPLEMENTATION
+#include "p2p.h"
+END
+
 # ---- C99 and C++11, by each compiler that is here. OPTIMIZE=1, as make lint has it, compiles with
 # several levels, which finds more and takes a minute.
 for cc in cc clang g++ clang++; do
@@ -53,7 +73,7 @@ for cc in cc clang g++ clang++; do
     std=-std=c99
     case $cc in *++) std="-std=c++11 -x c++" ;; esac
     for level in $levels; do
-        for file in all core sim debug use; do
+        for file in all core memory sim debug use; do
             # shellcheck disable=SC2086
             check "$cc $level $file" $cc $std $level $strict $own $dtls -c -o /dev/null \
                 "$work/$file.c"
