@@ -6125,7 +6125,7 @@ static void p2p__bbr_go(p2p__cc *cc, const p2p__ack *ack, enum p2p__bbr_state st
     case P2P__BBR_PROBE_RTT: /* for seconds a queue stood: what came through is all there is */
         p2p__bbr_forget(b);
         cc->before.window_bytes = cc->now.window_bytes;
-        b->probe_rtt_us = UINT32_MAX;
+        b->probe_rtt_us = ack->rtt_us; /* in case that no other comes */
         b->until_us = 0;
         break;
     default: break;

@@ -533,6 +533,21 @@ TEST(probe_rtt_finds_a_longer_path) {
     (void)path_run(4000000, -1);
     CHECK(path.delivered > (uint64_t)path.rate * 4 * 90 / 100);
 }
+/* Acknowledgements without a round trip, of packets below one that was acknowledged before, are all
+ * that comes while PROBE_RTT lasts: what was known stays. */
+TEST(probe_rtt_without_a_sample_changes_nothing) {
+    path_begin(1, 12500000, RTT_US, 1 << 20);
+    CHECK(path_run(2000000, P2P__BBR_CRUISE));
+    path.rtt_us = 2 * RTT_US;
+    CHECK(path_run(8000000, P2P__BBR_PROBE_RTT));
+    for (int i = 0; i < 40 && cc.bbr.state == P2P__BBR_PROBE_RTT; i++) {
+        now_us += 10000;
+        number++;
+        acked(now_us - RTT_US, DATAGRAM, 0, false);
+    }
+    CHECK(cc.bbr.state != P2P__BBR_PROBE_RTT);
+    CHECK(cc.bbr.min_rtt_us <= 2 * RTT_US + 96);
+}
 TEST(five_percent_of_random_loss_is_no_congestion) {
     for (int i = 0; i < test_seeds(20); i++) {
         path_begin(test_seed(), 12500000, RTT_US, 1 << 20);
@@ -632,6 +647,7 @@ TEST(every_path) {
         P2P_TEST_ENTRY(a_slower_path_with_an_endless_queue_is_believed),  \
         P2P_TEST_ENTRY(probe_bw_goes_round),                              \
         P2P_TEST_ENTRY(a_faster_path_is_found_and_a_slower_one_believed), \
+        P2P_TEST_ENTRY(probe_rtt_without_a_sample_changes_nothing),       \
         P2P_TEST_ENTRY(probe_rtt_finds_a_longer_path),                    \
         P2P_TEST_ENTRY(five_percent_of_random_loss_is_no_congestion),     \
         P2P_TEST_ENTRY(heavy_loss_bounds_the_rate_until_the_next_probe),  \
