@@ -6,9 +6,9 @@
 # MBEDTLS_DIR names a source tree of mbedTLS 3.6; by default tools/deps.sh fetches one.
 # MBEDTLS_CHACHAPOLY=own keeps mbedTLS's own cipher in place of libsodium's, which is twice as fast
 # on a desktop; =openssl takes OpenSSL's (libssl-dev), which is twice as fast again. MBEDTLS_LIBS is
-# linked behind the library. CONTENT=1280 builds library and programs with other
-# records than ports/mbedtls_config.h has by default, into a BUILD of its own. MBEDTLS_CFLAGS are flags for mbedTLS alone, by
-# default CFLAGS.
+# linked behind the library. CONTENT=1280 builds library and programs for records of that many bytes
+# of plaintext instead of the 8192 of a desktop; give it a BUILD of its own. MBEDTLS_CFLAGS are flags
+# for mbedTLS alone, by default CFLAGS.
 
 BUILD ?= build
 MBEDTLS_DIR ?= build/deps/mbedtls

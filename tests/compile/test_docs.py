@@ -85,6 +85,34 @@ def check_limits(header, check):
             check(f"docs/SPEC.md has P2P__{name}", words.format(f"{int(value[1]):,}") in limits)
 
 
+def check_contents(check):
+    """The list at the head of docs/DESIGN.md names its chapters, all of them, in their order."""
+    page = read("docs/DESIGN.md")
+    chapters = re.findall(r"^## (.+)$", page, re.M)
+    anchors = [(name, re.sub(r"[^a-z0-9 -]", "", name.lower()).replace(" ", "-")) for name in chapters]
+    check("docs/DESIGN.md lists its chapters", re.findall(r"^- \[([^]]+)\]\(#([^)]+)\)$", page, re.M) == anchors)
+
+
+def check_rooms(header, check):
+    """README.md and the manual have every macro that leaves a room out."""
+    page = read("README.md")
+    page = page[page.index("### What can be left out"):page.index("## Dependencies")]
+    manual = header[header.index("OVERRIDE MACROS"):header.index("DOES NOT\n")]
+    rooms = set(re.findall(r"^#ifn?def (P2P_NO_[A-Z]+)$", header, re.M))
+    check("rooms were found", len(rooms) >= 10)
+    for where, words in (("README.md", page), ("the manual", manual)):
+        found = set(re.findall(r"P2P_NO_[A-Z]+", words))
+        check(f"{where} has every room that can be left out, and no other: {sorted(found ^ rooms)}", found == rooms)
+
+
+def check_targets(check):
+    """README.md has every target that `make` lists."""
+    page = read("README.md")
+    listed = set(re.findall(r"^([a-z-]+):[^#\n]*## ", read("Makefile"), re.M))
+    named = set(re.findall(r"^\| `make ([a-z-]+)", page, re.M))
+    check(f"README.md has the targets of make: {sorted(listed ^ named)}", listed == named)
+
+
 def check_status(header, check):
     """Each "yes" of README.md names tests that are there; a quoted error of a "no" is one of p2p.h."""
     page = read("README.md")
@@ -123,6 +151,9 @@ def main():
     check_states(header, check)
     check_counters(header, check)
     check_limits(header, check)
+    check_contents(check)
+    check_rooms(header, check)
+    check_targets(check)
     check_status(header, check)
     print(f"{passed} passed, {failed} failed")
     return 1 if failed else 0

@@ -7,6 +7,7 @@
 #define P2P_NO_WORDS
 #define P2P_NO_CHECK
 #define P2P_NO_MESSAGES
+#define P2P_NO_RECONNECT
 #define P2P_DEBUG
 #define P2P_IMPLEMENTATION
 #define P2P_SIM_IMPLEMENTATION
@@ -47,12 +48,16 @@ static int wait_for(uint32_t type, p2p_event *e) {
 }
 
 static void dial(void) {
+    p2p_connect_desc again;
     p2p_ticket bob;
     p2p_listener listener;
     p2p_event e;
     CHECK_INT(p2p_listen(nodes[BOB], NULL, &listener), P2P_OK);
     CHECK_INT(p2p_ticket_of(nodes[BOB], &bob), P2P_OK);
     CHECK_INT(p2p_peer_add(nodes[ALICE], &bob), P2P_OK);
+    memset(&again, 0, sizeof again);
+    again.reconnect = 1;
+    CHECK_INT(p2p_connect(nodes[ALICE], &bob.id, &again, &conns[ALICE]), P2P_ERR_CONFIG);
     CHECK_INT(p2p_connect(nodes[ALICE], &bob.id, NULL, &conns[ALICE]), P2P_OK);
     CHECK(wait_for(P2P_EVENT_CONNECTED, &e) >= 0);
     CHECK(wait_for(P2P_EVENT_CONNECTED, &e) >= 0);
