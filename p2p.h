@@ -203,12 +203,14 @@
             messages received   whole are still there to be read; memory lent for one that broke off
                                 comes back by MESSAGE with .err P2P_ERR_CLOSED
         "Acknowledged" means that the peer's node has it, not that its program has read it: who must
-        know that lets the program answer. The handle ends, with DISCONNECTED, by p2p_close, the
-        last p2p_release and p2p_node_stop, and when the peer's allow hook says no or the peer
-        breaks the protocol. The first connect has its timeout as ever; with timeout_us P2P_NEVER
-        it goes on for ever, too. There is none of this at the end that accepted: its handle ends,
-        and a new connection comes in. Keys are renewed at time.max_age_us, or up to an eighth of
-        it earlier at a moment when no stream is open and no message is under way.
+        know that lets the program answer. A silent break is noticed after time.idle_us: what left
+        meanwhile is of the doubtful kind, so who sends messages makes that short, and
+        time.keepalive_us with it. The handle ends, with DISCONNECTED, by p2p_close, the last
+        p2p_release and p2p_node_stop, and when the peer's allow hook says no or the peer breaks the
+        protocol. The first connect has its timeout as ever; with timeout_us P2P_NEVER it goes on
+        for ever, too. There is none of this at the end that accepted: its handle ends, and a new
+        connection comes in. Keys are renewed at time.max_age_us, or up to an eighth of it earlier
+        at a moment when no stream is open and no message is under way.
 
     STREAMS
         Reliable, ordered bytes, many a connection, each with a priority from 0 (first) to 7.
@@ -223,10 +225,22 @@
 
     MESSAGES AND DATAGRAMS
         p2p_send and p2p_recv: whole messages, in order, exactly once while the connection lives
-        (and what RECONNECT says beyond that), up to the receiver's bytes.message_max. Those that exceed the buffers go by p2p_send_ref
-        from the caller's memory and by p2p_recv_ref into it. p2p_datagram_send: at most once, in
-        no order, never waiting. What is too old or too many is dropped at the sender, oldest
-        first.
+        (and what RECONNECT says beyond that), up to the receiver's bytes.message_max. Those that
+        exceed the buffers go by p2p_send_ref from the caller's memory and by p2p_recv_ref into it.
+        p2p_datagram_send: at most once, in no order, never waiting. p2p_datagram_max says how large
+        one may be. What is too many for max.datagrams_out, or waited for longer than
+        time.datagram_us, is dropped at the sender, oldest first; one that left may still wait in a
+        queue of the network.
+
+    SPEED
+        The rate of a stream is bounded by the smallest of these, a round trip: what its sender
+        buffers (bytes.stream_send, or peer_send at the end that did not open it), what its receiver
+        buffers (stream_recv, peer_recv), and max.in_flight times the datagram. Windows grow up to
+        the buffers by themselves. desc.congestion chooses BBR, the default, which stands random
+        loss; CUBIC; or NewReno. link.mtu is the largest datagram that may be tried: path MTU
+        discovery finds what comes through, and p2p_stats.mtu tells. With link.segments runs of
+        equal datagrams pass between driver and node in one call. ports/p2p_posix.h sets mtu and
+        segments to what secure channel and system can do.
 
     REQUESTS AND THE ROUTER
         A request is a bidirectional stream: method, path, query, headers, body; the answer:
@@ -259,13 +273,15 @@
         p2p_secure_api is a const table. The core keeps the envelope, session ids, tags, cookies
         and restarts; a port turns handshake bytes and records, and lives in a slab of the node's
         arena:
-            begin    take the slab; remember role, PSK and timer
-            feed     give it the handshake bytes of one datagram; it may not send from here
-            flight   take from it the next handshake datagram that is due, none when 0
-            deadline ask when flight wants to be asked again
-            binding  32 bytes that both ends of this very handshake share, and nobody else
-            seal     one packet to one record;  open: one record to one packet
-            end      wipe
+            session_size  bytes of one slab
+            begin         take the slab; remember role, PSK and timer
+            feed          give it the handshake bytes of one datagram; it may not send from here
+            flight        take from it the next handshake datagram that is due, none when 0
+            resend        make the whole last flight due at once
+            deadline      ask when flight wants to be asked again
+            binding       32 bytes that both ends of this very handshake share, and nobody else
+            seal          one packet to one record;  open: one record to one packet
+            end           wipe
         What it asks of a DTLS 1.2 library: TLS_ECDHE_PSK_WITH_CHACHA20_POLY1305_SHA256 over
         X25519, extended master secret, the exporter (RFC 5705), and records through memory with
         the caller's clock. ports/p2p_mbedtls.h is one such port.
@@ -560,7 +576,9 @@ enum p2p_event_type {
     /* .incoming, .peer, .listener: the handle is ready for use, accepted or not */
     P2P_EVENT_CONNECTED,
     /* .err, .code, .reason: the last one of its connection, after the CLOSED of its unfinished
-     * streams. A stream that had arrived whole stays readable to its end */
+     * streams. A stream that had arrived whole stays readable to its end. .err: P2P_OK closed here,
+     * P2P_ERR_CLOSED by the peer (with its .code and .reason), P2P_ERR_TIMEOUT silence, or why a
+     * dial failed */
     P2P_EVENT_DISCONNECTED,
     /* .relayed, .rtt_us: what the data goes over changed */
     P2P_EVENT_PATH,
@@ -639,8 +657,8 @@ typedef struct p2p_packet {
 /* What the carrier below can do. Datagrams leave only by p2p_output, so there is nothing to
  * call. */
 typedef struct p2p_link {
-    /* largest datagram in bytes, default 1232, at least 576; a session sends at most 1200 until path
-     * MTU discovery found that more comes through */
+    /* largest datagram in bytes, default 1232, at least 576; a session sends at most 1200 until
+     * path MTU discovery found that more comes through */
     uint32_t mtu;
     /* most datagrams that p2p_output puts into one packet, default 1, at most 64 */
     uint32_t segments;
@@ -755,7 +773,8 @@ typedef struct p2p_desc {
     uint32_t relay_count;
     const p2p_ticket *bootstrap;
     uint32_t bootstrap_count;
-    /* 0 the best built in, 1 BBR, 2 CUBIC, 3 NewReno; P2P_ERR_CONFIG: one that is not built in */
+    /* congestion control: 0 the best built in, 1 BBR, 2 CUBIC, 3 NewReno; P2P_ERR_CONFIG: another,
+     * or one that is not built in */
     uint8_t congestion;
     /* p2p_listen without this and without allow is P2P_ERR_CONFIG: a desc of zeros opens no door */
     uint8_t allow_anyone;
@@ -804,10 +823,11 @@ typedef struct p2p_desc {
         uint32_t body_max;
         uint32_t datagram_max; /* 1152 */
     } bytes;
-    struct p2p_desc_time {     /* microseconds */
-        uint64_t connect_us;   /* 30 s */
-        uint64_t idle_us;      /* 30 s; the smaller of both sides' holds */
-        uint64_t keepalive_us; /* 10 s */
+    struct p2p_desc_time {   /* microseconds */
+        uint64_t connect_us; /* 30 s */
+        uint64_t idle_us;    /* 30 s; the smaller of both sides' holds */
+        /* 10 s without a packet: a PING. Keep it below half of idle_us: silence ends a connection */
+        uint64_t keepalive_us;
         /* 30 s to the head of an answer; a deferred reply that misses it is a 504 */
         uint64_t request_us;
         uint64_t datagram_us; /* 0: kept until sent; else older ones are dropped unsent */
@@ -1505,7 +1525,7 @@ static void p2p__trap(void) {
 #endif
 #endif
 
-/* On what has many callers and is small: compilers that optimize for size inline it all the same. */
+/* On what has many callers and is small: compilers that optimize for size would inline it. */
 #if defined(__GNUC__) && defined(__OPTIMIZE_SIZE__)
 #define P2P__NOINLINE __attribute__((noinline))
 #else
@@ -4673,8 +4693,8 @@ static uint16_t p2p__chunk_take(p2p_node *node, p2p__stream *s, uint32_t what) {
     return at;
 }
 
-/* Whether a stream that holds so many records of a sort, data or control, may take another: the last
- * ones are kept for streams that have none and for what was lost, so that no peer that never
+/* Whether a stream that holds so many records of a sort, data or control, may take another: the
+ * last ones are kept for streams that have none and for what was lost, so that no peer that never
  * acknowledges starves the others. */
 static bool p2p__chunk_allowed(const p2p_node *node, bool has) {
     const p2p__flight *f = &node->flight;
@@ -5719,7 +5739,7 @@ static void p2p__messages_resend(p2p_node *node, p2p__conn *conn, p2p__stream *s
     }
 }
 
-/* What arrived whole is still to be read; what did not will not. The next session's bytes follow. */
+/* What arrived whole is still to be read, the rest is not. The next session's bytes follow. */
 static void p2p__messages_cut(p2p_node *node, p2p__conn *conn, p2p__stream *s) {
     p2p__recv *r = &s->recv;
     uint64_t end = r->read, size;
@@ -6050,19 +6070,20 @@ static void p2p__reno_lost(p2p__cc *cc) {
     cc->acked_bytes = 0;
 }
 
-/* ---- BBR, after draft-ietf-ccwg-bbr: a model of the path's rate and round trip, and probes of both.
+/* ---- BBR, after draft-ietf-ccwg-bbr: a model of the path's rate and round trip, probed for both.
  *
- * The draft takes more than 2 % of a round trip's packets lost as congestion. A radio link loses 5 %
- * whatever is sent, and there the draft falls to a fraction of the path; so here it takes 10 %,
- * while round trips are short. What a sender beside others may do is bounded otherwise: any loss
- * while a queue stands (no round trip under 3/2 of the shortest) makes it send 15 % less than gets
- * through, so that whoever shares the queue finds room; and it probes for only two round trips out
- * of 2 to 3 s (63 round trips on short paths), and drains at once what queue it made. */
+ * The draft takes more than 2 % of a round trip's packets lost for congestion. A radio link
+ * loses 5 % whatever is sent, and there the draft falls to a fraction of the path; so here it
+ * takes more than 10 %, while round trips are short. What a sender beside others may do is
+ * bounded otherwise: any loss while a queue stands (no round trip under 3/2 of the shortest)
+ * makes it send 15 % less than gets through, so that whoever shares the queue finds room; and it
+ * probes for only two round trips out of 2 to 3 s (63 round trips on short paths), and drains at
+ * once what queue it made. */
 #ifndef P2P_NO_BBR
 #define P2P__BBR_HEAVY_PERCENT 10u
-#define P2P__BBR_COUNT         64u /* packets that loss is counted over, or a round trip if longer */
+#define P2P__BBR_COUNT         64u /* packets that loss is counted over, or a longer round trip */
 #define P2P__BBR_NO_BOUND      UINT32_MAX
-#define P2P__BBR_MIN_RTT_US    5000000u /* without a look at the empty path for so long: PROBE_RTT */
+#define P2P__BBR_MIN_RTT_US    5000000u /* after so long without an empty path: PROBE_RTT */
 #define P2P__BBR_PROBE_RTT_US  200000u
 enum p2p__bbr_state {
     P2P__BBR_STARTUP,
@@ -6545,7 +6566,7 @@ static void p2p__pmtu_probe(p2p_node *node, p2p__session *session, uint32_t size
         p2p__out_add(node, session);
 }
 
-/* The path is new: the first search begins when first requests are through. */
+/* The path is new: the first search waits until first requests are through. */
 static void p2p__pmtu_open(p2p_node *node, p2p__session *session) {
     p2p__pmtu_probe(node, session, 0);
     if (session->pmtu.timer_us != P2P_NEVER)
@@ -9475,8 +9496,8 @@ static bool p2p__conn_quiet(const p2p_node *node, const p2p__conn *conn) {
                    conn->message_size == P2P_NEVER));
 }
 
-/* When fresh keys are due: at max_age, or now. A handle that comes back takes the first quiet moment
- * of the last eighth. */
+/* When fresh keys are due: at max_age, or now. A handle that comes back takes the first quiet
+ * moment of the last eighth. */
 static uint64_t p2p__rekey_us(const p2p_node *node, const p2p__session *session) {
     const p2p__conn *conn = p2p__conn_at(node, session->conn);
     uint64_t last = node->desc.time.max_age_us, age = node->now_us - session->born_us;

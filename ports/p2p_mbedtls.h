@@ -16,10 +16,10 @@
  * Macros, all to be defined before the implementation unless it says globally
  *     MBEDTLS_CONFIG_FILE       globally, also for mbedTLS: its configuration, default
  *                               <mbedtls_config.h>, the one beside this file
- *     P2P_MBEDTLS_CONTENT       globally, also for mbedTLS: largest plaintext of a record; two buffers
- *                               of it are in each slab. Default: 8192, and 1280 where there is no
- *                               operating system. begin refuses a library that was built with
- *                               another value
+ *     P2P_MBEDTLS_CONTENT       globally, also for mbedTLS: largest plaintext of a record; two
+ *                               buffers of it are in each slab. Default: 8192, and 1280 where
+ *                               there is no operating system. begin refuses a library that was
+ *                               built with another value
  *     P2P_MBEDTLS_THREAD_LOCAL  storage class of the pointer to the session being served. Default:
  *                               thread-local where there is an operating system, else nothing. With
  *                               an RTOS that runs nodes in several tasks, define it

@@ -106,9 +106,10 @@ typedef struct p2p_posix_desc {
 
 /* Opens and binds the sockets and fills in desc.link.local, .local_count and .segments,
  * desc.random, and desc.secure, desc.crypto and desc.link.mtu where they are empty: the mtu is what
- * the records of the secure channel take, and path MTU discovery finds out what comes through. io_desc NULL: all defaults.
- * P2P_ERR_IO: the system said no, as when the port is in use. P2P_ERR_CONFIG: an address that is
- * none, too many of them, or an mtu above 32768. P2P_ERR_ARG: io or desc is NULL. */
+ * the records of the secure channel take, and path MTU discovery finds out what comes through.
+ * io_desc NULL: all defaults. P2P_ERR_IO: the system said no, as when the port is in use.
+ * P2P_ERR_CONFIG: an address that is none, too many of them, or an mtu above 32768. P2P_ERR_ARG: io
+ * or desc is NULL. */
 P2P_DEF int p2p_posix_open(p2p_posix *io, const p2p_posix_desc *io_desc, p2p_desc *desc);
 /* Fills in the desc of one more node on the sockets of io. P2P_ERR_STATE: io is not open. */
 P2P_DEF int p2p_posix_share(p2p_posix *io, p2p_desc *desc);
