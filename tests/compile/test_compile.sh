@@ -51,11 +51,11 @@ static struct {
     void *(*copy)(void *, const void *, size_t), *(*move)(void *, const void *, size_t);
     void *(*set)(void *, int, size_t);
     int (*compare)(const void *, const void *, size_t);
-} own = {memcpy, memmove, memset, memcmp};
-#define P2P_MEMCPY own.copy
-#define P2P_MEMMOVE own.move
-#define P2P_MEMSET own.set
-#define P2P_MEMCMP own.compare
+} programs = {memcpy, memmove, memset, memcmp};
+#define P2P_MEMCPY programs.copy
+#define P2P_MEMMOVE programs.move
+#define P2P_MEMSET programs.set
+#define P2P_MEMCMP programs.compare
 #define memcpy(...) past_the_override
 #define memmove(...) past_the_override
 #define memset(...) past_the_override
