@@ -12529,11 +12529,27 @@ P2P_DEF void p2p_node_close(p2p_node *node) {
     p2p_wipe(node, size);
 }
 
+static int p2p__close_begin(p2p_node *node, p2p__conn *conn, uint32_t code, p2p_str reason,
+                            uint64_t within_us);
+/* A dial by name that found an open connection is given back before that was told: so is its hold. */
+static int p2p__alias_end(p2p_node *node, p2p__conn *conn) {
+    p2p__conn *open = (p2p__conn *)p2p__pool_get(&node->conns, conn->alias);
+    uint32_t ref = p2p__conn_index(node, conn);
+    conn->alias = 0;
+    p2p__ready_set(node, ref, P2P__EV_DISCONNECTED);
+    p2p__ready_clear(node, ref, P2P__EV_CONNECTED);
+    if (open && open->holders > 0 && --open->holders == 0)
+        (void)p2p__close_begin(node, open, 0, p2p__no_words(), P2P__FLUSH_US);
+    return P2P_OK;
+}
+
 /* Ends a connection after what was accepted is delivered; at once when there is nobody to
  * deliver to. */
 static int p2p__close_begin(p2p_node *node, p2p__conn *conn, uint32_t code, p2p_str reason,
                             uint64_t within_us) {
     p2p__session *session = p2p__session_at(node, conn->session);
+    if (P2P__DISCOVERY && conn->alias)
+        return p2p__alias_end(node, conn);
     if (conn->state >= P2P__CONN_FLUSHING)
         return P2P_OK;
     if (conn->state < P2P__CONN_OPEN) {

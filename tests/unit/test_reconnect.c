@@ -427,7 +427,35 @@ TEST(an_end_gives_lent_memory_back) {
     p2p_node_close(node);
 }
 
-TEST_MAIN(P2P_TEST_ENTRY(an_end_gives_lent_memory_back), P2P_TEST_ENTRY(changed_auth_closes),
+/* A dial by name that found an open connection, and is given back before that was told, gives back
+ * what it holds of it, and is told its end. */
+TEST(a_name_given_back_holds_nothing) {
+    p2p_connect_desc desc;
+    p2p_id nobody;
+    p2p_conn again;
+    p2p__conn *named;
+    p2p_event e;
+    memset(&desc, 0, sizeof desc);
+    memset(&nobody, 0, sizeof nobody);
+    desc.share = 1;
+    CHECK(dial_open());
+    named = p2p__connect_begin(node, &nobody, &desc, (int)P2P__ANY_ALPN);
+    CHECK(named && p2p__conn_alias(node, named, &server_key.id));
+    again = p2p__conn_handle(node, named);
+    CHECK_INT(p2p__conn_get(node, conn)->holders, 2);
+    CHECK_INT(p2p_release(node, again), 0);
+    CHECK_INT(p2p__conn_get(node, conn)->holders, 1);
+    CHECK_INT(p2p_release(node, again), 0);
+    CHECK_INT(p2p__conn_get(node, conn)->holders, 1);
+    CHECK_INT(gave(P2P_EVENT_DISCONNECTED, &e), 1);
+    CHECK_INT(e.conn.id, again.id);
+    CHECK(!p2p__conn_get(node, again) && p2p_is_connected(node, conn));
+    CHECK_INT(p2p_check(node), 0);
+    p2p_node_close(node);
+}
+
+TEST_MAIN(P2P_TEST_ENTRY(a_name_given_back_holds_nothing),
+          P2P_TEST_ENTRY(an_end_gives_lent_memory_back), P2P_TEST_ENTRY(changed_auth_closes),
           P2P_TEST_ENTRY(changed_auth_ends_the_attempt), P2P_TEST_ENTRY(numbers_begin_anew),
           P2P_TEST_ENTRY(largest_message_that_waits_must_fit),
           P2P_TEST_ENTRY(unfinished_redial_may_have_delivered),
