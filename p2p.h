@@ -8841,11 +8841,12 @@ static void p2p__close_input(p2p_node *node, p2p__session *session, const p2p__f
     p2p_str reason;
     reason.data = (const char *)f->data.data;
     reason.size = f->data.size;
-    if (conn && (!proved || (f->origin == 0 &&
-                             (f->code == P2P__CODE_DUPLICATE || f->code == P2P__CODE_BAD_PROOF)))) {
+    if (conn && !conn->confirmed &&
+        (!proved ||
+         (f->origin == 0 && (f->code == P2P__CODE_DUPLICATE || f->code == P2P__CODE_BAD_PROOF)))) {
         p2p__conn *dial = conn;
         /* An unproved CLOSE is only a failed attempt, and so is one for want of our proof, which
-         * may have been lost. */
+         * may have been lost; but not of who took data over it: that may not go out again. */
         p2p__conn_detach(node, dial);
         p2p__session_drain(node, session);
         if (dial->state == P2P__CONN_DIALLING) {

@@ -454,7 +454,27 @@ TEST(a_name_given_back_holds_nothing) {
     p2p_node_close(node);
 }
 
-TEST_MAIN(P2P_TEST_ENTRY(a_name_given_back_holds_nothing),
+/* A peer that acknowledged data let us in, even if DONE never came: what it calls a duplicate then
+ * is the end, since no other session can take up what was sent over this one. */
+TEST(a_duplicate_that_took_data_is_the_end) {
+    uint8_t packet[512];
+    p2p__session *s = dial();
+    p2p_event e;
+    CHECK(s);
+    CHECK_INT(p2p_send(node, conn, "taken", 5), 5);
+    give(s, packet, proof_packet(0, -1, packet));
+    CHECK(leaving() > 0);
+    give_ack(s, 1);
+    CHECK(p2p__conn_get(node, conn)->confirmed);
+    give_close(s, 2, 0, P2P__CODE_DUPLICATE);
+    CHECK_INT(gave(P2P_EVENT_DISCONNECTED, &e), 1);
+    CHECK_INT(e.err, P2P_ERR_CLOSED);
+    CHECK_INT(p2p_check(node), 0);
+    p2p_node_close(node);
+}
+
+TEST_MAIN(P2P_TEST_ENTRY(a_duplicate_that_took_data_is_the_end),
+          P2P_TEST_ENTRY(a_name_given_back_holds_nothing),
           P2P_TEST_ENTRY(an_end_gives_lent_memory_back), P2P_TEST_ENTRY(changed_auth_closes),
           P2P_TEST_ENTRY(changed_auth_ends_the_attempt), P2P_TEST_ENTRY(numbers_begin_anew),
           P2P_TEST_ENTRY(largest_message_that_waits_must_fit),
