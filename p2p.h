@@ -6418,12 +6418,13 @@ static void p2p__cc_datagram(p2p__cc *cc, uint32_t bytes) {
 }
 
 /* A packet leaves, the first on its way or one of many. The next may leave as the rate says, in
- * bursts of ten datagrams or what the path carries in 4 ms, whichever is more. */
+ * bursts of ten datagrams or what the path carries in 5 ms, whichever is more: this one, those that
+ * a late sender makes up for, and what p2p__may_elicit lets go ahead of its time. */
 static void p2p__cc_sent(p2p__cc *cc, p2p__packet *packet, bool first) {
     uint64_t now_us = packet->sent_us, gap_ns = packet->bytes * UINT64_C(1000000000) / cc->rate;
-    uint64_t burst_us = P2P__MAX(gap_ns / 100, P2P__CATCH_UP_US);
-    uint64_t floor_us = now_us > burst_us ? now_us - burst_us : 0;
-    cc->pace_us = P2P__MAX(cc->pace_us, floor_us);
+    uint64_t gap_us = gap_ns / 1000, burst_us = P2P__CATCH_UP_US + P2P__BURST_US;
+    burst_us = P2P__MAX(10 * gap_us, burst_us) - gap_us - P2P__BURST_US;
+    cc->pace_us = P2P__MAX(cc->pace_us, now_us > burst_us ? now_us - burst_us : 0);
     gap_ns += cc->pace_ns_left;
     cc->pace_us += gap_ns / 1000;
     cc->pace_ns_left = (uint32_t)(gap_ns % 1000);

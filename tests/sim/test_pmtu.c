@@ -68,9 +68,9 @@ static void world(uint64_t seed, uint32_t node_mtu, uint32_t there, uint32_t bac
     w.net.on_event = on_event;
     w.net.why = w.desc.why = &w.why;
     w.desc.allow_anyone = 1;
-    w.desc.max.in_flight = 512;
+    w.desc.max.in_flight = 4096;
     w.desc.max.streams = w.desc.max.peer_streams = 4;
-    w.desc.bytes.stream_send = w.desc.bytes.peer_recv = 1 << 18;
+    w.desc.bytes.stream_send = w.desc.bytes.peer_recv = 1 << 20;
     w.desc.bytes.datagram_max = 4000;
     w.desc.link.mtu = node_mtu;
     memset(&link, 0, sizeof link);
@@ -332,7 +332,7 @@ TEST(paced_packets_leave_in_bursts) {
     }
     run(SECOND);
     CHECK(transfer(20000000, 10 * SECOND));
-    w.total += 200000;
+    w.total += 1000000;
     pump(node);
     now_us = p2p_sim_now(w.sim);
     while (wakes < 3) {

