@@ -204,8 +204,8 @@
                                 comes back by MESSAGE with .err P2P_ERR_CLOSED
         "Acknowledged" means that the peer's node has it, not that its program has read it: who must
         know that lets the program answer. A silent break is noticed after time.idle_us: what left
-        meanwhile is of the doubtful kind, so who sends messages makes that short, and
-        time.keepalive_us with it. The handle ends, with DISCONNECTED, by p2p_close, the last
+        meanwhile is of the doubtful kind, so who sends messages makes that short.
+        The handle ends, with DISCONNECTED, by p2p_close, the last
         p2p_release and p2p_node_stop, and when the peer's allow hook says no or the peer breaks the
         protocol. The first connect has its timeout as ever; with timeout_us P2P_NEVER it goes on
         for ever, too. There is none of this at the end that accepted: its handle ends, and a new
@@ -826,7 +826,7 @@ typedef struct p2p_desc {
     struct p2p_desc_time {   /* microseconds */
         uint64_t connect_us; /* 30 s */
         uint64_t idle_us;    /* 30 s; the smaller of both sides' holds */
-        /* 10 s without a packet: a PING. Keep it below half of idle_us: silence ends a connection */
+        /* 10 s without a packet, or half of both sides' idle_us if that is less: a PING */
         uint64_t keepalive_us;
         /* 30 s to the head of an answer; a deferred reply that misses it is a 504 */
         uint64_t request_us;
@@ -9482,6 +9482,13 @@ static uint64_t p2p__idle_us(const p2p_node *node, const p2p__session *session) 
     return theirs ? P2P__MIN(own, theirs) : own;
 }
 
+/* After so long without a word of ours. Two fit into the idle timeout, so that a lost one does not
+ * end a connection. */
+static uint64_t p2p__keepalive_us(const p2p_node *node, const p2p__session *session) {
+    uint64_t own = node->desc.time.keepalive_us;
+    return own == P2P_NEVER ? own : P2P__MIN(own, p2p__idle_us(node, session) / 2);
+}
+
 static uint64_t p2p__handshake_life_us(const p2p__session *session) {
     if (!session->server)
         return P2P__ATTEMPT_US;
@@ -9541,7 +9548,7 @@ static void p2p__session_schedule(p2p_node *node, p2p__session *session) {
         us = P2P__MIN(us, p2p__time_add(session->heard_us, p2p__idle_us(node, session)));
         us = P2P__MIN(us, session->pmtu.timer_us);
         if (session->state == P2P__SESSION_OPEN && session->packet_first == P2P__NIL)
-            us = P2P__MIN(us, p2p__time_add(session->spoke_us, node->desc.time.keepalive_us));
+            us = P2P__MIN(us, p2p__time_add(session->spoke_us, p2p__keepalive_us(node, session)));
         us = P2P__MIN(us, p2p__rekey_us(node, session));
         break;
     case P2P__SESSION_CLOSING:
@@ -9607,7 +9614,7 @@ static void p2p__session_alive_tick(p2p_node *node, p2p__session *session) {
     if (session->ack_at_us <= now || (session->paced && session->cc.pace_us <= now))
         p2p__out_add(node, session);
     if (session->state == P2P__SESSION_OPEN && session->packet_first == P2P__NIL &&
-        now - session->spoke_us >= node->desc.time.keepalive_us) {
+        now - session->spoke_us >= p2p__keepalive_us(node, session)) {
         session->control |= P2P__CONTROL_PING;
         session->spoke_us = now;
         p2p__out_add(node, session);

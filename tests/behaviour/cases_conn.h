@@ -641,6 +641,19 @@ TEST(keepalive_keeps) {
     CHECK_INT(count_events(A, P2P_EVENT_DISCONNECTED), 0);
 }
 
+/* The peer's idle time is below our keepalive: half of it holds, for only one side has any. */
+static void idle_below_keepalive(actor *self) {
+    self->desc.time.idle_us = self == A ? 60 * SECOND : SECOND;
+    self->desc.time.keepalive_us = self == A ? 0 : P2P_NEVER;
+}
+
+TEST(keepalive_fits_into_the_idle_time) {
+    world_pair(idle_below_keepalive);
+    CHECK_SO_FAR();
+    drive(NULL, NULL, 3 * SECOND);
+    CHECK(p2p_is_connected(A->node, AB) && p2p_is_connected(B->node, BA));
+}
+
 /* Both sides' idle times count, the smaller holds. */
 static void uneven_idle(actor *self) {
     self->desc.time.keepalive_us = P2P_NEVER;
@@ -812,6 +825,7 @@ TEST(many_connections_leave_nothing) {
     X(both_dial_at_once)                        \
     X(silence_ends_a_connection)                \
     X(keepalive_keeps)                          \
+    X(keepalive_fits_into_the_idle_time)        \
     X(smaller_idle_time_holds)                  \
     X(silence_in_mid_transfer)                  \
     X(accept_in_order_of_arrival)               \
