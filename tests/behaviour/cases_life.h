@@ -1008,27 +1008,28 @@ TEST(close_has_its_end) {
 #define CASES_LIFE_SIM(X)
 #endif
 
-#define CASES_LIFE(X)                                               \
-    X(handle_outlives_a_close_of_the_peer)                          \
-    X(handle_outlives_a_cut)                                        \
-    X(handle_outlives_a_restart_of_the_peer)                        \
-    X(both_ends_come_back)                                          \
-    X(messages_wait_for_the_next_session)                           \
-    X(messages_in_doubt_are_not_repeated)                           \
-    X(lent_message_in_doubt_ends_with_an_error)                     \
-    X(unread_outlives_the_break)                                    \
-    X(full_mailbox_outlives_the_break)                              \
-    X(requests_end_with_the_session)                                \
-    X(datagrams_are_dropped_at_the_break)                           \
-    X(close_ends_a_handle_in_its_outage)                            \
-    X(stop_ends_a_handle_in_its_outage)                             \
-    X(refusal_is_for_good)                                          \
-    X(full_peer_is_asked_again)                                     \
-    X(first_connect_still_times_out)                                \
-    X(a_thousand_breaks_leave_nothing)                              \
-    X(share_a_dial_that_is_under_way)                               \
-    X(share_asks_for_reconnect_too)                                 \
-    X(share_in_the_outage)                                          \
-    X(limits_both_ways)                                             \
-    X(room_comes_with_the_break) X(closed_comes_before_reconnected) \
-        X(close_owes_nothing_to_the_past) X(close_has_its_end) CASES_LIFE_SIM(X)
+#define CASES_LIFE(X)                           \
+    X(handle_outlives_a_close_of_the_peer)      \
+    X(handle_outlives_a_cut)                    \
+    X(handle_outlives_a_restart_of_the_peer)    \
+    X(both_ends_come_back)                      \
+    X(messages_wait_for_the_next_session)       \
+    X(messages_in_doubt_are_not_repeated)       \
+    X(lent_message_in_doubt_ends_with_an_error) \
+    X(unread_outlives_the_break)                \
+    X(full_mailbox_outlives_the_break)          \
+    X(requests_end_with_the_session)            \
+    X(datagrams_are_dropped_at_the_break)       \
+    X(close_ends_a_handle_in_its_outage)        \
+    X(stop_ends_a_handle_in_its_outage)         \
+    X(refusal_is_for_good)                      \
+    X(full_peer_is_asked_again)                 \
+    X(first_connect_still_times_out)            \
+    X(a_thousand_breaks_leave_nothing)          \
+    X(share_a_dial_that_is_under_way)           \
+    X(share_asks_for_reconnect_too)             \
+    X(share_in_the_outage)                      \
+    X(limits_both_ways)                         \
+    X(room_comes_with_the_break)                \
+    X(closed_comes_before_reconnected)          \
+    X(close_owes_nothing_to_the_past) X(close_has_its_end) CASES_LIFE_SIM(X)

@@ -136,7 +136,7 @@ for left_out in "P2P_NO_BBR" "P2P_NO_CUBIC" "P2P_NO_BBR P2P_NO_CUBIC"; do
     source_of "$work/less.c" "$left_out P2P_IMPLEMENTATION" "p2p.h"
     # shellcheck disable=SC2086
     check "without $left_out" cc -std=c99 $strict $own -fsyntax-only "$work/less.c"
-    # shellcheck disable=SC2086
+    # shellcheck disable=SC2046,SC2086
     check "test_cc without $left_out" cc -std=c99 -O1 $(echo " $left_out" | sed 's/ P2P/ -DP2P/g') \
         $own -Itests -o "$work/test_cc" tests/unit/test_cc.c
     check "test_cc runs without $left_out" "$work/test_cc"
