@@ -6284,7 +6284,7 @@ static void p2p__bbr_min_rtt(p2p__cc *cc, const p2p__ack *ack) {
     if (b->min_rtt_us == 0 || ack->rtt_us < b->min_rtt_us ||
         (old && ack->newest.limited && b->state != P2P__BBR_PROBE_RTT))
         b->min_rtt_us = ack->rtt_us;
-    if (ack->rtt_us - b->min_rtt_us <= b->min_rtt_us / 64)
+    if (ack->rtt_us - b->min_rtt_us <= b->min_rtt_us / 16) /* as good as empty */
         b->min_rtt_at_us = ack->now_us;
     else if (old && b->state != P2P__BBR_PROBE_RTT)
         p2p__bbr_go(cc, ack, P2P__BBR_PROBE_RTT);
