@@ -872,6 +872,9 @@ typedef struct p2p_stats {
     uint32_t rtt_us, rtt_min_us, mtu;
     uint8_t relayed, reserved[3];
     p2p_addr remote;
+    /* congestion control: what may be under way, what is, and bytes a second at which they leave */
+    uint32_t window_bytes, in_flight_bytes, pacing_rate;
+    uint32_t rtt_variance_us;
 } p2p_stats;
 
 typedef struct p2p_stream_desc {
@@ -13105,6 +13108,10 @@ P2P_DEF int p2p_conn_stats(const p2p_node *node, p2p_conn handle, p2p_stats *out
                            (uint64_t)UINT32_MAX);
     out->mtu = session->cc.datagram_bytes;
     out->remote = session->remote;
+    out->window_bytes = session->cc.now.window_bytes;
+    out->in_flight_bytes = (uint32_t)session->in_flight_bytes;
+    out->pacing_rate = session->cc.rate;
+    out->rtt_variance_us = (uint32_t)P2P__MIN(session->rtt.variance_us, (uint64_t)UINT32_MAX);
     return P2P_OK;
 }
 

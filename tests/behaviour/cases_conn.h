@@ -760,6 +760,14 @@ TEST(stats_count) {
     CHECK(a.mtu >= 1000);
     CHECK(a.remote.port != 0);
     CHECK_INT(a.relayed, 0);
+    CHECK(a.window_bytes >= 2 * a.mtu);
+    CHECK(a.pacing_rate > 0);
+    CHECK_INT(a.in_flight_bytes, 0); /* all is acknowledged by now */
+    CHECK_DONE(p2p_send(A->node, AB, "6", 1));
+    drive(NULL, NULL, WORLD_SIM ? world.link.latency_us / 2 : 0);
+    CHECK_DONE(p2p_conn_stats(A->node, AB, &a));
+    if (WORLD_SIM)
+        CHECK(a.in_flight_bytes > 0 && a.in_flight_bytes <= a.window_bytes);
 }
 
 /* Connections come and go, and leave nothing behind. */
