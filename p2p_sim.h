@@ -223,6 +223,13 @@ typedef struct p2p_sim_trace_item {
     const p2p_id *at;        /* the vertex where it happened */
     p2p_addr source, target;
     p2p_span data; /* until the function returns */
+    /* Which datagram, counted as they are sent, from 0 on and modulo 2^32; a copy made on the way
+     * has its original's. */
+    uint32_t number;
+    uint32_t reserved;
+    /* LOST, QUEUE, MTU, DUPLICATED and CORRUPTED: the vertex at the other end of the link that did
+     * it; else NULL */
+    const p2p_id *next;
 } p2p_sim_trace_item;
 typedef void (*p2p_sim_trace_fn)(void *ctx, const p2p_sim_trace_item *item);
 
@@ -396,9 +403,9 @@ typedef struct p2p_sim__host { /* what a restart needs */
 /* A datagram under way is a chain of chunks; a question for a name is one chunk. next is the free
  * list, the chain, or the list of a node's questions. */
 typedef struct p2p_sim__head {
-    uint32_t next, size, from, to, hop;
+    uint32_t next, size, from, to, hop, number;
     uint16_t from_port, to_port;
-    uint8_t data[P2P_SIM__CHUNK - 24];
+    uint8_t data[P2P_SIM__CHUNK - 28];
 } p2p_sim__head;
 typedef struct p2p_sim__tail {
     uint32_t next;
@@ -1696,6 +1703,11 @@ static uint32_t p2p_sim__vertex_at(const p2p_sim *s, const p2p_addr *a) {
     return host - 1;
 }
 
+/* Whether it is a link that makes this of a datagram. */
+static bool p2p_sim__of_link(uint32_t fate) {
+    return fate == P2P_SIM_LOST || fate == P2P_SIM_QUEUE || fate == P2P_SIM_MTU ||
+           fate == P2P_SIM_DUPLICATED || fate == P2P_SIM_CORRUPTED;
+}
 static void p2p_sim__trace_call(p2p_sim *s, uint32_t fate, const p2p_sim__head *head, uint32_t at,
                                 const uint8_t *data) {
     p2p_sim_trace_item item;
@@ -1704,6 +1716,9 @@ static void p2p_sim__trace_call(p2p_sim *s, uint32_t fate, const p2p_sim__head *
     item.fate = fate;
     item.from = &s->vertices[head->from].id;
     item.at = &s->vertices[at].id;
+    item.number = head->number;
+    if (p2p_sim__of_link(fate))
+        item.next = &s->vertices[head->hop].id;
     p2p_sim__addr_of(head->from, head->from_port, &item.source);
     if (head->to != P2P_SIM__NOTHING) {
         item.to = &s->vertices[head->to].id;
@@ -1783,7 +1798,6 @@ static uint32_t p2p_sim__link_take(const p2p_sim *s, p2p_sim__edge *e, uint32_t 
     return p2p_sim__loses(e) ? P2P_SIM_LOST : P2P_SIM_SENT;
 }
 static void p2p_sim__put_on_line(p2p_sim *s, p2p_sim__edge *e, uint32_t chain, uint64_t sent_us) {
-    s->chunks[chain].head.hop = e->to;
     if (p2p_sim__chance(&e->random, e->link.corrupt_ppm) && !p2p_sim__spared(e)) {
         p2p_sim__chain_corrupt(s, chain, e->link.corrupt_head, &e->random);
         p2p_sim__note_chain(s, P2P_SIM_CORRUPTED, chain, e->from);
@@ -1805,6 +1819,7 @@ static void p2p_sim__forward(p2p_sim *s, uint32_t at, uint32_t chain) {
         return;
     }
     e = &s->edges[edge];
+    head->hop = e->to;
     fate = p2p_sim__link_take(s, e, head->size, &sent_us);
     if (fate != P2P_SIM_SENT) {
         p2p_sim__drop(s, fate, chain, at);
@@ -1826,6 +1841,7 @@ static void p2p_sim__send(p2p_sim *s, p2p_sim__vertex *v, const p2p_addr *to, co
     uint32_t chain;
     memset(&head, 0, sizeof head);
     head.size = (uint32_t)size;
+    head.number = (uint32_t)s->fates[P2P_SIM_SENT];
     head.from = v->index;
     head.to = p2p_sim__vertex_at(s, to);
     head.to_port = to->port;

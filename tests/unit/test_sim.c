@@ -1045,6 +1045,58 @@ TEST(datagrams_hop_and_stop_at_partitions) {
     CHECK_INT(chunks_free(sim), sim->chunk_max);
     p2p_sim_close(sim);
 }
+/* What the trace says of the datagrams of one instant, in order. */
+static struct told {
+    uint32_t fate[16], number[16], count;
+    p2p_id at[16], next[16];
+    bool has_next[16];
+} told;
+static void tell(void *ctx, const p2p_sim_trace_item *item) {
+    uint32_t i = told.count;
+    (void)ctx;
+    if (i == 16)
+        return;
+    told.fate[i] = item->fate;
+    told.number[i] = item->number;
+    told.at[i] = *item->at;
+    told.has_next[i] = item->next != NULL;
+    if (item->next)
+        told.next[i] = *item->next;
+    told.count++;
+}
+TEST(trace_tells_which_datagram_and_which_link) {
+    static const uint32_t fates[] = {P2P_SIM_SENT,       P2P_SIM_DUPLICATED, P2P_SIM_SENT,
+                                     P2P_SIM_DUPLICATED, P2P_SIM_FORWARDED,  P2P_SIM_LOST};
+    static const uint32_t numbers[] = {0, 0, 1, 1, 0, 0};
+    p2p_sim *sim;
+    p2p_id id[2], r;
+    p2p_sim_link link;
+    memset(&told, 0, sizeof told);
+    memset(&link, 0, sizeof link);
+    link.duplicate_ppm = P2P_SIM__PPM;
+    CHECK_INT(open_sim(&sim, NULL), 0);
+    CHECK_INT(small_node(sim, "a", &id[0]), 0);
+    CHECK_INT(small_node(sim, "b", &id[1]), 0);
+    CHECK_INT(p2p_sim_router(sim, "r", &r), 0);
+    CHECK_INT(p2p_sim_connect(sim, &id[0], &r, &link), 0);
+    link.duplicate_ppm = 0;
+    link.loss_ppm = P2P_SIM__PPM;
+    CHECK_INT(p2p_sim_connect(sim, &r, &id[1], &link), 0);
+    p2p_sim_trace(sim, tell, NULL);
+    put(sim, &id[0], &id[1], 1, 70);
+    put(sim, &id[0], &id[1], 2, 70);
+    CHECK_INT(p2p_sim_run_until(sim, 10), 0);
+    CHECK_INT(told.count, 12); /* each of the four is forwarded, and lost on the second link */
+    for (uint32_t i = 0; i < 6; i++) {
+        CHECK_INT(told.fate[i], fates[i]);
+        CHECK_INT(told.number[i], numbers[i]);
+        CHECK(memcmp(&told.at[i], i < 4 ? &id[0] : &r, sizeof r) == 0);
+        CHECK_INT(told.has_next[i], fates[i] == P2P_SIM_DUPLICATED || fates[i] == P2P_SIM_LOST);
+        if (told.has_next[i])
+            CHECK(memcmp(&told.next[i], i < 4 ? &r : &id[1], sizeof r) == 0);
+    }
+    p2p_sim_close(sim);
+}
 static uint64_t digest_of(uint64_t seed) {
     p2p_sim_desc d;
     p2p_sim *sim;
@@ -1374,8 +1426,9 @@ TEST_MAIN(
     P2P_TEST_ENTRY(links_count_the_headers_below),
     P2P_TEST_ENTRY(links_duplicate_reorder_and_corrupt),
     P2P_TEST_ENTRY(too_many_under_way_are_dropped_and_counted),
-    P2P_TEST_ENTRY(datagrams_hop_and_stop_at_partitions), P2P_TEST_ENTRY(digest_follows_the_seed),
-    P2P_TEST_ENTRY(boxes_let_in_whom_their_kind_says),
+    P2P_TEST_ENTRY(datagrams_hop_and_stop_at_partitions),
+    P2P_TEST_ENTRY(trace_tells_which_datagram_and_which_link),
+    P2P_TEST_ENTRY(digest_follows_the_seed), P2P_TEST_ENTRY(boxes_let_in_whom_their_kind_says),
     P2P_TEST_ENTRY(boxes_remember_longer_what_went_both_ways),
     P2P_TEST_ENTRY(boxes_forget_when_rebound_and_when_full),
     P2P_TEST_ENTRY(environment_has_its_defaults), P2P_TEST_ENTRY(environment_is_read),
