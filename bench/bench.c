@@ -1,7 +1,4 @@
-/* bench MODE: p2p.h over loopback, and in the simulator. See bench.h for what a mode prints. */
-#define P2P_IMPLEMENTATION
-#define P2P_SIM_IMPLEMENTATION
-#include "p2p_sim.h"
+/* bench MODE: p2p.h over loopback. See bench.h for what a mode prints. */
 #include "node.h"
 #include "behaviour/heap_watch.h"
 
@@ -12,7 +9,6 @@ enum {
     SMALL = 64, /* bytes of a message, and of a request's and a response's body */
     MESSAGES = 200000,
     BULK_MIB = 256,
-    SIM_MIB = 16,
     HELD = 5000, /* connections */
     HELD_CALLERS = 50,
     HELD_DIALS = 2, /* handshakes at a time: a node takes no more from one address */
@@ -556,74 +552,6 @@ static void measure_allocations(const char *name) {
     child_kill(child);
 }
 
-/* ---- the simulator --------------------------------------------------------------------------- */
-
-typedef struct sim_bulk {
-    p2p_node *from, *to;
-    p2p_stream stream;
-    uint64_t left, received;
-    bool done;
-} sim_bulk;
-
-static void sim_event(void *ctx, p2p_sim *sim, p2p_node *node, const p2p_event *e) {
-    sim_bulk *b = (sim_bulk *)ctx;
-    (void)sim;
-    if (node == b->from && (e->type == P2P_EVENT_CONNECTED || e->type == P2P_EVENT_WRITABLE)) {
-        if (e->type == P2P_EVENT_CONNECTED && p2p_stream_open(node, e->conn, NULL, &b->stream) < 0)
-            die("stream");
-        stream_fill(node, b->stream, &b->left);
-    }
-    if (node == b->to && (e->type == P2P_EVENT_STREAM || e->type == P2P_EVENT_READABLE))
-        b->done = b->done || stream_drain(node, e->stream, &b->received) == 0;
-}
-
-static void measure_sim(const char *name) {
-    static sim_bulk b;
-    const uint64_t bytes = scaled((uint64_t)SIM_MIB << 20);
-    size_t size;
-    p2p_sim_desc net;
-    p2p_desc desc;
-    p2p_error_detail why;
-    p2p_listener listener;
-    p2p_conn conn;
-    p2p_sim *sim = NULL;
-    p2p_sim_stats stats;
-    uint64_t start_us, spent_us;
-    void *arena;
-    memset(&net, 0, sizeof net);
-    memset(&desc, 0, sizeof desc);
-    memset(&why, 0, sizeof why);
-    errno = 0;
-    net.seed = 1;
-    net.packets = 16384;
-    net.link.latency_us = 1000;
-    net.on_event = sim_event;
-    net.ctx = &b;
-    net.why = desc.why = &why;
-    limits(&desc);
-    b.left = bytes;
-    size = p2p_sim_arena_size(&net) + 2 * p2p_sim_node_size(&net, &desc);
-    arena = malloc(size);
-    if (!arena || p2p_sim_open(&sim, &net, arena, size) < 0 ||
-        p2p_sim_node(sim, "from", &desc, &b.from) < 0 ||
-        p2p_sim_node(sim, "to", &desc, &b.to) < 0 ||
-        p2p_sim_connect(sim, p2p_node_id(b.from), p2p_node_id(b.to), NULL) < 0)
-        die(why.text);
-    if (p2p_listen(b.to, NULL, &listener) < 0 ||
-        p2p_connect(b.from, p2p_node_id(b.to), NULL, &conn) < 0)
-        die("dialling");
-    start_us = now_us();
-    while (!b.done && p2p_sim_step(sim) != P2P_NEVER) {}
-    spent_us = now_us() - start_us + 1;
-    if (b.received != bytes)
-        die("the transfer in the simulator");
-    p2p_sim_stats_get(sim, &stats);
-    (void)name;
-    row("sim_deliveries_per_s", "1/s", (double)stats.delivered * 1e6 / (double)spent_us);
-    p2p_sim_close(sim);
-    free(arena);
-}
-
 int main(int argc, char **argv) {
     static const mode modes[] = {{"connect", measure_connect},
                                  {"rtt", measure_rtt},
@@ -633,7 +561,6 @@ int main(int argc, char **argv) {
                                  {"datagrams", measure_datagrams},
                                  {"held", measure_held},
                                  {"wire_bytes_64", measure_wire},
-                                 {"allocations", measure_allocations},
-                                 {"sim", measure_sim}};
+                                 {"allocations", measure_allocations}};
     return bench_main(argc, argv, modes, sizeof modes / sizeof modes[0]);
 }
