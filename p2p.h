@@ -12818,7 +12818,8 @@ P2P_DEF int p2p_timer_set(p2p_node *node, uint32_t number, uint64_t at_us) {
 }
 
 /* ---- connections */
-/* The place of an ALPN among the node's; a new one takes a free place. */
+/* The place of an ALPN among the node's: for a new one the first free, its own after
+ * p2p__alpn_keep. A call that fails in between takes none. */
 static int p2p__alpn_place(p2p_node *node, const char *alpn) {
     uint32_t i;
     size_t size = strlen(alpn);
@@ -12831,7 +12832,10 @@ static int p2p__alpn_place(p2p_node *node, const char *alpn) {
         return p2p__fail_size(node, P2P_ERR_LIMIT, "alpn: a node has at most 8", P2P__ALPNS + 1u,
                               P2P__ALPNS);
     P2P_MEMCPY(node->alpn[node->alpn_count], alpn, size + 1);
-    return (int)node->alpn_count++;
+    return (int)node->alpn_count;
+}
+static void p2p__alpn_keep(p2p_node *node, int alpn) {
+    node->alpn_count += (uint32_t)alpn == node->alpn_count;
 }
 
 static int p2p__connect_check(p2p_node *node, const p2p_connect_desc *desc, int *alpn) {
@@ -12897,6 +12901,7 @@ P2P_DEF int p2p_connect(p2p_node *node, const p2p_id *peer, const p2p_connect_de
     conn = p2p__connect_begin(node, peer, desc, alpn);
     if (!conn)
         return P2P_ERR_LIMIT;
+    p2p__alpn_keep(node, alpn);
     *out = p2p__conn_handle(node, conn);
     known = p2p__peer_find(node, peer);
     if (known)
@@ -12928,8 +12933,10 @@ P2P_DEF int p2p_connect_name(p2p_node *node, const char *name, const p2p_connect
         node->waiting_dials--;
         p2p__conn_free(node, conn);
         out->id = 0;
+        return err;
     }
-    return err < 0 ? err : P2P_OK;
+    p2p__alpn_keep(node, alpn);
+    return P2P_OK;
 }
 #endif
 
@@ -12949,6 +12956,8 @@ P2P_DEF int p2p_listen(p2p_node *node, const p2p_listen_desc *desc, p2p_listener
     if (!l)
         return p2p__fail_size(node, P2P_ERR_LIMIT, "max.listeners: all in use",
                               node->listeners.count + 1u, node->listeners.count);
+    if (desc && desc->alpn)
+        p2p__alpn_keep(node, alpn);
     l->accept_first = l->accept_last = P2P__NIL;
     l->any = !(desc && desc->alpn);
     l->alpn = (uint8_t)alpn;

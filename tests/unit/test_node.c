@@ -282,10 +282,31 @@ TEST(handles_of_what_is_gone) {
     p2p_node_close(node);
 }
 
+/* Eight that fail, since the node cannot dial itself, leave all places for those that do not. */
+TEST(a_call_that_fails_takes_no_place_for_its_alpn) {
+    p2p__session *s = dial_open();
+    p2p_connect_desc desc;
+    p2p_listen_desc listen;
+    p2p_listener listener;
+    p2p_conn made;
+    char alpn[] = "a";
+    CHECK(s);
+    memset(&desc, 0, sizeof desc);
+    memset(&listen, 0, sizeof listen);
+    desc.alpn = listen.alpn = alpn;
+    for (; alpn[0] < 'i'; alpn[0]++)
+        CHECK_INT(p2p_connect(node, p2p_node_id(node), &desc, &made), P2P_ERR_INVALID_ID);
+    CHECK_INT(p2p_listen(node, &listen, &listener), P2P_OK);
+    CHECK_INT(node->alpn_count, 2);
+    CHECK(strcmp(node->alpn[1], "i") == 0);
+    p2p_node_close(node);
+}
+
 TEST_MAIN(P2P_TEST_ENTRY(fields_out_of_range_are_named), P2P_TEST_ENTRY(a_desc_that_was_not_zeroed),
           P2P_TEST_ENTRY(an_arena_one_byte_too_small), P2P_TEST_ENTRY(the_heap_as_a_table),
           P2P_TEST_ENTRY(deadlines_before_the_first_poll_count_from_it),
           P2P_TEST_ENTRY(a_clock_that_goes_back_stands_still), P2P_TEST_ENTRY(a_clock_that_leaps),
           P2P_TEST_ENTRY(silence_ends_without_spinning),
           P2P_TEST_ENTRY(a_dial_in_vain_ends_without_spinning),
-          P2P_TEST_ENTRY(handles_of_what_is_gone))
+          P2P_TEST_ENTRY(handles_of_what_is_gone),
+          P2P_TEST_ENTRY(a_call_that_fails_takes_no_place_for_its_alpn))
