@@ -294,6 +294,7 @@ TEST(a_call_that_fails_takes_no_place_for_its_alpn) {
     memset(&desc, 0, sizeof desc);
     memset(&listen, 0, sizeof listen);
     desc.alpn = listen.alpn = alpn;
+    node->desc.allow_anyone = 1;
     for (; alpn[0] < 'i'; alpn[0]++)
         CHECK_INT(p2p_connect(node, p2p_node_id(node), &desc, &made), P2P_ERR_INVALID_ID);
     CHECK_INT(p2p_listen(node, &listen, &listener), P2P_OK);
