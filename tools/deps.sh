@@ -1,19 +1,22 @@
 #!/bin/sh
-# Gets what the build needs: Debian packages that are missing, and the source of mbedTLS 3.6.
+# Gets what the build needs: Debian packages that are missing, and the sources of mbedTLS 3.6 and
+# lwIP 2.2.
 #
 #   tools/deps.sh build    compiler, libsodium, mbedTLS source: enough for make and make demo
 #   tools/deps.sh bench    what make bench compares with, on top of that
 #   tools/deps.sh test     what the tests use on top of that
 #   tools/deps.sh lint     what make lint and the cross builds use on top of build
 #   tools/deps.sh mbedtls  the mbedTLS source alone; needs no root
+#   tools/deps.sh lwip     the lwIP source alone; needs no root
 #
-# MBEDTLS_DIR=/path/to/mbedtls-3.6.x takes a source tree of your own and downloads none.
-# MBEDTLS_SUITE=sid takes another Debian suite than trixie.
+# MBEDTLS_DIR=/path/to/mbedtls-3.6.x and LWIP_DIR=/path/to/lwip-2.2.x take source trees of your own
+# and download none. MBEDTLS_SUITE=sid takes another Debian suite than trixie, for both.
 #
 # Running it again is cheap: it looks first and does only what is missing. Debian 12's own
-# libmbedtls is 2.28, which lacks what p2p.h uses, so the source comes from a newer Debian suite,
-# signed like every Debian package. It is fetched with an apt state of its own below build/deps:
-# the machine's package lists and /etc stay as they are.
+# libmbedtls is 2.28, which lacks what p2p.h uses, and its liblwip is built with threads and a heap,
+# so the sources come from a newer Debian suite, signed like every Debian package. They are fetched
+# with an apt state of its own below build/deps: the machine's package lists and /etc stay as they
+# are.
 set -u
 umask 022
 
@@ -22,7 +25,6 @@ deps=$root/build/deps
 suite=${MBEDTLS_SUITE:-trixie}
 # 3.6 is the long-term branch; before 3.6.6 it has known defects in the parts used here.
 mbedtls_patch_min=6
-mbedtls_wanted="mbedtls 3.6.$mbedtls_patch_min or a later 3.6"
 
 packages_build='gcc libc6-dev make libsodium-dev ca-certificates bzip2 xz-utils'
 packages_test="$packages_build g++ openssl python3 valgrind"
@@ -82,6 +84,14 @@ without_apt() {
 Install what answers to these Debian packages: $(echo "$*" | tr -s ' \n' ' ')"
 }
 
+# For people: the version of a source that is wanted.
+wanted() {
+    case $1 in
+    mbedtls) echo "mbedtls 3.6.$mbedtls_patch_min or a later 3.6" ;;
+    lwip) echo "lwip 2.2" ;;
+    esac
+}
+
 # 0 when the directory holds the source of a version that can be used.
 mbedtls_usable() {
     info=$1/include/mbedtls/build_info.h
@@ -111,12 +121,27 @@ private_apt() {
         -o APT::Get::List-Cleanup=false "$@"
 }
 
-fetch_mbedtls() {
-    command -v apt-get >/dev/null 2>&1 || die "no apt-get here to fetch mbedTLS with.
-Unpack an upstream release, $mbedtls_wanted, and pass MBEDTLS_DIR=its directory."
+# 0 when the directory holds the source of a version that can be used.
+lwip_usable() {
+    init=$1/src/include/lwip/init.h
+    [ -f "$init" ] && [ -f "$1/src/core/udp.c" ] && [ -f "$1/src/netif/ethernet.c" ] || return 1
+    version=$(awk '/^#define LWIP_VERSION_(MAJOR|MINOR|REVISION)/ { v = v d $3; d = "." }
+        END { print v }' "$init")
+    case $version in
+    2.2.*) return 0 ;;
+    *) return 1 ;;
+    esac
+}
+
+# The source of one package of Debian's; NAME_usable looks whether a tree of it can be used.
+fetch_source() {
+    name=$1
+    variable=$(echo "$name" | tr '[:lower:]' '[:upper:]')_DIR
+    command -v apt-get >/dev/null 2>&1 || die "no apt-get here to fetch $name with.
+Unpack an upstream release, $(wanted "$name"), and pass $variable=its directory."
     mirror=$(debian_mirror | head -n 1)
     [ -n "$mirror" ] || die "found no Debian mirror in this machine's apt configuration.
-Unpack mbedtls-3.6.x yourself and pass MBEDTLS_DIR=its directory."
+Unpack $(wanted "$name") yourself and pass $variable=its directory."
     keyring=/usr/share/keyrings/debian-archive-keyring.gpg
     [ -f "$keyring" ] || die "$keyring is missing: install debian-archive-keyring"
     mkdir -p "$deps" || exit 1
@@ -127,41 +152,44 @@ Unpack mbedtls-3.6.x yourself and pass MBEDTLS_DIR=its directory."
         "$state/unpacked"
     : >"$state/state/status"
     echo "deb-src [signed-by=$keyring] $mirror $suite main" >"$state/sources.list"
-    echo "deps.sh: fetching the source of mbedtls from Debian $suite"
+    echo "deps.sh: fetching the source of $name from Debian $suite"
     if ! { private_apt update && cd "$state/get" &&
-        private_apt source --download-only mbedtls; } >"$state/log" 2>&1 </dev/null; then
+        private_apt source --download-only "$name"; } >"$state/log" 2>&1 </dev/null; then
         tail -n 20 "$state/log" >&2
-        die "could not fetch mbedtls from suite $suite.
-Without network, unpack mbedtls-3.6.x yourself and pass MBEDTLS_DIR=its directory."
+        die "could not fetch $name from suite $suite.
+Without network, unpack $(wanted "$name") yourself and pass $variable=its directory."
     fi
-    unpack_mbedtls
+    unpack_source
 }
 
 # Unpacks beside the final place and renames, so that no half-unpacked tree is ever found there.
-unpack_mbedtls() {
-    tarball=$(find "$state/get" -name 'mbedtls_*.orig.tar.*' ! -name '*.asc' | head -n 1)
-    [ -n "$tarball" ] || die "Debian $suite has no upstream tarball of mbedtls"
+unpack_source() {
+    tarball=$(find "$state/get" -name "${name}_*.orig.tar.*" ! -name '*.asc' | head -n 1)
+    [ -n "$tarball" ] || die "Debian $suite has no upstream tarball of $name"
     tar -C "$state/unpacked" --no-same-owner --strip-components=1 -xf "$tarball" ||
         die "could not unpack $(basename "$tarball")"
-    mbedtls_usable "$state/unpacked" ||
-        die "Debian $suite has mbedtls ${version:-of unknown version}; needed is $mbedtls_wanted"
+    "${name}_usable" "$state/unpacked" ||
+        die "Debian $suite has $name ${version:-of unknown version}; needed is $(wanted "$name")"
     # Another run may have been faster; then its tree serves as well.
-    mbedtls_usable "$deps/mbedtls" ||
-        { rm -rf "$deps/mbedtls" && mv -T "$state/unpacked" "$deps/mbedtls"; }
-    mbedtls_usable "$deps/mbedtls" || die "could not put the source into $deps/mbedtls"
+    "${name}_usable" "$deps/$name" ||
+        { rm -rf "${deps:?}/$name" && mv -T "$state/unpacked" "$deps/$name"; }
+    "${name}_usable" "$deps/$name" || die "could not put the source into $deps/$name"
     cd "$root" || exit 1
     rm -rf "$state"
-    echo "deps.sh: mbedTLS $version is in build/deps/mbedtls"
+    echo "deps.sh: $name $version is in build/deps/$name"
 }
 
-get_mbedtls() {
-    if [ -n "${MBEDTLS_DIR:-}" ]; then
-        mbedtls_usable "$MBEDTLS_DIR" || die "MBEDTLS_DIR=$MBEDTLS_DIR is not the source of \
-$mbedtls_wanted${version:+ (it is $version)}"
+# A tree of the caller's, the one that is there, or a fresh one.
+get_source() { # name, the caller's tree or ""
+    if [ -n "$2" ]; then
+        "${1}_usable" "$2" ||
+            die "$2 is not the source of $(wanted "$1")${version:+ (it is $version)}"
         return
     fi
-    mbedtls_usable "$deps/mbedtls" || fetch_mbedtls
+    "${1}_usable" "$deps/$1" || fetch_source "$1"
 }
+get_mbedtls() { get_source mbedtls "${MBEDTLS_DIR:-}"; }
+get_lwip() { get_source lwip "${LWIP_DIR:-}"; }
 
 version=
 case ${1:-} in
@@ -175,11 +203,13 @@ build | bench | test | lint)
     # shellcheck disable=SC2086
     install_packages $wanted
     get_mbedtls
+    case $1 in test | lint) get_lwip ;; esac
     ;;
 mbedtls) get_mbedtls ;;
+lwip) get_lwip ;;
 -h | --help) sed -n '2,/^set/{s/^# \{0,1\}//;/^set/d;p;}' "$0" ;;
 *)
-    echo "usage: tools/deps.sh build|bench|test|lint|mbedtls" >&2
+    echo "usage: tools/deps.sh build|bench|test|lint|mbedtls|lwip" >&2
     exit 2
     ;;
 esac
