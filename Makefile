@@ -16,6 +16,8 @@ BUILD    = build
 
 # MBEDTLS_CPPFLAGS, MBEDTLS_LIB and the rules for it.
 include tools/mbedtls.mk
+# Variants of lwIP and the rules for them.
+include tools/lwip.mk
 
 headers  = p2p.h p2p_sim.h $(wildcard ports/*.h)
 own_c    = $(wildcard examples/*.[ch] tools/*.[ch] bench/*.[ch] tests/*.h tests/*/*.[ch])
@@ -65,7 +67,7 @@ test-valgrind: ## unit tests and the behaviour suite in the simulator under valg
 
 lint: ## format, contents list, warnings as errors, C99, C++11, 32 bits, clang-tidy, cppcheck
 	@tools/deps.sh lint
-	@FLAGS="$(mbedtls)" tools/lint.sh
+	@FLAGS="$(mbedtls) $(call lwip_cppflags,pools)" tools/lint.sh
 
 interop: ## the transport cases of the QUIC interop runner in the simulator, SEEDS (1000) of each
 	@tools/deps.sh test
@@ -99,14 +101,14 @@ flags: ## prints what a program outside the tree needs: cc prog.c $(make -s flag
 install: ## copies the headers and a pkg-config file to PREFIX (/usr/local)
 	@tools/install.sh '$(DESTDIR)' '$(PREFIX)'
 
-deps: ## installs Debian packages and fetches the source of mbedTLS, for all of the above
+deps: ## installs Debian packages and fetches the sources of mbedTLS and lwIP, for all of the above
 	@tools/deps.sh test && tools/deps.sh lint
 
 format: ## rewrites all C files as .clang-format says
 	clang-format-14 -i $(wildcard $(headers) $(own_c))
 
 clean: ## removes what was built; downloads stay in build/deps
-	rm -rf $(addprefix build/,tests asan tools examples bench fuzz lint p2p mbedtls) $(MBEDTLS_LIB)
+	rm -rf $(addprefix build/,tests asan tools examples bench fuzz lint p2p mbedtls lwip) $(MBEDTLS_LIB)
 
 build-all: $(tests) $(programs) $(benches)
 build-fuzz: $(fuzzers)
@@ -117,6 +119,14 @@ absolute = $(foreach word,$(1),$(if $(filter -I%,$(word)),-I$(abspath $(patsubst
 
 # It counts basic blocks: how much work a hostile packet makes.
 $(BUILD)/tests/sim/test_attack: private CPPFLAGS += -fsanitize-coverage=trace-pc
+
+# Programs over lwIP say which variant of it they want; it comes before the other libraries.
+lwip_programs = $(patsubst %,$(BUILD)/tests/unit/%,test_lwip)
+$(BUILD)/tests/unit/test_lwip: lwip = pools
+$(lwip_programs): $(BUILD)/tests/%: tests/%.c $(MBEDTLS_LIB) $(lwip_variants:%=$(BUILD)/lwip/%/liblwip.a)
+	@mkdir -p $(@D)
+	$(compile) $(call lwip_cppflags,$(lwip)) $(TEST_CFLAGS) -MF $@.d -o $@ $< \
+	    $(BUILD)/lwip/$(lwip)/liblwip.a $(libs)
 
 $(BUILD)/tests/%: tests/%.c $(MBEDTLS_LIB)
 	@mkdir -p $(@D)
