@@ -289,6 +289,8 @@ P2P_DEF int p2p_sim_touch(p2p_sim *sim, const p2p_node *node);
 P2P_DEF uint64_t p2p_sim_digest(const p2p_sim *sim);
 P2P_DEF void p2p_sim_stats_get(const p2p_sim *sim, p2p_sim_stats *out);
 P2P_DEF void p2p_sim_trace(p2p_sim *sim, p2p_sim_trace_fn fn, void *ctx);
+/* The channel of nodes whose desc has none, for a table of functions that wraps it. */
+P2P_DEF void p2p_sim_secure(const p2p_sim *sim, p2p_secure *out);
 /* n nodes "<prefix>0", "<prefix>1", ... and an edge between any two. desc NULL: zeros, and
  * allow_anyone. nodes has room for n. */
 P2P_DEF int p2p_sim_mesh(p2p_sim *sim, const char *prefix, size_t n, const p2p_desc *desc,
@@ -2520,6 +2522,7 @@ P2P_DEF void p2p_sim_stats_get(const p2p_sim *sim, p2p_sim_stats *out) {
     P2P_SIM_FATES(P2P_SIM__FATE_COPY)
 #undef P2P_SIM__FATE_COPY
 }
+P2P_DEF void p2p_sim_secure(const p2p_sim *sim, p2p_secure *out) { *out = sim->desc.secure; }
 P2P_DEF void p2p_sim_trace(p2p_sim *sim, p2p_sim_trace_fn fn, void *ctx) {
     sim->trace = fn;
     sim->trace_ctx = ctx;

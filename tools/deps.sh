@@ -27,7 +27,7 @@ suite=${MBEDTLS_SUITE:-trixie}
 mbedtls_patch_min=6
 
 packages_build='gcc libc6-dev make libsodium-dev ca-certificates bzip2 xz-utils'
-packages_test="$packages_build g++ openssl python3 valgrind"
+packages_test="$packages_build g++ openssl python3 python3-jsonschema valgrind tshark"
 packages_bench="$packages_build libssl-dev python3"
 packages_lint="$packages_build g++ clang libclang-rt-dev clang-format clang-tidy cppcheck python3
     gcc-12-multilib gcc-arm-none-eabi libnewlib-arm-none-eabi"

@@ -4,7 +4,9 @@
 #define P2P_POSIX_IMPLEMENTATION
 #define P2P_MBEDTLS_IMPLEMENTATION
 #define P2P_SODIUM_IMPLEMENTATION
+#define P2P_SIM_IMPLEMENTATION
 #include "p2p_tool.h"
+#include "p2p_sim.h"
 
 #include <errno.h>
 #include <signal.h>

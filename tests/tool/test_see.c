@@ -1,0 +1,303 @@
+/* Runs of the simulator that are looked at: tools/p2p_see.c and its sinks. `--write DIRECTORY`
+ * writes what tests/tool/test_see.py gives to Wireshark. */
+#include "see_run.h"
+#include "../../tools/p2p_see.c"
+#include "../../tools/p2p_pcap.c"
+
+static see_run run;
+
+static int go(uint64_t seed, bool dtls, bool watched, int (*add)(see_run *)) {
+    int err;
+    memset(&run, 0, sizeof run);
+    run.seed = seed;
+    run.dtls = dtls;
+    run.wrapped = true;
+    err = run_open(&run, watched);
+    if (err == P2P_OK && add)
+        err = add(&run);
+    return err < 0 ? err : run_go(&run);
+}
+
+/* ---- what a run tells ---- */
+
+enum { PACKETS_MAX = 4000 };
+static struct {
+    uint32_t fates[P2P_SIM_FATE_COUNT], events, samples, notes, closed, packets;
+    uint32_t connected, window_first, window_last, wrong;
+    uint64_t last_us;
+    struct {
+        uint32_t datagram, size;
+        uint64_t hash;
+        uint8_t session[8], sent, server;
+    } packet[PACKETS_MAX];
+} told;
+
+static void in_order(uint64_t time_us) {
+    told.wrong += time_us < told.last_us;
+    told.last_us = time_us;
+}
+static void count_datagram(void *ctx, const p2p_see_datagram *d) {
+    (void)ctx;
+    in_order(d->item->time_us);
+    told.fates[d->item->fate]++;
+    told.wrong += !d->from || !d->at || (d->item->to != NULL) != (d->to != NULL);
+}
+static void count_packet(void *ctx, const p2p_see_packet *p) {
+    (void)ctx;
+    in_order(p->time_us);
+    if (told.packets == PACKETS_MAX)
+        return;
+    told.wrong += !p->peer || p->server != (strcmp(p->at->name, "bob") == 0);
+    told.packet[told.packets].datagram = p->datagram;
+    told.packet[told.packets].size = p->size;
+    told.packet[told.packets].hash = p2p_sim__hash(1, p->plain.data, p->plain.size);
+    told.packet[told.packets].sent = p->sent;
+    told.packet[told.packets].server = p->server;
+    memcpy(told.packet[told.packets++].session, p->session, 8);
+}
+static void count_event(void *ctx, const p2p_see_event *e) {
+    (void)ctx;
+    in_order(e->time_us);
+    told.events++;
+    told.connected += e->event->type == P2P_EVENT_CONNECTED;
+}
+static void count_sample(void *ctx, const p2p_see_sample *s) {
+    (void)ctx;
+    in_order(s->time_us);
+    if (told.samples++ == 0)
+        told.window_first = s->stats->window_bytes;
+    told.window_last = s->stats->window_bytes;
+    told.wrong += !s->peer || s->stats->window_bytes == 0;
+}
+static void count_note(void *ctx, const p2p_see_note *n) {
+    (void)ctx;
+    in_order(n->time_us);
+    told.notes += n->time_us == 1500 * RUN_MS && n->at && strcmp(n->at->name, "bob") == 0;
+}
+static int count_close(void *ctx) {
+    (void)ctx;
+    told.closed++;
+    return P2P_OK;
+}
+static int add_teller(see_run *r) {
+    p2p_see_sink sink;
+    memset(&sink, 0, sizeof sink);
+    memset(&told, 0, sizeof told);
+    sink.datagram = count_datagram;
+    sink.packet = count_packet;
+    sink.event = count_event;
+    sink.sample = count_sample;
+    sink.note = count_note;
+    sink.close = count_close;
+    return p2p_see_add(r->see, &sink);
+}
+
+static void all_is_told(bool dtls) {
+    const uint64_t *fates;
+    CHECK_INT(go(3, dtls, true, add_teller), 0);
+    CHECK_INT(run_close(&run), 0);
+    CHECK_INT(run.got, RUN_BYTES);
+    CHECK_INT(run.wrong, 0);
+    fates = (const uint64_t *)&run.stats;
+    for (uint32_t i = 0; i < P2P_SIM_FATE_COUNT; i++)
+        CHECK_INT(told.fates[i], fates[i]);
+    CHECK(run.stats.lost > 0 && run.stats.duplicated > 0 && run.stats.corrupted > 0);
+    CHECK(run.stats.route > 0 && run.stats.nobody > 0 && run.stats.forwarded > 0);
+    CHECK_INT(told.connected, 2);
+    CHECK(told.samples > 20 && told.window_first != told.window_last);
+    CHECK_INT(told.notes, 1);
+    CHECK_INT(told.closed, 1);
+    CHECK_INT(told.wrong, 0);
+}
+TEST(all_is_told_to_a_sink) { all_is_told(false); }
+TEST(all_is_told_with_dtls) { all_is_told(true); }
+
+/* What is opened was sealed, in the datagram of that number, and nothing else is. */
+static void packets_are_seen(bool dtls) {
+    uint32_t opened = 0;
+    CHECK_INT(go(4, dtls, true, add_teller), 0);
+    CHECK_INT(run_close(&run), 0);
+    CHECK(told.packets > 100 && told.packets < PACKETS_MAX);
+    for (uint32_t i = 0; i < told.packets; i++) {
+        uint32_t k = i;
+        if (told.packet[i].sent)
+            continue;
+        while (k > 0 &&
+               (!told.packet[k].sent || told.packet[k].datagram != told.packet[i].datagram))
+            k--;
+        CHECK(told.packet[k].sent && told.packet[k].datagram == told.packet[i].datagram);
+        CHECK(told.packet[k].hash == told.packet[i].hash);
+        CHECK(told.packet[k].size == told.packet[i].size);
+        CHECK(memcmp(told.packet[k].session, told.packet[i].session, 8) == 0);
+        opened++;
+    }
+    CHECK(opened > 50 && opened < told.packets);
+}
+TEST(packets_are_seen_in_clear) { packets_are_seen(false); }
+TEST(packets_are_seen_in_clear_with_dtls) { packets_are_seen(true); }
+
+TEST(watching_changes_nothing) {
+    uint64_t digest;
+    CHECK_INT(go(5, false, false, NULL), 0);
+    CHECK_INT(run_close(&run), 0);
+    digest = run.digest;
+    CHECK_INT(go(5, false, true, add_teller), 0);
+    CHECK_INT(run_close(&run), 0);
+    CHECK(run.digest == digest);
+}
+
+TEST(samples_come_as_often_as_told) {
+    uint32_t seldom;
+    CHECK_INT(go(6, false, true, add_teller), 0);
+    CHECK_INT(run_close(&run), 0);
+    seldom = told.samples;
+    memset(&run, 0, sizeof run);
+    run.seed = 6;
+    CHECK_INT(run_open(&run, true), 0);
+    CHECK_INT(add_teller(&run), 0);
+    p2p_see_sample_every(run.see, 0);
+    CHECK_INT(run_go(&run), 0);
+    CHECK_INT(run_close(&run), 0);
+    CHECK(told.samples > 2 * seldom);
+    CHECK_INT(told.packets, 0); /* the channels were not wrapped */
+}
+
+TEST(nine_sinks_are_too_many) {
+    p2p_see_sink none;
+    memset(&none, 0, sizeof none);
+    memset(&run, 0, sizeof run);
+    CHECK_INT(run_open(&run, true), 0);
+    for (int i = 0; i < P2P_SEE_SINKS; i++)
+        CHECK_INT(p2p_see_add(run.see, &none), 0);
+    CHECK_INT(p2p_see_add(run.see, &none), P2P_ERR_LIMIT);
+    CHECK(strstr(run.why.text, "P2P_SEE_SINKS") != NULL);
+    CHECK_INT(p2p_see_set_vertex(run.see,
+                                 "a name of sixty-four bytes, which is one more than a vertex can "
+                                 "have.",
+                                 &run.router, NULL),
+              P2P_ERR_ARG);
+    CHECK(p2p_see_find(run.see, &run.router) == NULL);
+    CHECK_INT(run_close(&run), 0);
+}
+
+/* ---- files ---- */
+
+static FILE *file;
+static int add_pcap(see_run *r) {
+    p2p_see_sink sink;
+    int err = file ? p2p_pcap_open(file, &sink) : P2P_ERR_IO;
+    return err < 0 ? err : p2p_see_add(r->see, &sink);
+}
+
+/* The bytes that a run writes; NULL when it failed. */
+static char *bytes_of(uint64_t seed, int (*add)(see_run *), size_t *size) {
+    char *bytes = NULL;
+    int err;
+    file = open_memstream(&bytes, size);
+    err = go(seed, false, true, add);
+    if (err == P2P_OK)
+        err = run_close(&run);
+    return err == P2P_OK ? bytes : NULL;
+}
+static void same_run_same_bytes(int (*add)(see_run *)) {
+    size_t size[3] = {0, 0, 0};
+    char *a = bytes_of(7, add, &size[0]), *b = bytes_of(7, add, &size[1]);
+    char *c = bytes_of(8, add, &size[2]);
+    bool same = a && b && size[0] == size[1] && memcmp(a, b, size[0]) == 0;
+    bool other = a && c && (size[0] != size[2] || memcmp(a, c, size[0]) != 0);
+    CHECK(a && b && c && size[0] > 10000);
+    free(a);
+    free(b);
+    free(c);
+    CHECK(same);
+    CHECK(other);
+}
+TEST(same_run_same_capture) { same_run_same_bytes(add_pcap); }
+
+static void full_disk(int (*add)(see_run *)) {
+    file = fopen("/dev/full", "wb");
+    CHECK(file != NULL);
+    CHECK_INT(go(9, false, true, add), 0);
+    CHECK_INT(run_close(&run), P2P_ERR_IO);
+}
+TEST(full_disk_is_told_of_captures) { full_disk(add_pcap); }
+
+/* ---- what test_see.py looks at ---- */
+
+/* A line an item: time, fate, where, number, from, to, size. */
+static FILE *list;
+static void list_datagram(void *ctx, const p2p_see_datagram *d) {
+    static const char *const names[] = {
+#define NAME(upper, lower) #lower,
+        P2P_SIM_FATES(NAME)
+#undef NAME
+    };
+    char from[P2P_ADDR_TEXT_SIZE], to[P2P_ADDR_TEXT_SIZE] = "0.0.0.0:0";
+    (void)ctx;
+    (void)p2p_addr_text(&d->item->source, from);
+    if (d->item->to)
+        (void)p2p_addr_text(&d->item->target, to);
+    (void)fprintf(list, "%llu %s %s %u %s %s %u %s\n", (unsigned long long)d->item->time_us,
+                  names[d->item->fate], d->at->name, (unsigned)d->item->number, from, to,
+                  (unsigned)d->item->data.size, d->next ? d->next->name : "-");
+}
+static int list_close(void *ctx) {
+    (void)ctx;
+    return fclose(list) == 0 ? P2P_OK : P2P_ERR_IO;
+}
+
+static FILE *open_in(const char *directory, const char *name, const char *ending) {
+    char path[512];
+    FILE *out;
+    (void)snprintf(path, sizeof path, "%s/%s.%s", directory, name, ending);
+    out = fopen(path, "wb");
+    if (!out)
+        perror(path);
+    return out;
+}
+
+static const char *write_to, *write_name;
+static int add_files(see_run *r) {
+    p2p_see_sink sink;
+    int err;
+    file = open_in(write_to, write_name, "pcapng");
+    list = open_in(write_to, write_name, "list");
+    if (!file || !list || (err = add_pcap(r)) < 0)
+        return P2P_ERR_IO;
+    memset(&sink, 0, sizeof sink);
+    sink.datagram = list_datagram;
+    sink.close = list_close;
+    return p2p_see_add(r->see, &sink);
+}
+
+static int write_run(const char *directory, const char *name, bool dtls) {
+    int err;
+    write_to = directory;
+    write_name = name;
+    err = go(1, dtls, true, add_files);
+    if (err == P2P_OK)
+        err = run_close(&run);
+    if (err < 0)
+        (void)fprintf(stderr, "%s: %s %s\n", name, p2p_err_name(err), run.why.text);
+    return err;
+}
+
+static int run_tests(int argc, char **argv);
+int main(int argc, char **argv) {
+    if (argc != 3 || strcmp(argv[1], "--write") != 0)
+        return run_tests(argc, argv);
+    return write_run(argv[2], "clear", false) < 0 || write_run(argv[2], "dtls", true) < 0;
+}
+
+static int run_tests(int argc, char **argv) {
+    static const test_entry all[] = {P2P_TEST_ENTRY(all_is_told_to_a_sink),
+                                     P2P_TEST_ENTRY(all_is_told_with_dtls),
+                                     P2P_TEST_ENTRY(packets_are_seen_in_clear),
+                                     P2P_TEST_ENTRY(packets_are_seen_in_clear_with_dtls),
+                                     P2P_TEST_ENTRY(watching_changes_nothing),
+                                     P2P_TEST_ENTRY(samples_come_as_often_as_told),
+                                     P2P_TEST_ENTRY(nine_sinks_are_too_many),
+                                     P2P_TEST_ENTRY(same_run_same_capture),
+                                     P2P_TEST_ENTRY(full_disk_is_told_of_captures)};
+    return test_run_all(all, sizeof all / sizeof *all, argc, argv);
+}
