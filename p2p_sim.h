@@ -46,8 +46,8 @@
  *
  * TIME
  *     Virtual, in microseconds, from 0. p2p_sim_step goes to the next thing that happens (or, with
- *     step_us, on by step_us x time_multiplier); p2p_sim_run_until and p2p_sim_await do as many
- *     steps as needed. All of them look at every node first, so calls made on nodes in between are
+ *     step_us, on by step_us x time_multiplier); p2p_sim_run_until, p2p_sim_run_idle (until nothing
+ *     is to be done) and p2p_sim_await do as many steps as needed. All look at every node first, so calls made on nodes in between are
  *     noticed; with thousands of nodes prefer few long runs to many steps. Inside a run the
  *     simulator looks only at the node it serves: a handler or on_event that calls into ANOTHER
  *     node tells it by p2p_sim_touch.
@@ -55,40 +55,64 @@
  * EVENTS
  *     Without on_event they stay with their nodes, for p2p_next_event or p2p_sim_await. With it the
  *     simulator takes them all and calls on_event, which may call everything of p2p.h that a
- *     handler may, and everything here but step, run_until, await and close.
+ *     handler may, and everything here but step, run_until, run_idle, await and close.
+ *
+ * NODES
+ *     p2p_sim_crash ends one without a word; p2p_sim_restart opens it anew with the same key and an
+ *     empty memory. p2p_sim_pause stops one as SIGSTOP stops a process: no timer of it runs, it
+ *     sends nothing and gives no events; it still forwards for others. What arrives for it waits,
+ *     receive_bytes of it, the rest is dropped and counted as buffer; p2p_sim_resume gives it all
+ *     at once, in order. A crash ends a pause; what waited has reached nobody.
+ *     Every node has a clock: the network's time, until p2p_sim_clock lets it drift or jump. It is
+ *     told that time by all p2p.h calls, and its timers follow it; names, links and boxes do not.
+ *     The clock outlives crash and restart. p2p.h never goes back in time: a clock set back stands
+ *     still for it until it shows later than before. p2p_sim_node_now reads the clock.
  *
  * LINKS
  *     An edge is two links, one a direction, each with a p2p_sim_link of its own. All zero is up,
  *     instant and clean. What a datagram meets on a link, in this order:
  *       down           not taken; paths go round it if there is another way
+ *       p2p_sim_drop   loses datagrams by their number: the third, or the fifth to the ninth
  *       mtu            larger datagrams vanish; 0: no limit
  *       queue_bytes    with rate_bps: what may wait to be sent, beyond it is dropped; 0: no limit
+ *       codel          1, with rate_bps: drops as RFC 8289 does, target 5 ms, interval 100 ms, so
+ *                      that no queue keeps standing
  *       loss_ppm       part of datagrams lost. burst_ppm: chance that the one after a lost one is
  *                      lost too (Gilbert's two states, the mean stays loss_ppm); 0: independent
  *       duplicate_ppm  a second copy follows
  *       corrupt_ppm    one byte is changed, among the first corrupt_head; 0: anywhere
  *       rate_bps       bits a second of payload and overhead; sent one after another
- *       latency_us     and up to jitter_us more, uniform. Order is kept, as queues keep it
+ *       latency_us     and what jitter draws on top. Order is kept, as queues keep it: one that
+ *                      would overtake arrives with the one before
  *       reorder_ppm    held back by up to latency_us + jitter_us (at least 1 ms) more, so that
  *                      later ones overtake it
  *     overhead is what each datagram takes of queue and rate besides its payload: 28 for the headers
  *     of IPv4 and UDP. burst_max: after so many in a row that were lost or corrupted the next one
  *     is spared; 0: there is no such mercy.
+ *     jitter, an enum p2p_sim_jitter, says what a datagram is under way:
+ *       UNIFORM  latency_us at least, and up to jitter_us more
+ *       NORMAL   latency_us in the mean, jitter_us is the standard deviation; less than 0 is 0
+ *       PARETO   latency_us at least, and jitter_us more in the mean with a heavy tail (Lomax,
+ *                shape 3): one in 1000 takes 18 times jitter_us, one in 65536 takes 78 times, none more
  *     ppm: millionths, at most 1000000. Each link draws from a generator of its own, so a fault
  *     taken away on one leaves the draws of all others as they were.
  *
  * PATHS
  *     A datagram takes the fewest hops over links that are up, the link added first where there is
- *     a choice. Nodes and p2p_sim_router vertices forward; crashed ones and those behind a NAT do
+ *     a choice; with P2P_SIM_ROUTING_LATENCY the least sum of latency_us, whatever jitter and rates
+ *     there are, and of those ways the fewest hops. Nodes and p2p_sim_router vertices forward; crashed ones and those behind a NAT do
  *     not. Without a way it is dropped: an unreachable peer is silent, as on the internet.
  *     p2p_sim_partition cuts two groups off from each other, direct links and ways round alike, at
- *     once; p2p_sim_heal joins them, also by other groups than were cut.
+ *     once; p2p_sim_partition_oneway does so for what the first group sends, and its answers do not
+ *     come; p2p_sim_heal joins them both ways, also by other groups than were cut. partition_ppm
+ *     draws partitions at random, oneway_ppm how many of those are one way.
  *
  * NAMES
  *     p2p_sim_register, or p2p_register on a node. Answers come after discovery_us. A name lives
  *     ttl_us after p2p_sim_register; one that a node registered lives while the node runs and
- *     ttl_us longer after a crash. The newest registration of a name counts. By id every node is
- *     found at once: its address follows from its place in the graph.
+ *     ttl_us longer after a crash. The newest registration of a name counts. Of the questions,
+ *     name_fail_ppm are answered with "not found" and name_silent_ppm not at all. By id every node
+ *     is found at once: its address follows from its place in the graph.
  *
  * NAT
  *     p2p_sim_nat puts a box of its own before a node. Dialling in needs a way that the node opened
@@ -116,7 +140,7 @@
  * CONTENTS
  *     >>api
  *     >>base >>hash >>crypto >>null >>arena >>errors >>graph >>partition >>path >>nat >>queue
- *     >>wire >>names >>node >>drive >>env >>helpers
+ *     >>link >>clock >>wire >>names >>node >>drive >>env >>helpers
  *
  * LICENSE   see LICENSE beside this file.
  */
@@ -137,11 +161,13 @@ extern "C" {
 #endif
 
 typedef struct p2p_sim p2p_sim;
+enum p2p_sim_jitter { P2P_SIM_JITTER_UNIFORM, P2P_SIM_JITTER_NORMAL, P2P_SIM_JITTER_PARETO };
+enum p2p_sim_routing { P2P_SIM_ROUTING_HOPS, P2P_SIM_ROUTING_LATENCY };
 /* One direction of an edge; zeros: up, instant, clean. See LINKS above. */
 typedef struct p2p_sim_link {
     uint64_t latency_us, jitter_us, rate_bps;
     uint32_t loss_ppm, burst_ppm, duplicate_ppm, reorder_ppm, corrupt_ppm, queue_bytes, mtu;
-    uint8_t down, reserved[3];
+    uint8_t down, jitter, codel, reserved[1]; /* jitter: enum p2p_sim_jitter */
     uint32_t burst_max, corrupt_head, overhead;
 } p2p_sim_link;
 enum p2p_sim_nat_kind {
@@ -193,6 +219,19 @@ typedef struct p2p_sim_desc {
     void *ctx;
     /* Filled by every call of this header that fails; must outlive the sim. */
     p2p_error_detail *why;
+    /* enum p2p_sim_routing. */
+    uint32_t routing;
+    /* Ranges that p2p_sim_drop remembers at a time: default 64. */
+    uint32_t drops;
+    /* Chance that a partition drawn at random is one way. */
+    uint32_t oneway_ppm;
+    /* Chances that a question for a name is answered with "not found", and that it is not answered
+     * at all. */
+    uint32_t name_fail_ppm, name_silent_ppm;
+    /* What waits for a node that is paused, bytes of payload: default 212992, as on Linux. */
+    uint32_t receive_bytes;
+    /* For p2p_sim_run_idle: default 5 s. */
+    uint64_t idle_us;
 } p2p_sim_desc;
 
 /* What becomes of datagrams: each is sent, and ends as one of the others; forwarded counts hops on
@@ -200,8 +239,8 @@ typedef struct p2p_sim_desc {
 #define P2P_SIM_FATES(X)                                                               \
     X(SENT, sent)             /* left a node */                                        \
     X(DELIVERED, delivered)   /* given to p2p_input */                                 \
-    X(LOST, lost)             /* by loss_ppm */                                        \
-    X(QUEUE, queue)           /* no room in queue_bytes */                             \
+    X(LOST, lost)             /* by loss_ppm or p2p_sim_drop */                        \
+    X(QUEUE, queue)           /* no room in queue_bytes, or by codel */                \
     X(MTU, mtu)               /* too large for a link */                               \
     X(ROUTE, route)           /* no way there: no link, link down, partition */        \
     X(NAT, nat)               /* a box refused it, coming or going */                  \
@@ -209,7 +248,8 @@ typedef struct p2p_sim_desc {
     X(FULL, full)             /* p2p_sim_desc.packets under way already */             \
     X(FORWARDED, forwarded)   /* passed on by a vertex */                              \
     X(DUPLICATED, duplicated) /* one more on the way by duplicate_ppm */               \
-    X(CORRUPTED, corrupted)   /* changed by corrupt_ppm */
+    X(CORRUPTED, corrupted)   /* changed by corrupt_ppm */                             \
+    X(BUFFER, buffer)         /* a paused node's receive_bytes are full */
 #define P2P_SIM__FATE_ENUM(upper, lower)  P2P_SIM_##upper,
 #define P2P_SIM__FATE_FIELD(upper, lower) uint64_t lower;
 enum p2p_sim_fate { P2P_SIM_FATES(P2P_SIM__FATE_ENUM) P2P_SIM_FATE_COUNT };
@@ -266,21 +306,42 @@ P2P_DEF int p2p_sim_link_set(p2p_sim *sim, const p2p_id *from, const p2p_id *to,
                              const p2p_sim_link *link);
 P2P_DEF int p2p_sim_link_get(const p2p_sim *sim, const p2p_id *from, const p2p_id *to,
                              p2p_sim_link *out);
+/* Of the datagrams that reach this link from now on, number first (1: the next one) and the
+ * count - 1 after it are lost, before anything else of the link is asked and without a draw. Several
+ * ranges of one link may overlap. count 0: what is left of its ranges is forgotten. */
+P2P_DEF int p2p_sim_drop(p2p_sim *sim, const p2p_id *from, const p2p_id *to, uint64_t first,
+                         uint64_t count);
 /* The vertices of the path behind from, to included: how many, and as many as fit in hops. */
 P2P_DEF int p2p_sim_path(const p2p_sim *sim, const p2p_id *from, const p2p_id *to, p2p_id *hops,
                          size_t capacity);
 /* At most 64 different cuts at a time (P2P_ERR_LIMIT). Heal with na and nb 0 heals everything. */
 P2P_DEF int p2p_sim_partition(p2p_sim *sim, const p2p_id *a, size_t na, const p2p_id *b, size_t nb);
+/* What a sends does not reach b; what b sends reaches a. */
+P2P_DEF int p2p_sim_partition_oneway(p2p_sim *sim, const p2p_id *a, size_t na, const p2p_id *b,
+                                     size_t nb);
 P2P_DEF int p2p_sim_heal(p2p_sim *sim, const p2p_id *a, size_t na, const p2p_id *b, size_t nb);
 P2P_DEF int p2p_sim_nat(p2p_sim *sim, const p2p_id *node, const p2p_sim_nat_desc *nat);
 P2P_DEF int p2p_sim_nat_rebind(p2p_sim *sim, const p2p_id *node);
 /* From a handler or on_event of that very node the crash waits until they have returned. */
 P2P_DEF int p2p_sim_crash(p2p_sim *sim, const p2p_id *node);
 P2P_DEF int p2p_sim_restart(p2p_sim *sim, const p2p_id *node, p2p_node **out);
+/* The node stands still, as a stopped process does, until p2p_sim_resume. See NODES above. */
+P2P_DEF int p2p_sim_pause(p2p_sim *sim, const p2p_id *node);
+P2P_DEF int p2p_sim_resume(p2p_sim *sim, const p2p_id *node);
+/* From now on the node's clock gains drift_ppm, -1000000 (it stands) to 1000000 (twice as fast), and
+ * now it jumps by step_us. See NODES above. */
+P2P_DEF int p2p_sim_clock(p2p_sim *sim, const p2p_id *node, int32_t drift_ppm, int64_t step_us);
+/* What the node's clock shows. */
+P2P_DEF int p2p_sim_node_now(const p2p_sim *sim, const p2p_id *node, uint64_t *out);
 P2P_DEF int p2p_sim_register(p2p_sim *sim, const char *name, const p2p_id *id);
 P2P_DEF uint64_t p2p_sim_now(const p2p_sim *sim);
 P2P_DEF uint64_t p2p_sim_step(p2p_sim *sim);
 P2P_DEF int p2p_sim_run_until(p2p_sim *sim, uint64_t time_us);
+/* Until nothing is to be done: no datagram and no answer is under way, and no node wants to be woken
+ * within p2p_sim_desc.idle_us, which is shorter than keepalives and idle times and longer than what
+ * repairs losses. Time stops there. Events that stay with their nodes do not count, and a paused
+ * node wants nothing. P2P_ERR_TIMEOUT: not idle by time_us. */
+P2P_DEF int p2p_sim_run_idle(p2p_sim *sim, uint64_t time_us);
 /* type P2P_EVENT_NONE: any event. out may be NULL. */
 P2P_DEF int p2p_sim_await(p2p_sim *sim, p2p_node *node, uint32_t type, uint64_t time_us,
                           p2p_event *out);
@@ -333,8 +394,14 @@ extern "C" {
 #define P2P_SIM__CUTS             64u
 #define P2P_SIM__END_US           ((uint64_t)1 << 53) /* 285 years: nanoseconds still fit 64 bits */
 #define P2P_SIM__ASSURED_AFTER_US 2000000u
+#define P2P_SIM__JITTER_MAX_US    ((uint64_t)1 << 40) /* 12 days; 79 times as much fits 64 bits */
 
 #define P2P_SIM__BACKLOG_NS ((uint64_t)1 << 62) /* a longer queue is an endless one */
+
+/* CoDel's, as RFC 8289 recommends; full size where a link has no mtu. */
+#define P2P_SIM__CODEL_TARGET_NS   5000000u
+#define P2P_SIM__CODEL_INTERVAL_NS ((uint64_t)100000000)
+#define P2P_SIM__CODEL_BYTES       1500u
 
 #if !defined(P2P_SIM_ASSERT) && defined(P2P_DEBUG)
 static void p2p_sim__trap(void) {
@@ -355,10 +422,19 @@ typedef struct p2p_sim__edge {
     uint64_t last_us; /* arrival of the latest: order is kept */
     uint64_t random;
     uint32_t from, to, next_out, next_in;
-    uint32_t good_ppm; /* chance of loss after a datagram that passed */
-    uint32_t harmed;   /* how many in a row were lost or corrupted */
-    uint8_t bad;       /* the one before was lost */
+    uint32_t good_ppm;   /* chance of loss after a datagram that passed */
+    uint32_t harmed;     /* how many in a row were lost or corrupted */
+    uint32_t first_drop; /* of its ranges of p2p_sim_drop */
+    uint8_t bad;         /* the one before was lost */
+    uint8_t dropping;    /* these five are CoDel's, as RFC 8289 names them */
+    uint32_t count, last_count;
+    uint64_t first_above_ns, drop_next_ns;
 } p2p_sim__edge;
+
+typedef struct p2p_sim__range { /* of datagrams to be lost */
+    uint64_t skip, left;
+    uint32_t next;
+} p2p_sim__range;
 
 typedef struct p2p_sim__flow { /* a way through a NAT */
     uint64_t since_us, last_us;
@@ -376,6 +452,14 @@ typedef struct p2p_sim__record { /* a name */
 } p2p_sim__record;
 
 enum { P2P_SIM__FREE, P2P_SIM__ROUTER, P2P_SIM__RUNNING, P2P_SIM__CRASHED };
+/* Of a node that runs: resumed, it first takes in what waits for it. */
+enum { P2P_SIM__GOING, P2P_SIM__PAUSED, P2P_SIM__RESUMED };
+
+/* A clock that is not the network's: it showed shown_us when that was at_us. */
+typedef struct p2p_sim__clock {
+    uint64_t at_us, shown_us;
+    uint32_t rate_ppm; /* 1000000: as fast as the network's */
+} p2p_sim__clock;
 
 typedef struct p2p_sim__vertex {
     p2p_sim *sim;
@@ -389,10 +473,13 @@ typedef struct p2p_sim__vertex {
     uint16_t outer_port;
     uint8_t state, crash_wanted;
     uint8_t side; /* in a partition drawn at random */
+    uint8_t paused, skewed;
     uint32_t first_flow, flow_count;
     p2p_sim_nat_desc nat;
     p2p_id id;
     char name[P2P_SIM__NAME_SIZE];
+    p2p_sim__clock clock;                       /* when skewed */
+    uint32_t first_held, last_held, held_bytes; /* datagrams that came while it was paused */
 } p2p_sim__vertex;
 
 typedef struct p2p_sim__host { /* what a restart needs */
@@ -415,6 +502,8 @@ typedef struct p2p_sim__tail {
 } p2p_sim__tail;
 typedef struct p2p_sim__query {
     uint32_t next, vertex, life, query;
+    uint8_t fails; /* by name_fail_ppm */
+    uint8_t held;  /* answered while the node was paused */
     char name[P2P_SIM__NAME_SIZE];
 } p2p_sim__query;
 typedef union p2p_sim__chunk {
@@ -423,6 +512,7 @@ typedef union p2p_sim__chunk {
     p2p_sim__query query;
 } p2p_sim__chunk;
 
+enum { P2P_SIM__HEAL, P2P_SIM__CUT, P2P_SIM__ONEWAY };
 enum { P2P_SIM__EV_DATAGRAM, P2P_SIM__EV_ANSWER };
 typedef struct p2p_sim__event {
     uint64_t at_us, order; /* order: those of one instant in the order they were made */
@@ -453,7 +543,12 @@ struct p2p_sim {
     p2p_sim__hop *hops;
     uint32_t hop_mask, epoch;
     uint32_t *distance, *stamp, *line, *stamp_now;
-    uint64_t cut_kind; /* bit of each cut or heal: 1 cut */
+    uint64_t *cost; /* with P2P_SIM_ROUTING_LATENCY; line is then a heap, place where in it */
+    uint32_t *place;
+    p2p_sim__range *ranges;
+    uint32_t range_free, range_max;
+    uint64_t cut_kind,
+        cut_oneway; /* bit of each cut or heal: 1 cut; 1 from first to second alone */
     uint32_t cut_count;
     p2p_sim__flow *flows;
     uint32_t flow_free, flow_max;
@@ -897,6 +992,12 @@ static void p2p_sim__lay_graph(p2p_sim *s, p2p_sim__carve *c) {
     s->stamp = (uint32_t *)p2p_sim__take(c, nodes, sizeof *s->stamp);
     s->line = (uint32_t *)p2p_sim__take(c, nodes, sizeof *s->line);
     s->wakes = (p2p_sim__wake *)p2p_sim__take(c, nodes, sizeof *s->wakes);
+    if (s->desc.routing == P2P_SIM_ROUTING_LATENCY) {
+        s->cost = (uint64_t *)p2p_sim__take(c, nodes, sizeof *s->cost);
+        s->place = (uint32_t *)p2p_sim__take(c, nodes, sizeof *s->place);
+    }
+    s->range_max = s->desc.drops;
+    s->ranges = (p2p_sim__range *)p2p_sim__take(c, s->range_max, sizeof *s->ranges);
 }
 static void p2p_sim__lay(p2p_sim *s, p2p_sim__carve *c) {
     uint32_t nodes = s->desc.nodes;
@@ -937,7 +1038,11 @@ static int p2p_sim__say(p2p_error_detail *d, int err, const char *text, const ch
         p2p_sim__text_add(d, name);
     return err;
 }
+/* All but these is wiped at the end; the arena may still be there, and says so to who goes on. */
+static bool p2p_sim__closed(const p2p_sim *s) { return !s->base; }
 static int p2p_sim__fail_name(const p2p_sim *s, int err, const char *text, const char *name) {
+    if (p2p_sim__closed(s))
+        return P2P_ERR_CLOSED;
     (void)p2p_sim__say(s->error, err, text, name);
     if (s->desc.why)
         *s->desc.why = *s->error;
@@ -947,6 +1052,8 @@ static int p2p_sim__fail(const p2p_sim *s, int err, const char *text) {
     return p2p_sim__fail_name(s, err, text, NULL);
 }
 static int p2p_sim__fail_id(const p2p_sim *s, int err, const char *text, const p2p_id *id) {
+    if (p2p_sim__closed(s))
+        return P2P_ERR_CLOSED;
     (void)p2p_sim__say(s->error, err, text, NULL);
     if (id)
         s->error->peer = *id;
@@ -956,6 +1063,8 @@ static int p2p_sim__fail_id(const p2p_sim *s, int err, const char *text, const p
 }
 static int p2p_sim__fail_size(const p2p_sim *s, int err, const char *text, uint64_t size,
                               uint64_t max) {
+    if (p2p_sim__closed(s))
+        return P2P_ERR_CLOSED;
     (void)p2p_sim__say(s->error, err, text, NULL);
     s->error->size = size;
     s->error->max = max;
@@ -987,7 +1096,15 @@ static const char *p2p_sim__link_wrong(const p2p_sim_link *l) {
         return "link.overhead: at most 65535";
     if (l->latency_us > P2P_NEVER / 4 || l->jitter_us > P2P_NEVER / 4)
         return "link.latency_us or jitter_us: too long";
-    if (l->reserved[0] | l->reserved[1] | l->reserved[2])
+    if (l->jitter > P2P_SIM_JITTER_PARETO)
+        return "link.jitter: not one of P2P_SIM_JITTER_*";
+    if (l->jitter != P2P_SIM_JITTER_UNIFORM && l->jitter_us > P2P_SIM__JITTER_MAX_US)
+        return "link.jitter_us: at most 2^40 with a jitter that is not uniform";
+    if (l->codel > 1)
+        return "link.codel: 0 or 1";
+    if (l->codel != 0 && l->rate_bps == 0)
+        return "link.codel: a queue needs a rate_bps";
+    if (l->reserved[0])
         return "link.reserved: must be 0";
     return NULL;
 }
@@ -1002,6 +1119,16 @@ static const char *p2p_sim__desc_wrong(const p2p_sim_desc *d) {
         return "partition_ppm: a probability above 1000000";
     if (d->failure_ppm > P2P_SIM__PPM)
         return "failure_ppm: a probability above 1000000";
+    if (d->oneway_ppm > P2P_SIM__PPM)
+        return "oneway_ppm: a probability above 1000000";
+    if (d->name_fail_ppm > P2P_SIM__PPM)
+        return "name_fail_ppm: a probability above 1000000";
+    if (d->name_silent_ppm > P2P_SIM__PPM)
+        return "name_silent_ppm: a probability above 1000000";
+    if (d->routing > P2P_SIM_ROUTING_LATENCY)
+        return "routing: not one of P2P_SIM_ROUTING_*";
+    if (d->drops > 0x0fffffffu)
+        return "drops: at most 268435455";
     return p2p_sim__link_wrong(&d->link);
 }
 /* Defaults filled in, or the error. */
@@ -1027,6 +1154,12 @@ static int p2p_sim__resolve(const p2p_sim_desc *desc, p2p_sim_desc *out) {
         out->ttl_us = 300000000;
     if (desc->time_multiplier == 0)
         out->time_multiplier = 1;
+    if (desc->drops == 0)
+        out->drops = 64;
+    if (desc->receive_bytes == 0)
+        out->receive_bytes = 212992;
+    if (desc->idle_us == 0)
+        out->idle_us = 5000000;
     if (!out->crypto.api)
         out->crypto.api = &p2p_sim__insecure_crypto;
     if (!out->secure.api)
@@ -1047,7 +1180,7 @@ static uint32_t *p2p_sim__vertex_slot(const p2p_sim *s, const p2p_id *id) {
     return &s->vertex_table[at];
 }
 static p2p_sim__vertex *p2p_sim__find(const p2p_sim *s, const p2p_id *id) {
-    uint32_t at = id ? *p2p_sim__vertex_slot(s, id) : P2P_SIM__NOTHING;
+    uint32_t at = id && !p2p_sim__closed(s) ? *p2p_sim__vertex_slot(s, id) : P2P_SIM__NOTHING;
     return at == P2P_SIM__NOTHING ? NULL : &s->vertices[at];
 }
 static uint32_t *p2p_sim__edge_slot(const p2p_sim *s, uint32_t from, uint32_t to) {
@@ -1063,7 +1196,8 @@ static void p2p_sim__changed(p2p_sim *s) { s->epoch++; }
 static void p2p_sim__edge_set(p2p_sim *s, p2p_sim__edge *e, const p2p_sim_link *link) {
     P2P_SIM_ASSERT(!p2p_sim__link_wrong(link));
     P2P_SIM_ASSERT(e->from < s->vertex_count && e->to < s->vertex_count && e->from != e->to);
-    if (e->link.down != link->down)
+    if (e->link.down != link->down ||
+        (s->desc.routing == P2P_SIM_ROUTING_LATENCY && e->link.latency_us != link->latency_us))
         p2p_sim__changed(s);
     e->link = *link;
     e->good_ppm = link->loss_ppm;
@@ -1072,6 +1206,10 @@ static void p2p_sim__edge_set(p2p_sim *s, p2p_sim__edge *e, const p2p_sim_link *
                                  (P2P_SIM__PPM - link->loss_ppm));
     if (link->rate_bps == 0)
         e->busy_ns = 0;
+    if (!link->codel) {
+        e->first_above_ns = e->drop_next_ns = 0;
+        e->count = e->last_count = e->dropping = 0;
+    }
 }
 static int p2p_sim__edge_make(p2p_sim *s, uint32_t from, uint32_t to, const p2p_sim_link *link) {
     uint32_t *slot = p2p_sim__edge_slot(s, from, to);
@@ -1089,7 +1227,7 @@ static int p2p_sim__edge_make(p2p_sim *s, uint32_t from, uint32_t to, const p2p_
     memset(e, 0, sizeof *e);
     e->from = from;
     e->to = to;
-    e->next_out = e->next_in = P2P_SIM__NOTHING;
+    e->next_out = e->next_in = e->first_drop = P2P_SIM__NOTHING;
     e->random = p2p_sim__mix(s->desc.seed, (uint64_t)from << 32 | to);
     *(a->last_out == P2P_SIM__NOTHING ? &a->first_out : &s->edges[a->last_out].next_out) = *slot;
     a->last_out = *slot;
@@ -1164,21 +1302,54 @@ P2P_DEF int p2p_sim_link_get(const p2p_sim *sim, const p2p_id *from, const p2p_i
     *out = e->link;
     return P2P_OK;
 }
+static void p2p_sim__range_free(p2p_sim *s, uint32_t *link) {
+    uint32_t at = *link;
+    *link = s->ranges[at].next;
+    s->ranges[at].next = s->range_free;
+    s->range_free = at;
+}
+P2P_DEF int p2p_sim_drop(p2p_sim *sim, const p2p_id *from, const p2p_id *to, uint64_t first,
+                         uint64_t count) {
+    p2p_sim__edge *e = p2p_sim__edge_of(sim, from, to);
+    p2p_sim__range *r;
+    uint32_t at = sim->range_free;
+    if (!e)
+        return sim->error->err;
+    while (count == 0 && e->first_drop != P2P_SIM__NOTHING)
+        p2p_sim__range_free(sim, &e->first_drop);
+    if (count == 0)
+        return P2P_OK;
+    if (first == 0)
+        return p2p_sim__fail(sim, P2P_ERR_ARG, "p2p_sim_drop: first is 1 for the next datagram");
+    if (at == P2P_SIM__NOTHING)
+        return p2p_sim__fail_size(sim, P2P_ERR_LIMIT,
+                                  "p2p_sim_desc.drops: no room for one more range",
+                                  (uint64_t)sim->range_max + 1, sim->range_max);
+    r = &sim->ranges[at];
+    sim->range_free = r->next;
+    r->skip = first - 1;
+    r->left = count;
+    r->next = e->first_drop;
+    e->first_drop = at;
+    return P2P_OK;
+}
 
 /* ==== >>partition ===============================================================================
  * Cuts and heals between groups, in the order they were made: for two vertices the latest that
  * names them, one in each group, counts. Each has a bit; a vertex has two masks, of the first
  * groups and of the second groups it is in. So the question costs a few instructions at any size.
+ * A cut of one way says nothing of what goes from its second group to its first.
  * Always: bits ascend with time, and what later ones cover wholly is forgotten.
  * Tests: tests/unit/test_sim.c */
+/* Whether what x sends does not reach y. */
 static bool p2p_sim__cut(const p2p_sim *s, const p2p_sim__vertex *x, const p2p_sim__vertex *y) {
     uint64_t both;
     uint32_t bit;
-    if (s->split && x->side != y->side)
+    if (s->split && x->side != y->side && (s->split != P2P_SIM__ONEWAY || x->side))
         return true;
     if (s->cut_count == 0)
         return false;
-    both = (x->cut_a & y->cut_b) | (x->cut_b & y->cut_a);
+    both = (x->cut_a & y->cut_b) | (x->cut_b & y->cut_a & ~s->cut_oneway);
     if (both == 0)
         return false;
     P2P_SIM_ASSERT(both >> (s->cut_count - 1) <= 1);
@@ -1195,7 +1366,7 @@ static uint64_t p2p_sim__cut_covered(const p2p_sim *s, uint32_t newest) {
         same &= ~(a ? 0 : v->cut_a) & ~(b ? 0 : v->cut_b);
         crossed &= ~(b ? 0 : v->cut_a) & ~(a ? 0 : v->cut_b);
     }
-    return same | crossed;
+    return s->cut_oneway >> newest & 1 ? same & s->cut_oneway : same | crossed;
 }
 static uint64_t p2p_sim__squeeze(uint64_t mask, uint64_t gone) {
     uint64_t out = 0;
@@ -1217,6 +1388,7 @@ static void p2p_sim__cut_forget(p2p_sim *s, uint64_t gone) {
     if (kept == s->cut_count)
         return;
     s->cut_kind = p2p_sim__squeeze(s->cut_kind, gone);
+    s->cut_oneway = p2p_sim__squeeze(s->cut_oneway, gone);
     s->cut_count = kept;
     for (i = 0; i < s->vertex_count; i++) {
         p2p_sim__vertex *v = &s->vertices[i];
@@ -1232,17 +1404,18 @@ static int p2p_sim__known(const p2p_sim *s, const p2p_id *ids, size_t count) {
     return P2P_OK;
 }
 static int p2p_sim__cut_add(p2p_sim *s, const p2p_id *a, size_t na, const p2p_id *b, size_t nb,
-                            bool cut) {
+                            uint32_t kind) {
     uint64_t bit;
     size_t i;
     if (p2p_sim__known(s, a, na) < 0 || p2p_sim__known(s, b, nb) < 0)
-        return P2P_ERR_NOT_FOUND;
+        return s->error->err;
     if (s->cut_count == P2P_SIM__CUTS)
         return p2p_sim__fail_size(s, P2P_ERR_LIMIT,
                                   "partition: too many different cuts at a time, heal some",
                                   P2P_SIM__CUTS + 1, P2P_SIM__CUTS);
     bit = (uint64_t)1 << s->cut_count++;
-    s->cut_kind |= cut ? bit : 0;
+    s->cut_kind |= kind != P2P_SIM__HEAL ? bit : 0;
+    s->cut_oneway |= kind == P2P_SIM__ONEWAY ? bit : 0;
     for (i = 0; i < na; i++)
         p2p_sim__find(s, &a[i])->cut_a |= bit;
     for (i = 0; i < nb; i++)
@@ -1255,13 +1428,21 @@ P2P_DEF int p2p_sim_partition(p2p_sim *sim, const p2p_id *a, size_t na, const p2
                               size_t nb) {
     if (na == 0 || nb == 0)
         return p2p_sim__fail(sim, P2P_ERR_ARG, "p2p_sim_partition: a group is empty");
-    return p2p_sim__cut_add(sim, a, na, b, nb, true);
+    return p2p_sim__cut_add(sim, a, na, b, nb, P2P_SIM__CUT);
+}
+P2P_DEF int p2p_sim_partition_oneway(p2p_sim *sim, const p2p_id *a, size_t na, const p2p_id *b,
+                                     size_t nb) {
+    if (na == 0 || nb == 0)
+        return p2p_sim__fail(sim, P2P_ERR_ARG, "p2p_sim_partition_oneway: a group is empty");
+    return p2p_sim__cut_add(sim, a, na, b, nb, P2P_SIM__ONEWAY);
 }
 P2P_DEF int p2p_sim_heal(p2p_sim *sim, const p2p_id *a, size_t na, const p2p_id *b, size_t nb) {
     if (na != 0 && nb != 0)
-        return p2p_sim__cut_add(sim, a, na, b, nb, false);
+        return p2p_sim__cut_add(sim, a, na, b, nb, P2P_SIM__HEAL);
     if (na != 0 || nb != 0)
         return p2p_sim__fail(sim, P2P_ERR_ARG, "p2p_sim_heal: one group is empty, the other not");
+    if (p2p_sim__closed(sim))
+        return P2P_ERR_CLOSED;
     sim->cut_kind = 0;
     p2p_sim__cut_forget(sim, 0);
     p2p_sim__changed(sim);
@@ -1269,9 +1450,11 @@ P2P_DEF int p2p_sim_heal(p2p_sim *sim, const p2p_id *a, size_t na, const p2p_id 
 }
 
 /* ==== >>path ====================================================================================
- * Fewest hops, by a breadth-first search from the target, remembered for each vertex on the way.
+ * Fewest hops, by a breadth-first search from the target, or least latency, and of those the fewest
+ * hops, by Dijkstra's; remembered for each vertex on the way.
  * Always: the hop chosen depends on the graph alone, not on what was asked before: among the
- * neighbours nearer to the target the one whose edge was made first.
+ * neighbours nearer to the target the one whose edge was made first. Each hop is one less, so that
+ * instant links make no circles.
  * Tests: tests/unit/test_sim.c */
 static bool p2p_sim__forwards(const p2p_sim__vertex *v) {
     return v->state == P2P_SIM__ROUTER ||
@@ -1302,12 +1485,77 @@ static bool p2p_sim__search(const p2p_sim *s, uint32_t from, uint32_t to) {
     }
     return false;
 }
+static bool p2p_sim__closer(const p2p_sim *s, uint32_t a, uint32_t b) {
+    return s->cost[a] != s->cost[b] ? s->cost[a] < s->cost[b] : s->distance[a] < s->distance[b];
+}
+static void p2p_sim__line_put(const p2p_sim *s, uint32_t at, uint32_t vertex) {
+    s->line[at] = vertex;
+    s->place[vertex] = at;
+}
+/* A way of `next` to the target by the edge e was found: a new place in the line if it is better. */
+static void p2p_sim__reach(const p2p_sim *s, const p2p_sim__edge *e, uint32_t *count) {
+    uint64_t cost = p2p_sim__later(s->cost[e->to], e->link.latency_us);
+    uint32_t next = e->from, hops = s->distance[e->to] + 1, at, up;
+    if (s->stamp[next] != *s->stamp_now) {
+        s->stamp[next] = *s->stamp_now;
+        s->place[next] = (*count)++;
+    } else if (s->cost[next] < cost || (s->cost[next] == cost && s->distance[next] <= hops)) {
+        return;
+    }
+    s->cost[next] = cost;
+    s->distance[next] = hops;
+    for (at = s->place[next]; at != 0; at = up) {
+        up = (at - 1) / 2;
+        if (!p2p_sim__closer(s, next, s->line[up]))
+            break;
+        p2p_sim__line_put(s, at, s->line[up]);
+    }
+    p2p_sim__line_put(s, at, next);
+}
+static uint32_t p2p_sim__closest_take(const p2p_sim *s, uint32_t *count) {
+    uint32_t top = s->line[0], last = s->line[--*count], at = 0, down;
+    while ((down = at * 2 + 1) < *count) {
+        if (down + 1 < *count && p2p_sim__closer(s, s->line[down + 1], s->line[down]))
+            down++;
+        if (!p2p_sim__closer(s, s->line[down], last))
+            break;
+        p2p_sim__line_put(s, at, s->line[down]);
+        at = down;
+    }
+    p2p_sim__line_put(s, at, last);
+    return top;
+}
+/* As p2p_sim__search, by latency. */
+static bool p2p_sim__search_latency(const p2p_sim *s, uint32_t from, uint32_t to) {
+    uint32_t count = 1, at, e;
+    s->stamp[to] = ++*s->stamp_now;
+    s->cost[to] = s->distance[to] = 0;
+    p2p_sim__line_put(s, 0, to);
+    while (count != 0) {
+        at = p2p_sim__closest_take(s, &count);
+        if (at == from)
+            return true;
+        if (at != to && !p2p_sim__forwards(&s->vertices[at]))
+            continue;
+        for (e = s->vertices[at].first_in; e != P2P_SIM__NOTHING; e = s->edges[e].next_in)
+            if (p2p_sim__usable(s, &s->edges[e]))
+                p2p_sim__reach(s, &s->edges[e], &count);
+    }
+    return false;
+}
+/* Whether an edge begins a best way, after a search that succeeded. */
+static bool p2p_sim__leads(const p2p_sim *s, const p2p_sim__edge *e) {
+    if (s->stamp[e->to] != *s->stamp_now || s->distance[e->to] + 1 != s->distance[e->from])
+        return false;
+    return s->desc.routing == P2P_SIM_ROUTING_HOPS ||
+           p2p_sim__later(s->cost[e->to], e->link.latency_us) == s->cost[e->from];
+}
 /* After a search that succeeded: the edge to take at `at`. */
 static uint32_t p2p_sim__nearer(const p2p_sim *s, uint32_t at, uint32_t to) {
     uint32_t e = s->vertices[at].first_out;
     for (; e != P2P_SIM__NOTHING; e = s->edges[e].next_out) {
         uint32_t next = s->edges[e].to;
-        if (s->stamp[next] == *s->stamp_now && s->distance[next] + 1 == s->distance[at] &&
+        if (p2p_sim__leads(s, &s->edges[e]) &&
             (next == to || p2p_sim__forwards(&s->vertices[next])) &&
             p2p_sim__usable(s, &s->edges[e]))
             break;
@@ -1318,12 +1566,13 @@ static uint32_t p2p_sim__nearer(const p2p_sim *s, uint32_t at, uint32_t to) {
 static uint32_t p2p_sim__next_edge(const p2p_sim *s, uint32_t from, uint32_t to) {
     p2p_sim__hop *hop;
     uint32_t at = from, e = *p2p_sim__edge_slot(s, from, to);
-    if (e != P2P_SIM__NOTHING && p2p_sim__usable(s, &s->edges[e]))
+    bool hops = s->desc.routing == P2P_SIM_ROUTING_HOPS;
+    if (hops && e != P2P_SIM__NOTHING && p2p_sim__usable(s, &s->edges[e]))
         return e;
     hop = &s->hops[p2p_sim__hash_pair(from, to) & s->hop_mask];
     if (hop->from == from && hop->to == to && hop->epoch == s->epoch)
         return hop->edge;
-    if (!p2p_sim__search(s, from, to)) {
+    if (!(hops ? p2p_sim__search(s, from, to) : p2p_sim__search_latency(s, from, to))) {
         hop->from = from;
         hop->to = to;
         hop->edge = P2P_SIM__NOTHING;
@@ -1596,10 +1845,226 @@ static p2p_sim__vertex *p2p_sim__wake_first(p2p_sim *s) {
     return NULL;
 }
 
+/* ==== >>link ====================================================================================
+ * What one link does to one datagram: drop list, queue, CoDel, loss, and when it arrives.
+ * Always: each link draws from its own generator, in the order datagrams reach it; nothing arrives
+ * before it was sent, and in order but for reorder_ppm.
+ * Tests: tests/unit/test_sim_link.c, tests/unit/test_sim.c */
+/* How far out the value lies that is exceeded with probability p, in units of 2^-16: 16 octaves of
+ * p from 1 down to 2^-16, 8 equal steps in each. Made by tools/sim_tables.py. */
+#define P2P_SIM__OCTAVES 16u
+#define P2P_SIM__STEPS   8u
+#define P2P_SIM__TAIL    (P2P_SIM__OCTAVES * P2P_SIM__STEPS + 1)
+/* |z| of the standard normal distribution; and Pareto's of the second kind (Lomax), shape 3, mean 1:
+ * 2 (p^(-1/3) - 1). */
+static const uint32_t p2p_sim__normal[P2P_SIM__TAIL] = {
+    0,      5139,   10310,  15545,  20882,  26362,  32032,  37954,  44203,  47482,  50884,  54428,
+    58140,  62048,  66191,  70616,  75389,  77933,  80600,  83408,  86377,  89536,  92917,  96565,
+    100540, 102675, 104924, 107304, 109834, 112540, 115453, 118613, 122076, 123944, 125918, 128013,
+    130248, 132646, 135235, 138055, 141156, 142834, 144610, 146500, 148519, 150691, 153042, 155608,
+    158437, 159970, 161597, 163329, 165184, 167181, 169346, 171714, 174330, 175750, 177257, 178865,
+    180588, 182445, 184462, 186670, 189113, 190440, 191851, 193356, 194971, 196714, 198608, 200683,
+    202983, 204233, 205563, 206982, 208507, 210153, 211943, 213907, 216085, 217270, 218531, 219878,
+    221325, 222888, 224590, 226458, 228531, 229660, 230861, 232145, 233525, 235017, 236642, 238426,
+    240408, 241487, 242636, 243865, 245187, 246616, 248173, 249884, 251785, 252821, 253924, 255104,
+    256374, 257747, 259244, 260890, 262719, 263716, 264779, 265915, 267138, 268462, 269905, 271492,
+    273257, 274219, 275245, 276343, 277524, 278803, 280197, 281732, 283438};
+static const uint32_t p2p_sim__pareto[P2P_SIM__TAIL] = {
+    0,       2850,    5966,    9393,    13191,   17437,   22231,   27710,   34068,   37659,
+    41585,   45903,   50688,   56037,   62077,   68981,   76992,   81516,   86462,   91903,
+    97932,   104671,  112281,  120979,  131072,  136773,  143004,  149858,  157455,  165946,
+    175533,  186493,  199209,  206391,  214242,  222878,  232449,  243147,  255227,  269035,
+    285056,  294105,  303996,  314877,  326936,  340414,  355634,  373031,  393216,  404617,
+    417079,  430789,  445982,  462963,  482139,  504058,  529489,  543854,  559556,  576828,
+    595970,  617366,  641525,  669141,  701183,  719281,  739064,  760827,  784944,  811900,
+    842340,  877134,  917504,  940306,  965231,  992650,  1023035, 1056999, 1095350, 1139187,
+    1190051, 1218780, 1250183, 1284729, 1323012, 1365803, 1414123, 1469355, 1533439, 1569635,
+    1609200, 1652725, 1700959, 1754873, 1815751, 1885339, 1966080, 2011684, 2061534, 2116372,
+    2177142, 2245070, 2321772, 2409447, 2511174, 2568632, 2631438, 2700529, 2777096, 2862679,
+    2959318, 3069781, 3197949, 3270342, 3349473, 3436522, 3532990, 3640818, 3762575, 3901750,
+    4063232, 4154441, 4254140, 4363815, 4485357, 4621211, 4774616, 4949965, 5153420};
+
+/* A draw from the tail: its octave by the leading zeros of 32 bits, its place there by 19 more. */
+static uint64_t p2p_sim__far(const uint32_t *table, uint64_t draw) {
+    uint32_t p = (uint32_t)(draw >> 32), octave = 0, rest = (uint32_t)(draw >> 13) & 0x7ffffu, at;
+    while (octave < P2P_SIM__OCTAVES && !(p >> 31)) {
+        p <<= 1;
+        octave++;
+    }
+    if (octave == P2P_SIM__OCTAVES)
+        return table[P2P_SIM__TAIL - 1];
+    at = octave * P2P_SIM__STEPS + (rest >> 16);
+    return table[at] + ((uint64_t)(table[at + 1] - table[at]) * (rest & 0xffffu) >> 16);
+}
+/* How long the datagram is under way, once it is on the line. */
+static uint64_t p2p_sim__delay(p2p_sim__edge *e) {
+    const p2p_sim_link *l = &e->link;
+    uint64_t draw, off_us;
+    if (l->jitter_us == 0)
+        return l->latency_us;
+    if (l->jitter == P2P_SIM_JITTER_UNIFORM)
+        return l->latency_us + p2p_sim__below(&e->random, l->jitter_us + 1);
+    draw = p2p_sim__draw(&e->random);
+    if (l->jitter == P2P_SIM_JITTER_PARETO)
+        return l->latency_us + (l->jitter_us * p2p_sim__far(p2p_sim__pareto, draw) >> 16);
+    off_us = l->jitter_us * p2p_sim__far(p2p_sim__normal, draw) >> 16;
+    if (draw & 1)
+        return l->latency_us + off_us;
+    return l->latency_us > off_us ? l->latency_us - off_us : 0;
+}
+static uint64_t p2p_sim__arrival(p2p_sim__edge *e, uint64_t sent_us) {
+    const p2p_sim_link *l = &e->link;
+    uint64_t at_us = sent_us + p2p_sim__delay(e), span_us = l->latency_us + l->jitter_us;
+    if (p2p_sim__chance(&e->random, l->reorder_ppm))
+        return at_us + 1 + p2p_sim__below(&e->random, span_us > 1000 ? span_us : 1000);
+    if (at_us < e->last_us)
+        at_us = e->last_us;
+    e->last_us = at_us;
+    return at_us;
+}
+
+/* Whether a range of p2p_sim_drop holds this datagram; it counts in all of them. */
+static bool p2p_sim__listed(p2p_sim *s, p2p_sim__edge *e) {
+    uint32_t *link = &e->first_drop;
+    bool lost = false;
+    while (*link != P2P_SIM__NOTHING) {
+        p2p_sim__range *r = &s->ranges[*link];
+        if (r->skip != 0) {
+            r->skip--;
+        } else {
+            lost = true;
+            r->left--;
+        }
+        if (r->left == 0)
+            p2p_sim__range_free(s, link);
+        else
+            link = &r->next;
+    }
+    return lost;
+}
+
+/* Time on the line of so many bytes; below 2^64 for any uint32_t of them. */
+static uint64_t p2p_sim__line_ns(uint64_t bytes, uint64_t rate_bps) {
+    return rate_bps ? bytes * 4000000000u / rate_bps * 2 : 0;
+}
+static uint64_t p2p_sim__root(uint64_t x) {
+    uint64_t root = 0, bit;
+    for (bit = (uint64_t)1 << 31; bit != 0; bit >>= 1)
+        if ((root + bit) * (root + bit) <= x)
+            root += bit;
+    return root;
+}
+/* CoDel, RFC 8289 section 5. The queue is first in, first out, so how long a datagram will have
+ * waited, and when it leaves, is known as it enters, and it is judged then: one that is dropped
+ * takes no room. What the RFC asks of the queue behind a leaving datagram, that it holds more than
+ * one of full size, is asked of the queue in front of an entering one. */
+static bool p2p_sim__standing(p2p_sim__edge *e, uint64_t enters_ns, uint64_t leaves_ns) {
+    uint64_t full = e->link.mtu != 0 ? e->link.mtu : P2P_SIM__CODEL_BYTES;
+    uint64_t waits_ns = leaves_ns - enters_ns;
+    if (waits_ns < P2P_SIM__CODEL_TARGET_NS ||
+        waits_ns <= p2p_sim__line_ns(full + e->link.overhead, e->link.rate_bps)) {
+        e->first_above_ns = 0;
+        return false;
+    }
+    if (e->first_above_ns == 0)
+        e->first_above_ns = leaves_ns + P2P_SIM__CODEL_INTERVAL_NS;
+    return leaves_ns >= e->first_above_ns;
+}
+/* The next drop: an interval later divided by the root of the count. */
+static void p2p_sim__codel_law(p2p_sim__edge *e, uint64_t from_ns) {
+    uint64_t square = P2P_SIM__CODEL_INTERVAL_NS * P2P_SIM__CODEL_INTERVAL_NS;
+    e->drop_next_ns = from_ns + p2p_sim__root(square / e->count);
+}
+static bool p2p_sim__codel(p2p_sim__edge *e, uint64_t enters_ns, uint64_t leaves_ns) {
+    bool standing = p2p_sim__standing(e, enters_ns, leaves_ns);
+    uint32_t more = e->count - e->last_count;
+    if (!standing) {
+        e->dropping = 0;
+        return false;
+    }
+    if (e->dropping) {
+        if (leaves_ns < e->drop_next_ns)
+            return false;
+        e->count++;
+        p2p_sim__codel_law(e, e->drop_next_ns);
+        return true;
+    }
+    /* It was dropping not long ago: it goes on near the rate that had brought the queue down. */
+    e->count = more > 1 && leaves_ns < e->drop_next_ns + 16 * P2P_SIM__CODEL_INTERVAL_NS ? more : 1;
+    e->last_count = e->count;
+    e->dropping = 1;
+    p2p_sim__codel_law(e, leaves_ns);
+    return true;
+}
+
+static bool p2p_sim__spared(const p2p_sim__edge *e) {
+    return e->link.burst_max != 0 && e->harmed >= e->link.burst_max;
+}
+/* Gilbert's two states: after a loss the next is lost with burst_ppm, after a success with
+ * good_ppm, which keeps the mean at loss_ppm. */
+static bool p2p_sim__loses(p2p_sim__edge *e) {
+    if (e->link.loss_ppm == 0)
+        return false;
+    e->bad =
+        p2p_sim__chance(&e->random, e->bad && e->link.burst_ppm ? e->link.burst_ppm : e->good_ppm);
+    if (p2p_sim__spared(e))
+        e->bad = 0;
+    e->harmed += e->bad;
+    return e->bad != 0;
+}
+/* Whether the link takes a datagram of this size, and when its last bit is on the line. */
+static uint32_t p2p_sim__link_take(p2p_sim *s, p2p_sim__edge *e, uint32_t size, uint64_t *sent_us) {
+    const p2p_sim_link *l = &e->link;
+    uint64_t now_ns = s->now_us * 1000, start_ns = e->busy_ns > now_ns ? e->busy_ns : now_ns;
+    uint64_t line_ns = p2p_sim__line_ns((uint64_t)size + l->overhead, l->rate_bps);
+    if (e->first_drop != P2P_SIM__NOTHING && p2p_sim__listed(s, e))
+        return P2P_SIM_LOST;
+    if (l->mtu != 0 && size > l->mtu)
+        return P2P_SIM_MTU;
+    if (start_ns - now_ns > P2P_SIM__BACKLOG_NS)
+        return P2P_SIM_QUEUE;
+    if (l->queue_bytes != 0 && start_ns > now_ns &&
+        start_ns - now_ns + line_ns > p2p_sim__line_ns(l->queue_bytes, l->rate_bps))
+        return P2P_SIM_QUEUE;
+    if (l->codel && p2p_sim__codel(e, now_ns, start_ns))
+        return P2P_SIM_QUEUE;
+    *sent_us = s->now_us;
+    if (l->rate_bps != 0) {
+        e->busy_ns = start_ns + line_ns;
+        *sent_us = (e->busy_ns + 999) / 1000;
+    }
+    return p2p_sim__loses(e) ? P2P_SIM_LOST : P2P_SIM_SENT;
+}
+
+/* ==== >>clock ===================================================================================
+ * Clocks of nodes: all show the network's time until p2p_sim_clock makes one of its own.
+ * Always: what is translated to the network's time is rounded up, so that a node woken then has
+ * reached the time it asked for.
+ * Tests: tests/unit/test_sim_node.c */
+static uint64_t p2p_sim__skewed_us(const p2p_sim__clock *c, uint64_t now_us) {
+    uint64_t gone_us = now_us - c->at_us;
+    return c->shown_us + gone_us / P2P_SIM__PPM * c->rate_ppm +
+           gone_us % P2P_SIM__PPM * c->rate_ppm / P2P_SIM__PPM;
+}
+/* What the clock of v shows now. */
+static uint64_t p2p_sim__shown_us(const p2p_sim *s, const p2p_sim__vertex *v) {
+    return v->skewed ? p2p_sim__skewed_us(&v->clock, s->now_us) : s->now_us;
+}
+/* When this clock will show so much, which is later than it showed when it was set. */
+static uint64_t p2p_sim__true_us(const p2p_sim__clock *c, uint64_t shown_us) {
+    uint64_t gone_us = shown_us - c->shown_us, whole, rest;
+    if (shown_us == P2P_NEVER || c->rate_ppm == 0)
+        return P2P_NEVER;
+    whole = gone_us / c->rate_ppm;
+    rest = gone_us % c->rate_ppm * P2P_SIM__PPM;
+    if (whole > P2P_SIM__END_US / P2P_SIM__PPM)
+        return P2P_NEVER;
+    return c->at_us + whole * P2P_SIM__PPM + (rest + c->rate_ppm - 1) / c->rate_ppm;
+}
+
 /* ==== >>wire ====================================================================================
  * Datagrams under way: from a node through links and vertices to a node.
- * Always: every datagram sent ends as one fate and its chunks come back; each link draws from its
- * own generator, in the order datagrams reach it.
+ * Always: every datagram sent ends as one fate and its chunks come back.
  * Tests: tests/unit/test_sim.c */
 static uint32_t p2p_sim__chunk_take(p2p_sim *s) {
     uint32_t at = s->chunk_free;
@@ -1748,57 +2213,6 @@ static void p2p_sim__drop(p2p_sim *s, uint32_t fate, uint32_t chain, uint32_t at
     p2p_sim__chunks_give(s, chain);
 }
 
-/* Time on the line of so many bytes; below 2^64 for any uint32_t of them. */
-static uint64_t p2p_sim__line_ns(uint64_t bytes, uint64_t rate_bps) {
-    return rate_bps ? bytes * 4000000000u / rate_bps * 2 : 0;
-}
-static bool p2p_sim__spared(const p2p_sim__edge *e) {
-    return e->link.burst_max != 0 && e->harmed >= e->link.burst_max;
-}
-/* Gilbert's two states: after a loss the next is lost with burst_ppm, after a success with
- * good_ppm, which keeps the mean at loss_ppm. */
-static bool p2p_sim__loses(p2p_sim__edge *e) {
-    if (e->link.loss_ppm == 0)
-        return false;
-    e->bad =
-        p2p_sim__chance(&e->random, e->bad && e->link.burst_ppm ? e->link.burst_ppm : e->good_ppm);
-    if (p2p_sim__spared(e))
-        e->bad = 0;
-    e->harmed += e->bad;
-    return e->bad != 0;
-}
-static uint64_t p2p_sim__arrival(p2p_sim__edge *e, uint64_t sent_us) {
-    const p2p_sim_link *l = &e->link;
-    uint64_t at_us = sent_us + l->latency_us, span_us = l->latency_us + l->jitter_us;
-    if (l->jitter_us)
-        at_us += p2p_sim__below(&e->random, l->jitter_us + 1);
-    if (p2p_sim__chance(&e->random, l->reorder_ppm))
-        return at_us + 1 + p2p_sim__below(&e->random, span_us > 1000 ? span_us : 1000);
-    if (at_us < e->last_us)
-        at_us = e->last_us;
-    e->last_us = at_us;
-    return at_us;
-}
-/* Whether the link takes a datagram of this size, and when its last bit is on the line. */
-static uint32_t p2p_sim__link_take(const p2p_sim *s, p2p_sim__edge *e, uint32_t size,
-                                   uint64_t *sent_us) {
-    const p2p_sim_link *l = &e->link;
-    uint64_t now_ns = s->now_us * 1000, start_ns = e->busy_ns > now_ns ? e->busy_ns : now_ns;
-    uint64_t line_ns = p2p_sim__line_ns((uint64_t)size + l->overhead, l->rate_bps);
-    if (l->mtu != 0 && size > l->mtu)
-        return P2P_SIM_MTU;
-    if (start_ns - now_ns > P2P_SIM__BACKLOG_NS)
-        return P2P_SIM_QUEUE;
-    if (l->queue_bytes != 0 && start_ns > now_ns &&
-        start_ns - now_ns + line_ns > p2p_sim__line_ns(l->queue_bytes, l->rate_bps))
-        return P2P_SIM_QUEUE;
-    *sent_us = s->now_us;
-    if (l->rate_bps != 0) {
-        e->busy_ns = start_ns + line_ns;
-        *sent_us = (e->busy_ns + 999) / 1000;
-    }
-    return p2p_sim__loses(e) ? P2P_SIM_LOST : P2P_SIM_SENT;
-}
 static void p2p_sim__put_on_line(p2p_sim *s, p2p_sim__edge *e, uint32_t chain, uint64_t sent_us) {
     if (p2p_sim__chance(&e->random, e->link.corrupt_ppm) && !p2p_sim__spared(e)) {
         p2p_sim__chain_corrupt(s, chain, e->link.corrupt_head, &e->random);
@@ -1895,8 +2309,28 @@ static void p2p_sim__deliver(p2p_sim *s, p2p_sim__vertex *v, uint32_t chain) {
     s->digest = p2p_sim__mix(s->digest, (uint64_t)head->from << 32 | head->to);
     s->digest = p2p_sim__hash(s->digest, (const uint8_t *)packet.data, packet.size);
     p2p_sim__note(s, P2P_SIM_DELIVERED, head, v->index, (const uint8_t *)packet.data);
-    (void)p2p_input(v->node, s->now_us, &packet);
+    (void)p2p_input(v->node, p2p_sim__shown_us(s, v), &packet);
     p2p_sim__chunks_give(s, chain);
+}
+/* It waits for a node that is paused; false when there is no room. A datagram that has arrived is
+ * on no line, so hop links those that wait. */
+static bool p2p_sim__hold(p2p_sim *s, p2p_sim__vertex *v, uint32_t chain) {
+    p2p_sim__head *head = &s->chunks[chain].head;
+    if (head->size > s->desc.receive_bytes - v->held_bytes)
+        return false;
+    v->held_bytes += head->size;
+    head->hop = P2P_SIM__NOTHING;
+    *(v->first_held == P2P_SIM__NOTHING ? &v->first_held : &s->chunks[v->last_held].head.hop) =
+        chain;
+    v->last_held = chain;
+    return true;
+}
+static uint32_t p2p_sim__held_take(p2p_sim *s, p2p_sim__vertex *v) {
+    uint32_t chain = v->first_held;
+    P2P_SIM_ASSERT(chain < s->chunk_max && s->chunks[chain].head.size <= v->held_bytes);
+    v->first_held = s->chunks[chain].head.hop;
+    v->held_bytes -= s->chunks[chain].head.size;
+    return chain;
 }
 /* A datagram reached a vertex: the node to serve when it went in, else NULL. */
 static p2p_sim__vertex *p2p_sim__arrive(p2p_sim *s, uint32_t chain) {
@@ -1909,6 +2343,11 @@ static p2p_sim__vertex *p2p_sim__arrive(p2p_sim *s, uint32_t chain) {
         fate = p2p_sim__entry(s, v, head);
     else if (!p2p_sim__forwards(v))
         fate = P2P_SIM_NOBODY;
+    if (fate == P2P_SIM_DELIVERED && v->paused) {
+        if (p2p_sim__hold(s, v, chain))
+            return v->paused == P2P_SIM__RESUMED ? v : NULL;
+        fate = P2P_SIM_BUFFER;
+    }
     if (fate == P2P_SIM_DELIVERED) {
         p2p_sim__deliver(s, v, chain);
         return v;
@@ -2012,9 +2451,9 @@ static int p2p_sim__record_put(p2p_sim *s, const char *name, uint32_t vertex, ui
 }
 P2P_DEF int p2p_sim_register(p2p_sim *sim, const char *name, const p2p_id *id) {
     p2p_sim__vertex *v = p2p_sim__node_vertex(sim, id);
-    int err = p2p_sim__name_check(sim, name);
-    if (!v || err < 0)
-        return !v ? P2P_ERR_NOT_FOUND : err;
+    int err = v ? p2p_sim__name_check(sim, name) : sim->error->err;
+    if (err < 0)
+        return err;
     return p2p_sim__record_put(sim, name, v->index, P2P_SIM__NOTHING);
 }
 /* The node is gone without a word: its names run out. */
@@ -2053,6 +2492,8 @@ static int p2p_sim__resolve_name(p2p_sim *s, p2p_sim__vertex *v, uint32_t query,
     int err = p2p_sim__name_check(s, name);
     if (err < 0)
         return err;
+    if (p2p_sim__chance(&v->random, s->desc.name_silent_ppm))
+        return P2P_OK;
     at = p2p_sim__chunk_take(s);
     if (at == P2P_SIM__NOTHING)
         return p2p_sim__fail(s, P2P_ERR_LIMIT,
@@ -2063,6 +2504,7 @@ static int p2p_sim__resolve_name(p2p_sim *s, p2p_sim__vertex *v, uint32_t query,
     q->vertex = v->index;
     q->life = v->life;
     q->query = query;
+    q->fails = p2p_sim__chance(&v->random, s->desc.name_fail_ppm);
     memcpy(q->name, name, p2p_sim__length(name, P2P_SIM__NAME_SIZE - 1));
     v->first_query = at;
     p2p_sim__event_push(s, p2p_sim__later(s->now_us, s->desc.discovery_us), P2P_SIM__EV_ANSWER, at);
@@ -2106,8 +2548,12 @@ static const p2p_discovery_api p2p_sim__discovery = {p2p_sim__publish, p2p_sim__
 static p2p_sim__vertex *p2p_sim__answer(p2p_sim *s, uint32_t at) {
     p2p_sim__query q = s->chunks[at].query;
     p2p_sim__vertex *v = &s->vertices[q.vertex];
-    uint32_t *link = &v->first_query, record;
+    uint32_t *link = &v->first_query, record = P2P_SIM__NOTHING;
     p2p_ticket ticket;
+    if (v->paused == P2P_SIM__PAUSED && v->life == q.life) {
+        s->chunks[at].query.held = 1;
+        return NULL;
+    }
     while (*link != at) {
         P2P_SIM_ASSERT(*link < s->chunk_max);
         link = &s->chunks[*link].query.next;
@@ -2117,11 +2563,26 @@ static p2p_sim__vertex *p2p_sim__answer(p2p_sim *s, uint32_t at) {
     p2p_sim__chunks_give(s, at);
     if (v->state != P2P_SIM__RUNNING || v->life != q.life)
         return NULL;
-    record = *p2p_sim__record_find(s, q.name);
+    if (!q.fails)
+        record = *p2p_sim__record_find(s, q.name);
     if (record != P2P_SIM__NOTHING)
         p2p_sim__ticket_of(s, &s->vertices[s->records[record].vertex], &ticket);
     (void)p2p_sim__tell(v->node, q.query, record != P2P_SIM__NOTHING ? &ticket : NULL);
     return v;
+}
+
+/* Answers that came while the node was paused; those of an earlier life are only forgotten. */
+static void p2p_sim__answers_held(p2p_sim *s, p2p_sim__vertex *v) {
+    uint32_t at = v->first_query;
+    P2P_SIM_ASSERT(v->paused != P2P_SIM__PAUSED);
+    while (at != P2P_SIM__NOTHING) {
+        if (!s->chunks[at].query.held) {
+            at = s->chunks[at].query.next;
+            continue;
+        }
+        (void)p2p_sim__answer(s, at);
+        at = v->first_query; /* the node may have asked anew */
+    }
 }
 
 /* ==== >>node ====================================================================================
@@ -2155,6 +2616,8 @@ static void p2p_sim__lists_init(p2p_sim *s) {
         s->flows[i].next = i + 1 < s->flow_max ? i + 1 : P2P_SIM__NOTHING;
     for (i = 0; i < s->record_max; i++)
         s->records[i].next_in_bucket = i + 1 < s->record_max ? i + 1 : P2P_SIM__NOTHING;
+    for (i = 0; i < s->range_max; i++)
+        s->ranges[i].next = i + 1 < s->range_max ? i + 1 : P2P_SIM__NOTHING;
     for (i = 0; i < s->chunk_max; i++)
         s->chunks[i].tail.next = i + 1 < s->chunk_max ? i + 1 : P2P_SIM__NOTHING;
 }
@@ -2202,8 +2665,8 @@ static int p2p_sim__key_of(const p2p_sim *s, const p2p_crypto *crypto, const cha
     uint8_t mixed[32];
     p2p_sim__mixer m;
     int err = p2p_sim__name_check(s, name);
-    if (err < 0)
-        return err;
+    if (err < 0 || p2p_sim__closed(s))
+        return err < 0 ? err : P2P_ERR_CLOSED;
     p2p_sim__mixer_start(&m);
     p2p_sim__mixer_add(&m, name, p2p_sim__length(name, P2P_SIM__NAME_SIZE));
     p2p_sim__mixer_end(&m, mixed);
@@ -2245,7 +2708,7 @@ static int p2p_sim__vertex_prepare(p2p_sim *s, const char *name, const p2p_id *i
     v->index = s->vertex_count;
     v->id = *id;
     v->first_out = v->last_out = v->first_in = v->last_in = P2P_SIM__NOTHING;
-    v->first_record = v->first_query = v->first_flow = P2P_SIM__NOTHING;
+    v->first_record = v->first_query = v->first_flow = v->first_held = P2P_SIM__NOTHING;
     v->outer_port = P2P_SIM__PORT;
     v->random = p2p_sim__mix(s->desc.seed ^ 0x6e6f6465u, v->index);
     memcpy(v->name, name, p2p_sim__length(name, P2P_SIM__NAME_SIZE - 1));
@@ -2457,6 +2920,10 @@ static void p2p_sim__stopped(p2p_sim *s, p2p_sim__vertex *v) {
     v->crash_wanted = 0;
     v->wake_us = P2P_NEVER;
     v->life++;
+    v->paused = P2P_SIM__GOING;
+    while (v->first_held != P2P_SIM__NOTHING)
+        p2p_sim__drop(s, P2P_SIM_NOBODY, p2p_sim__held_take(s, v), v->index);
+    p2p_sim__answers_held(s, v);
     p2p_sim__changed(s);
 }
 static void p2p_sim__crash_now(p2p_sim *s, p2p_sim__vertex *v) {
@@ -2468,7 +2935,7 @@ static void p2p_sim__crash_now(p2p_sim *s, p2p_sim__vertex *v) {
 P2P_DEF int p2p_sim_crash(p2p_sim *sim, const p2p_id *node) {
     p2p_sim__vertex *v = p2p_sim__node_vertex(sim, node);
     if (!v)
-        return P2P_ERR_NOT_FOUND;
+        return sim->error->err;
     if (v->state != P2P_SIM__RUNNING)
         return p2p_sim__fail_name(sim, P2P_ERR_STATE,
                                   "p2p_sim_crash: has crashed already: ", v->name);
@@ -2484,7 +2951,7 @@ P2P_DEF int p2p_sim_restart(p2p_sim *sim, const p2p_id *node, p2p_node **out) {
     if (out)
         *out = NULL;
     if (!v)
-        return P2P_ERR_NOT_FOUND;
+        return sim->error->err;
     if (v->state != P2P_SIM__CRASHED)
         return p2p_sim__fail_name(sim, P2P_ERR_STATE, "p2p_sim_restart: is running: ", v->name);
     err = p2p_sim__host_open(sim, v);
@@ -2499,7 +2966,75 @@ P2P_DEF int p2p_sim_restart(p2p_sim *sim, const p2p_id *node, p2p_node **out) {
         *out = v->node;
     return P2P_OK;
 }
+/* The node of a call that only one that runs can take. */
+static p2p_sim__vertex *p2p_sim__running(const p2p_sim *s, const p2p_id *id, const char *crashed) {
+    p2p_sim__vertex *v = p2p_sim__node_vertex(s, id);
+    if (!v || v->state == P2P_SIM__RUNNING)
+        return v;
+    (void)p2p_sim__fail_name(s, P2P_ERR_STATE, crashed, v->name);
+    return NULL;
+}
+P2P_DEF int p2p_sim_pause(p2p_sim *sim, const p2p_id *node) {
+    p2p_sim__vertex *v = p2p_sim__running(sim, node, "p2p_sim_pause: has crashed: ");
+    if (!v)
+        return sim->error->err;
+    if (v->paused == P2P_SIM__PAUSED)
+        return p2p_sim__fail_name(sim, P2P_ERR_STATE,
+                                  "p2p_sim_pause: is paused already: ", v->name);
+    v->paused = P2P_SIM__PAUSED;
+    v->wake_us = P2P_NEVER;
+    return P2P_OK;
+}
+P2P_DEF int p2p_sim_resume(p2p_sim *sim, const p2p_id *node) {
+    p2p_sim__vertex *v = p2p_sim__running(sim, node, "p2p_sim_resume: has crashed: ");
+    if (!v)
+        return sim->error->err;
+    if (v->paused != P2P_SIM__PAUSED)
+        return p2p_sim__fail_name(sim, P2P_ERR_STATE, "p2p_sim_resume: is not paused: ", v->name);
+    v->paused = P2P_SIM__RESUMED;
+    p2p_sim__wake_at(sim, v, sim->now_us);
+    return P2P_OK;
+}
+/* A negative step must not lead before 0, a positive one not beyond the end. */
+static int p2p_sim__clock_step(const p2p_sim *s, uint64_t *shown_us, int64_t step_us) {
+    uint64_t size_us = step_us < 0 ? 0 - (uint64_t)step_us : (uint64_t)step_us;
+    uint64_t room_us = step_us < 0                   ? *shown_us
+                       : *shown_us < P2P_SIM__END_US ? P2P_SIM__END_US - *shown_us
+                                                     : 0;
+    if (size_us > room_us)
+        return p2p_sim__fail_size(s, P2P_ERR_ARG,
+                                  step_us < 0 ? "p2p_sim_clock: step_us leads before 0"
+                                              : "p2p_sim_clock: step_us leads beyond 285 years",
+                                  size_us, room_us);
+    *shown_us += (uint64_t)step_us;
+    return P2P_OK;
+}
+P2P_DEF int p2p_sim_clock(p2p_sim *sim, const p2p_id *node, int32_t drift_ppm, int64_t step_us) {
+    p2p_sim__vertex *v = p2p_sim__node_vertex(sim, node);
+    uint64_t shown_us = v ? p2p_sim__shown_us(sim, v) : 0;
+    if (!v)
+        return sim->error->err;
+    if (drift_ppm < -(int32_t)P2P_SIM__PPM || drift_ppm > (int32_t)P2P_SIM__PPM)
+        return p2p_sim__fail(sim, P2P_ERR_ARG, "p2p_sim_clock: drift_ppm: -1000000 to 1000000");
+    if (p2p_sim__clock_step(sim, &shown_us, step_us) < 0)
+        return P2P_ERR_ARG;
+    v->clock.at_us = sim->now_us;
+    v->clock.shown_us = shown_us;
+    v->clock.rate_ppm = (uint32_t)((int32_t)P2P_SIM__PPM + drift_ppm);
+    v->skewed = drift_ppm != 0 || shown_us != sim->now_us;
+    if (v->state == P2P_SIM__RUNNING && !v->paused)
+        p2p_sim__wake_at(sim, v, sim->now_us); /* it looks at its new clock */
+    return P2P_OK;
+}
+P2P_DEF int p2p_sim_node_now(const p2p_sim *sim, const p2p_id *node, uint64_t *out) {
+    p2p_sim__vertex *v = p2p_sim__node_vertex(sim, node);
+    if (!v)
+        return sim->error->err;
+    *out = p2p_sim__shown_us(sim, v);
+    return P2P_OK;
+}
 P2P_DEF void p2p_sim_close(p2p_sim *sim) {
+    p2p_error_detail *error = sim->error;
     uint32_t i;
     for (i = 0; i < sim->vertex_count; i++) {
         p2p_sim__vertex *v = &sim->vertices[i];
@@ -2508,6 +3043,9 @@ P2P_DEF void p2p_sim_close(p2p_sim *sim) {
         p2p_wipe(&sim->hosts[i].key, sizeof sim->hosts[i].key);
     }
     p2p_wipe(sim, sizeof *sim);
+    (void)p2p_sim__say(error, P2P_ERR_CLOSED, "this simulator is closed", NULL);
+    sim->error = error;
+    sim->next_split_us = P2P_NEVER;
 }
 
 /* ==== >>drive ===================================================================================
@@ -2519,6 +3057,9 @@ P2P_DEF uint64_t p2p_sim_now(const p2p_sim *sim) { return sim->now_us; }
 P2P_DEF uint64_t p2p_sim_digest(const p2p_sim *sim) { return sim->digest; }
 P2P_DEF void p2p_sim_stats_get(const p2p_sim *sim, p2p_sim_stats *out) {
 #define P2P_SIM__FATE_COPY(upper, lower) out->lower = sim->fates[P2P_SIM_##upper];
+    memset(out, 0, sizeof *out);
+    if (p2p_sim__closed(sim))
+        return;
     P2P_SIM_FATES(P2P_SIM__FATE_COPY)
 #undef P2P_SIM__FATE_COPY
 }
@@ -2531,11 +3072,20 @@ P2P_DEF void p2p_sim_trace(p2p_sim *sim, p2p_sim_trace_fn fn, void *ctx) {
 /* When this node is to be served. With on_event its events are the simulator's work too. */
 static uint64_t p2p_sim__wanted(const p2p_sim *s, const p2p_sim__vertex *v) {
     uint64_t at_us = s->desc.on_event ? p2p_deadline(v->node) : p2p_wakeup(v->node);
+    if (v->skewed) {
+        /* Set back, its clock shows less than the node was told: it stays there until then. */
+        uint64_t told_us = p2p_now(v->node), shown_us = p2p_sim__shown_us(s, v);
+        if (at_us <= (told_us > shown_us ? told_us : shown_us))
+            return s->now_us;
+        at_us = p2p_sim__true_us(&v->clock, at_us);
+    }
     return at_us < s->now_us ? s->now_us : at_us;
 }
+/* In its own turn the node was crashed or paused. */
+static bool p2p_sim__ceased(const p2p_sim__vertex *v) { return v->crash_wanted || v->paused; }
 static void p2p_sim__handlers(p2p_sim__vertex *v) {
     uint32_t i;
-    for (i = 0; i < P2P_SIM__TURNS && !v->crash_wanted; i++)
+    for (i = 0; i < P2P_SIM__TURNS && !p2p_sim__ceased(v); i++)
         if (p2p_run_handler(v->node) != 1)
             break;
 }
@@ -2554,7 +3104,7 @@ static void p2p_sim__events(p2p_sim *s, p2p_sim__vertex *v) {
     uint32_t i;
     if (!s->desc.on_event && s->awaited != v)
         return;
-    for (i = 0; i < P2P_SIM__TURNS && !v->crash_wanted; i++) {
+    for (i = 0; i < P2P_SIM__TURNS && !p2p_sim__ceased(v); i++) {
         if (s->awaited == v && s->await_hit)
             return;
         memset(&e, 0, sizeof e);
@@ -2579,10 +3129,17 @@ static void p2p_sim__pull(p2p_sim *s, p2p_sim__vertex *v) {
         memset(&packet, 0, sizeof packet);
         packet.data = s->out;
         packet.size = P2P_SIM__DATAGRAM_MAX;
-        if (p2p_output(v->node, s->now_us, &packet) != 1)
+        if (p2p_output(v->node, p2p_sim__shown_us(s, v), &packet) != 1)
             return;
         p2p_sim__send_all(s, v, &packet);
     }
+}
+/* The node goes on: first it takes in what came while it stood still. */
+static void p2p_sim__catch_up(p2p_sim *s, p2p_sim__vertex *v) {
+    v->paused = P2P_SIM__GOING;
+    while (v->first_held != P2P_SIM__NOTHING)
+        p2p_sim__deliver(s, v, p2p_sim__held_take(s, v));
+    p2p_sim__answers_held(s, v);
 }
 /* A node's turn: until it wants nothing more at this instant. */
 static void p2p_sim__serve(p2p_sim *s, p2p_sim__vertex *v) {
@@ -2590,12 +3147,14 @@ static void p2p_sim__serve(p2p_sim *s, p2p_sim__vertex *v) {
     uint32_t round;
     P2P_SIM_ASSERT(v->state == P2P_SIM__RUNNING && v->node && !s->serving);
     s->serving = v;
+    if (v->paused)
+        p2p_sim__catch_up(s, v);
     for (round = 0; round < P2P_SIM__ROUNDS && wake_us <= s->now_us; round++) {
-        (void)p2p_poll(v->node, s->now_us);
+        (void)p2p_poll(v->node, p2p_sim__shown_us(s, v));
         p2p_sim__handlers(v);
-        if (!v->crash_wanted)
+        if (!p2p_sim__ceased(v))
             p2p_sim__events(s, v);
-        if (v->crash_wanted)
+        if (p2p_sim__ceased(v))
             break;
         p2p_sim__pull(s, v);
         wake_us = p2p_sim__wanted(s, v);
@@ -2603,7 +3162,7 @@ static void p2p_sim__serve(p2p_sim *s, p2p_sim__vertex *v) {
     s->serving = NULL;
     if (v->crash_wanted)
         p2p_sim__crash_now(s, v);
-    else
+    else if (!v->paused)
         p2p_sim__wake_at(s, v, wake_us <= s->now_us ? s->now_us + 1 : wake_us);
 }
 /* Partitions at random: once a second the dice, and the end of the one there is. */
@@ -2615,7 +3174,7 @@ static void p2p_sim__split(p2p_sim *s) {
         s->split = 0;
     if (s->split || !p2p_sim__chance(&s->random, s->desc.partition_ppm))
         return;
-    s->split = 1;
+    s->split = p2p_sim__chance(&s->random, s->desc.oneway_ppm) ? P2P_SIM__ONEWAY : P2P_SIM__CUT;
     s->split_end_us = s->now_us + 1000000 * (1 + p2p_sim__below(&s->random, 5));
     for (i = 0; i < s->vertex_count; i++)
         s->vertices[i].side = (uint8_t)(p2p_sim__draw(&s->random) >> 63);
@@ -2651,7 +3210,8 @@ static void p2p_sim__look(p2p_sim *s, p2p_sim__vertex *v) {
     if (v->state != P2P_SIM__RUNNING)
         return;
     if (p2p_id_equal(p2p_node_id(v->node), &v->id)) {
-        p2p_sim__wake_at(s, v, p2p_sim__wanted(s, v));
+        if (!v->paused)
+            p2p_sim__wake_at(s, v, p2p_sim__wanted(s, v));
         return;
     }
     v->node = NULL; /* the program closed it */
@@ -2669,8 +3229,9 @@ static void p2p_sim__arrive_at(p2p_sim *s, uint64_t time_us) {
         s->now_us = time_us;
     for (i = 0; i < s->vertex_count; i++) {
         p2p_sim__vertex *v = &s->vertices[i];
-        if (v->state == P2P_SIM__RUNNING && p2p_now(v->node) < s->now_us)
-            (void)p2p_poll(v->node, s->now_us);
+        if (v->state == P2P_SIM__RUNNING && !v->paused &&
+            p2p_now(v->node) < p2p_sim__shown_us(s, v))
+            (void)p2p_poll(v->node, p2p_sim__shown_us(s, v));
     }
 }
 P2P_DEF int p2p_sim_touch(p2p_sim *sim, const p2p_node *node) {
@@ -2701,6 +3262,8 @@ P2P_DEF uint64_t p2p_sim_step(p2p_sim *sim) {
     return any ? sim->now_us : P2P_NEVER;
 }
 static int p2p_sim__until_check(const p2p_sim *s, uint64_t time_us, const char *late) {
+    if (p2p_sim__closed(s))
+        return P2P_ERR_CLOSED;
     if (s->busy)
         return p2p_sim__fail(s, P2P_ERR_STATE, "not from a handler, on_event or trace function");
     if (time_us < s->now_us)
@@ -2720,6 +3283,27 @@ P2P_DEF int p2p_sim_run_until(p2p_sim *sim, uint64_t time_us) {
     p2p_sim__arrive_at(sim, time_us);
     sim->busy = 0;
     return P2P_OK;
+}
+/* Nothing is under way, and no node wants anything soon. */
+static bool p2p_sim__idle(p2p_sim *s) {
+    p2p_sim__vertex *v = p2p_sim__wake_first(s);
+    return s->event_count == 0 && (!v || v->wake_us - s->now_us >= s->desc.idle_us);
+}
+P2P_DEF int p2p_sim_run_idle(p2p_sim *sim, uint64_t time_us) {
+    uint64_t until_us = time_us < P2P_SIM__END_US ? time_us : P2P_SIM__END_US;
+    bool idle;
+    int err = p2p_sim__until_check(sim, time_us, "p2p_sim_run_idle: this time has passed");
+    if (err < 0)
+        return err;
+    sim->busy = 1;
+    p2p_sim__look_all(sim);
+    for (idle = p2p_sim__idle(sim); !idle && p2p_sim__next(sim, until_us);)
+        idle = p2p_sim__idle(sim);
+    p2p_sim__arrive_at(sim, idle ? sim->now_us : until_us);
+    sim->busy = 0;
+    return idle ? P2P_OK
+                : p2p_sim__fail_size(sim, P2P_ERR_TIMEOUT, "p2p_sim_run_idle: not idle in time",
+                                     sim->event_count, 0);
 }
 static void p2p_sim__await(p2p_sim *s, p2p_sim__vertex *v, uint64_t time_us) {
     s->busy = 1;
@@ -2757,7 +3341,9 @@ P2P_DEF int p2p_sim_await(p2p_sim *sim, p2p_node *node, uint32_t type, uint64_t 
     if (v->state != P2P_SIM__RUNNING)
         return p2p_sim__fail_name(sim, P2P_ERR_CLOSED,
                                   "p2p_sim_await: crashed meanwhile: ", v->name);
-    return p2p_sim__fail_name(sim, P2P_ERR_TIMEOUT, "p2p_sim_await: no such event in time at ",
+    return p2p_sim__fail_name(sim, P2P_ERR_TIMEOUT,
+                              v->paused ? "p2p_sim_await: no such event in time, paused: "
+                                        : "p2p_sim_await: no such event in time at ",
                               v->name);
 }
 
@@ -2802,6 +3388,8 @@ typedef struct p2p_sim__env {
     p2p_getenv_fn get;
     void *ctx;
     const char *bad;
+    uint64_t min, max; /* of the bad one, in its own unit */
+    uint32_t places;
 } p2p_sim__env;
 /* The value in min..max, times scale; the default when unset. The first wrong name is kept. */
 static uint64_t p2p_sim__env_get(p2p_sim__env *env, const char *name, uint64_t unset,
@@ -2809,8 +3397,12 @@ static uint64_t p2p_sim__env_get(p2p_sim__env *env, const char *name, uint64_t u
     const char *text = env->get(env->ctx, name);
     uint64_t x = unset;
     if (text && (!p2p_sim__decimal(text, places, &x) || x < min || x > max)) {
-        if (!env->bad)
+        if (!env->bad) {
             env->bad = name;
+            env->min = min;
+            env->max = max;
+            env->places = places;
+        }
         x = unset;
     }
     return x * scale;
@@ -2820,6 +3412,15 @@ static uint64_t p2p_sim__env_ms(p2p_sim__env *env, const char *name, uint64_t un
 }
 static uint32_t p2p_sim__env_ppm(p2p_sim__env *env, const char *name, uint32_t unset) {
     return (uint32_t)p2p_sim__env_get(env, name, unset, 6, 0, P2P_SIM__PPM, 1);
+}
+static int p2p_sim__env_wrong(p2p_error_detail *why, const p2p_sim__env *env) {
+    const char *text = env->places     ? ": not a decimal from 0 to 1, at most 6 places"
+                       : env->min == 0 ? ": not a whole number from 0 to max"
+                                       : ": not a whole number from 1 to max";
+    int err = p2p_sim__say(why, P2P_ERR_CONFIG, env->bad, text);
+    if (why)
+        why->max = env->places ? 1 : env->max;
+    return err;
 }
 P2P_DEF int p2p_sim_desc_from_env(p2p_sim_desc *desc, p2p_getenv_fn get, void *ctx,
                                   const char **bad_name) {
@@ -2859,7 +3460,7 @@ P2P_DEF int p2p_sim_desc_from_env(p2p_sim_desc *desc, p2p_getenv_fn get, void *c
     }
     if (bad_name)
         *bad_name = env.bad;
-    return p2p_sim__say(desc->why, P2P_ERR_CONFIG, env.bad, ": not a value in its range");
+    return p2p_sim__env_wrong(desc->why, &env);
 }
 
 /* ==== >>helpers =================================================================================
@@ -2928,7 +3529,7 @@ P2P_DEF int p2p_sim_split(p2p_sim *sim, const char *a, size_t na, const char *b,
     if (err == P2P_OK)
         err = p2p_sim__join(sim, nodes, na + nb);
     if (err == P2P_OK) /* an empty cut, then its groups: there is no array of ids to hand over */
-        err = p2p_sim__cut_add(sim, NULL, 0, NULL, 0, true);
+        err = p2p_sim__cut_add(sim, NULL, 0, NULL, 0, P2P_SIM__CUT);
     if (err < 0)
         return err;
     bit = (uint64_t)1 << (sim->cut_count - 1);
@@ -2943,6 +3544,8 @@ P2P_DEF int p2p_sim_latency(p2p_sim *sim, const p2p_id *from, const p2p_id *to,
     p2p_sim_link link;
     uint32_t i;
     int err;
+    if (p2p_sim__closed(sim))
+        return P2P_ERR_CLOSED;
     if (from || to) {
         err = p2p_sim_link_get(sim, from, to, &link);
         link.latency_us = latency_us;
@@ -2961,6 +3564,8 @@ P2P_DEF int p2p_sim_loss(p2p_sim *sim, const p2p_id *from, const p2p_id *to, uin
     p2p_sim_link link;
     uint32_t i;
     int err;
+    if (p2p_sim__closed(sim))
+        return P2P_ERR_CLOSED;
     if (from || to) {
         err = p2p_sim_link_get(sim, from, to, &link);
         link.loss_ppm = loss_ppm;

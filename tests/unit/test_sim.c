@@ -1324,7 +1324,15 @@ TEST(environment_errors_are_named) {
     memset(&d, 0, sizeof d);
     d.why = &why;
     CHECK_INT(p2p_sim_desc_from_env(&d, fake_getenv, NULL, NULL), P2P_ERR_CONFIG);
-    CHECK_STR(why.text, "SIMULATOR_DISCOVERY_DELAY_MS: not a value in its range");
+    CHECK_STR(why.text, "SIMULATOR_DISCOVERY_DELAY_MS: not a whole number from 0 to max");
+    CHECK(why.max == 1000000000000u);
+    env_name[0] = "SIMULATOR_P2P_FAILURE_RATE";
+    CHECK_INT(p2p_sim_desc_from_env(&d, fake_getenv, NULL, NULL), P2P_ERR_CONFIG);
+    CHECK_STR(why.text, "SIMULATOR_P2P_FAILURE_RATE: not a decimal from 0 to 1, at most 6 places");
+    env_name[0] = "SIMULATOR_TIME_MULTIPLIER";
+    CHECK_INT(p2p_sim_desc_from_env(&d, fake_getenv, NULL, NULL), P2P_ERR_CONFIG);
+    CHECK_STR(why.text, "SIMULATOR_TIME_MULTIPLIER: not a whole number from 1 to max");
+    CHECK_INT(why.max, 1000000);
 }
 TEST(helpers_make_networks) {
     static p2p_node *nodes[7];
