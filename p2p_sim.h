@@ -394,6 +394,7 @@ extern "C" {
 #define P2P_SIM__CUTS             64u
 #define P2P_SIM__END_US           ((uint64_t)1 << 53) /* 285 years: nanoseconds still fit 64 bits */
 #define P2P_SIM__ASSURED_AFTER_US 2000000u
+#define P2P_SIM__RECEIVE_MAX      0x7fffffffu
 #define P2P_SIM__JITTER_MAX_US    ((uint64_t)1 << 40) /* 12 days; 79 times as much fits 64 bits */
 
 #define P2P_SIM__BACKLOG_NS ((uint64_t)1 << 62) /* a longer queue is an endless one */
@@ -1129,6 +1130,8 @@ static const char *p2p_sim__desc_wrong(const p2p_sim_desc *d) {
         return "routing: not one of P2P_SIM_ROUTING_*";
     if (d->drops > 0x0fffffffu)
         return "drops: at most 268435455";
+    if (d->receive_bytes > P2P_SIM__RECEIVE_MAX)
+        return "receive_bytes: at most 2147483647";
     return p2p_sim__link_wrong(&d->link);
 }
 /* Defaults filled in, or the error. */
@@ -1171,7 +1174,7 @@ static int p2p_sim__resolve(const p2p_sim_desc *desc, p2p_sim_desc *out) {
  * Vertices by id, edges by their ends.
  * Always: an edge once made stays (down at most); lists are in the order of making, so that ties
  * are broken alike on every machine.
- * Tests: tests/unit/test_sim.c */
+ * Tests: tests/unit/test_sim.c, tests/unit/test_sim_link.c */
 static uint32_t *p2p_sim__vertex_slot(const p2p_sim *s, const p2p_id *id) {
     uint32_t at = (uint32_t)p2p_sim__mix(0, p2p_sim__load(id->bytes)) & s->vertex_mask;
     while (s->vertex_table[at] != P2P_SIM__NOTHING &&
@@ -1340,7 +1343,7 @@ P2P_DEF int p2p_sim_drop(p2p_sim *sim, const p2p_id *from, const p2p_id *to, uin
  * groups and of the second groups it is in. So the question costs a few instructions at any size.
  * A cut of one way says nothing of what goes from its second group to its first.
  * Always: bits ascend with time, and what later ones cover wholly is forgotten.
- * Tests: tests/unit/test_sim.c */
+ * Tests: tests/unit/test_sim.c, tests/unit/test_sim_link.c */
 /* Whether what x sends does not reach y. */
 static bool p2p_sim__cut(const p2p_sim *s, const p2p_sim__vertex *x, const p2p_sim__vertex *y) {
     uint64_t both;
@@ -1455,7 +1458,7 @@ P2P_DEF int p2p_sim_heal(p2p_sim *sim, const p2p_id *a, size_t na, const p2p_id 
  * Always: the hop chosen depends on the graph alone, not on what was asked before: among the
  * neighbours nearer to the target the one whose edge was made first. Each hop is one less, so that
  * instant links make no circles.
- * Tests: tests/unit/test_sim.c */
+ * Tests: tests/unit/test_sim.c, tests/unit/test_sim_link.c */
 static bool p2p_sim__forwards(const p2p_sim__vertex *v) {
     return v->state == P2P_SIM__ROUTER ||
            (v->state == P2P_SIM__RUNNING && v->nat.kind == P2P_SIM_NAT_NONE);
@@ -2316,7 +2319,7 @@ static void p2p_sim__deliver(p2p_sim *s, p2p_sim__vertex *v, uint32_t chain) {
  * on no line, so hop links those that wait. */
 static bool p2p_sim__hold(p2p_sim *s, p2p_sim__vertex *v, uint32_t chain) {
     p2p_sim__head *head = &s->chunks[chain].head;
-    if (head->size > s->desc.receive_bytes - v->held_bytes)
+    if (v->paused == P2P_SIM__PAUSED && head->size + v->held_bytes > s->desc.receive_bytes)
         return false;
     v->held_bytes += head->size;
     head->hop = P2P_SIM__NOTHING;
@@ -2364,7 +2367,7 @@ static p2p_sim__vertex *p2p_sim__arrive(p2p_sim *s, uint32_t chain) {
 /* ==== >>names ===================================================================================
  * Mock DNS: a table of names, and answers that take their time.
  * Always: a record is in one bucket, and in its owner's list while that node runs.
- * Tests: tests/unit/test_sim.c, tests/sim/test_critical.c */
+ * Tests: tests/unit/test_sim.c, tests/unit/test_sim_node.c, tests/sim/test_critical.c */
 static uint32_t *p2p_sim__bucket(const p2p_sim *s, const char *name) {
     uint64_t h = p2p_sim__hash(0, (const uint8_t *)name, p2p_sim__length(name, P2P_SIM__NAME_SIZE));
     return &s->buckets[(uint32_t)h & s->bucket_mask];
@@ -2588,7 +2591,7 @@ static void p2p_sim__answers_held(p2p_sim *s, p2p_sim__vertex *v) {
 /* ==== >>node ====================================================================================
  * The sim itself, its vertices, and what a node's desc lacks.
  * Always: vertices are numbered in the order of making; a failed call leaves none behind.
- * Tests: tests/unit/test_sim.c */
+ * Tests: tests/unit/test_sim.c, tests/unit/test_sim_node.c */
 P2P_DEF size_t p2p_sim_arena_size(const p2p_sim_desc *desc) {
     p2p_sim s;
     p2p_sim__carve c;
@@ -3052,7 +3055,7 @@ P2P_DEF void p2p_sim_close(p2p_sim *sim) {
  * Virtual time: the next datagram, answer or timer, and the turn of the node it concerns.
  * Always: time never goes back; every loop over what a node gives is bounded, and a node that wants
  * to be woken at once for ever is woken each microsecond, so that time goes on.
- * Tests: tests/unit/test_sim.c, tests/sim/test_critical.c */
+ * Tests: tests/unit/test_sim.c, tests/unit/test_sim_node.c, tests/sim/test_critical.c */
 P2P_DEF uint64_t p2p_sim_now(const p2p_sim *sim) { return sim->now_us; }
 P2P_DEF uint64_t p2p_sim_digest(const p2p_sim *sim) { return sim->digest; }
 P2P_DEF void p2p_sim_stats_get(const p2p_sim *sim, p2p_sim_stats *out) {
