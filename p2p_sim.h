@@ -114,12 +114,46 @@
  *     name_fail_ppm are answered with "not found" and name_silent_ppm not at all. By id every node
  *     is found at once: its address follows from its place in the graph.
  *
+ * HOSTS
+ *     p2p_sim_host makes a vertex that is a plain UDP program: no node and no p2p.h, only two
+ *     functions of yours, one for datagrams and one for a timer, and p2p_sim_host_send. With it the
+ *     simulator serves any protocol. All its ports are open; the port a datagram came to is told.
+ *     Links, boxes, partitions, crashes, digest, trace and stats treat it like a node.
+ *
  * NAT
- *     p2p_sim_nat puts a box of its own before a node. Dialling in needs a way that the node opened
- *     by sending out:   FULL from anybody, ADDR from that address, PORT from that address and port,
- *     SYM as PORT with another outer port for each peer, FIREWALL as PORT without translation,
- *     BLOCKED not at all. A way closes lone_us after the last datagram, assured_us once it went
- *     both ways for 2 s. p2p_sim_nat_rebind forgets all ways and takes another outer port.
+ *     p2p_sim_nat puts a box before a node or host, or makes a p2p_sim_router vertex a NAT router,
+ *     behind which p2p_sim_behind puts nodes, hosts and other routers: a LAN. Boxes stack: one
+ *     behind another (a home router behind a carrier's), or by level before the same vertex, level
+ *     0 innermost. RFC 4787's words for the kinds:
+ *                   mapping                      filtering                    outer port
+ *         FULL      endpoint-independent         endpoint-independent         kept if free
+ *         ADDR      endpoint-independent         address-dependent            kept if free
+ *         PORT      endpoint-independent         address and port-dependent   kept if free
+ *         SYM       address and port-dependent   address and port-dependent   random
+ *         FIREWALL  as PORT, and nothing is translated: who lies behind keeps the address
+ *         BLOCKED   nothing passes
+ *     mapping, filtering and ports of the desc replace what the kind says. "Kept if free": else, as
+ *     for the second of two programs with the same port, a random one, or with NEXT the next.
+ *       timers      a flow ends lone_us after the last datagram, or assured_us, once it went both
+ *                   ways and was refreshed 2 s after its start or later, as Linux does it. Outward
+ *                   always refreshes, inward unless outbound_only
+ *       refused     what nobody asked for vanishes without a word (no ICMP). With early it takes
+ *                   the pair of outer port and remote, as where Linux accepts datagrams to itself:
+ *                   the next flow from within to that remote then gets another port, and punching
+ *                   fails that began too early
+ *       hairpin     from inside to an outer address of the same box: 0 vanishes; 1 goes back in,
+ *                   with the outer address as its source, whatever the filter says
+ *       table_max   flows at a time; with all in use a new one vanishes
+ *       rebind      p2p_sim_nat_rebind_to forgets all flows, and gives the same ports again
+ *                   (FLUSH), others (PORT) or another outer address (ADDR)
+ *     ADDRESSES   Each vertex has an address by its number, 10.0.0.1 and on, with port 4000 where
+ *     its node listens; boxes have outer ones, 11.0.0.1 and on, or 100.64.0.1 and on behind another
+ *     box. Behind a box with overlap addresses are 192.168.1.2 and on, the same in each such LAN.
+ *     An address means who has it in the LAN of the sender; else the datagram goes out through the
+ *     box, and the address means who has it there; and so on. So private addresses of other LANs
+ *     lead nowhere, or to the wrong neighbour, as in life. A packet's remote and local are what a
+ *     socket there would see. p2p_sim_addr tells the outermost, p2p_sim_addr_inside the own.
+ *     Build from outside in: a router's boxes first, then who lies behind it.
  *
  * INSECURE
  *     With p2p_sim_desc.crypto empty, keys and signatures are a stand-in made of integer mixing
@@ -140,7 +174,7 @@
  * CONTENTS
  *     >>api
  *     >>base >>hash >>crypto >>null >>arena >>errors >>graph >>partition >>path >>nat >>queue
- *     >>link >>clock >>wire >>names >>node >>drive >>env >>helpers
+ *     >>link >>clock >>scope >>wire >>names >>node >>host >>drive >>env >>helpers
  *
  * LICENSE   see LICENSE beside this file.
  */
@@ -179,13 +213,37 @@ enum p2p_sim_nat_kind {
     P2P_SIM_NAT_BLOCKED,
     P2P_SIM_NAT_FIREWALL
 };
-/* hairpin, early and level must be 0: they are not built in yet. table_max: ways open at a time,
- * 0 as many as there is memory for; lone_us 30 s; assured_us 120 s. */
+/* How much of the remote's address an outer port, or the right to come in, depends on (RFC 4787). */
+enum p2p_sim_nat_dependence {
+    P2P_SIM_NAT_AS_KIND,
+    P2P_SIM_NAT_ENDPOINT_INDEPENDENT,
+    P2P_SIM_NAT_ADDRESS_DEPENDENT,
+    P2P_SIM_NAT_ADDRESS_AND_PORT_DEPENDENT
+};
+enum p2p_sim_nat_ports {
+    P2P_SIM_NAT_PORTS_AS_KIND,
+    P2P_SIM_NAT_PORTS_KEEP,  /* the inner one if it is free, else at random */
+    P2P_SIM_NAT_PORTS_NEXT,  /* the inner one if it is free, else the next that is */
+    P2P_SIM_NAT_PORTS_RANDOM /* of 1024 to 65535 */
+};
+enum p2p_sim_rebind { P2P_SIM_REBIND_PORT, P2P_SIM_REBIND_FLUSH, P2P_SIM_REBIND_ADDR };
+/* See NAT above. kind, mapping, filtering, ports: the enums; hairpin, early, outbound_only,
+ * overlap: 0 or 1; level: which box before this vertex, at most 7. table_max: flows at a time, 0 as
+ * many as there is memory for; lone_us 30 s; assured_us 120 s, not below lone_us. */
 typedef struct p2p_sim_nat_desc {
     uint8_t kind, hairpin, early, level;
     uint32_t table_max;
     uint64_t lone_us, assured_us;
+    uint8_t mapping, filtering, ports, outbound_only, overlap, reserved[3];
 } p2p_sim_nat_desc;
+/* A plain UDP program. Both functions may be NULL, and may call everything here but step,
+ * run_until, await and close. data is valid until on_datagram returns. */
+typedef struct p2p_sim_host_desc {
+    void (*on_datagram)(void *ctx, p2p_sim *sim, const p2p_id *host, uint16_t port,
+                        const p2p_addr *from, p2p_span data);
+    void (*on_timer)(void *ctx, p2p_sim *sim, const p2p_id *host);
+    void *ctx;
+} p2p_sim_host_desc;
 typedef struct p2p_sim_desc {
     /* Any; 0 is a seed like the others. */
     uint64_t seed;
@@ -232,13 +290,16 @@ typedef struct p2p_sim_desc {
     uint32_t receive_bytes;
     /* For p2p_sim_run_idle: default 5 s. */
     uint64_t idle_us;
+    /* NAT boxes: default as many as nodes, at most 1,000,000. Flows through all of them at a time:
+     * default 4 a node and 256. */
+    uint32_t boxes, flows;
 } p2p_sim_desc;
 
 /* What becomes of datagrams: each is sent, and ends as one of the others; forwarded counts hops on
  * the way, duplicated and corrupted count on top. */
 #define P2P_SIM_FATES(X)                                                               \
     X(SENT, sent)             /* left a node */                                        \
-    X(DELIVERED, delivered)   /* given to p2p_input */                                 \
+    X(DELIVERED, delivered)   /* given to p2p_input or on_datagram */                  \
     X(LOST, lost)             /* by loss_ppm or p2p_sim_drop */                        \
     X(QUEUE, queue)           /* no room in queue_bytes, or by codel */                \
     X(MTU, mtu)               /* too large for a link */                               \
@@ -258,11 +319,12 @@ typedef struct p2p_sim_stats {
 } p2p_sim_stats;
 typedef struct p2p_sim_trace_item {
     uint64_t time_us;
-    uint32_t fate;           /* enum p2p_sim_fate */
-    const p2p_id *from, *to; /* to is NULL when the address is nobody's */
+    uint32_t fate; /* enum p2p_sim_fate */
+    /* to: where it goes next, the node or the NAT router before it; NULL: the address is nobody's */
+    const p2p_id *from, *to;
     const p2p_id *at;        /* the vertex where it happened */
-    p2p_addr source, target;
-    p2p_span data; /* until the function returns */
+    p2p_addr source, target; /* as they stand in the datagram, there and then */
+    p2p_span data;           /* until the function returns */
     /* Which datagram, counted as they are sent, from 0 on and modulo 2^32; a copy made on the way
      * has its original's. */
     uint32_t number;
@@ -295,8 +357,20 @@ P2P_DEF int p2p_sim_id(const p2p_sim *sim, const char *name, p2p_id *out);
 P2P_DEF int p2p_sim_node(p2p_sim *sim, const char *name, const p2p_desc *desc, p2p_node **out);
 /* A vertex that only forwards. */
 P2P_DEF int p2p_sim_router(p2p_sim *sim, const char *name, p2p_id *out);
-/* The address others reach this vertex by: behind a NAT the outer one. */
+/* A vertex that is a plain UDP program; it takes no arena besides p2p_sim_arena_size. desc NULL: it
+ * only sends. It ends by p2p_sim_crash; p2p_sim_restart lets it receive again. */
+P2P_DEF int p2p_sim_host(p2p_sim *sim, const char *name, const p2p_sim_host_desc *desc,
+                         p2p_id *out);
+/* At most 65535 bytes, at least 1. What becomes of them is in the stats and the trace. */
+P2P_DEF int p2p_sim_host_send(p2p_sim *sim, const p2p_id *host, uint16_t port, const p2p_addr *to,
+                              const void *data, size_t size);
+/* on_timer once at time_us, which lies ahead; the newest call counts. P2P_NEVER: not at all. */
+P2P_DEF int p2p_sim_host_timer(p2p_sim *sim, const p2p_id *host, uint64_t time_us);
+/* The address others reach this vertex by, port 4000 there: behind NAT the outermost, with the port
+ * that is or would be kept for it. */
 P2P_DEF int p2p_sim_addr(const p2p_sim *sim, const p2p_id *id, p2p_addr *out);
+/* The address it has itself. */
+P2P_DEF int p2p_sim_addr_inside(const p2p_sim *sim, const p2p_id *id, p2p_addr *out);
 /* Edges. A NULL link is the desc's; an edge that is there already gets the new link. */
 P2P_DEF int p2p_sim_connect(p2p_sim *sim, const p2p_id *a, const p2p_id *b,
                             const p2p_sim_link *link);
@@ -320,8 +394,15 @@ P2P_DEF int p2p_sim_partition(p2p_sim *sim, const p2p_id *a, size_t na, const p2
 P2P_DEF int p2p_sim_partition_oneway(p2p_sim *sim, const p2p_id *a, size_t na, const p2p_id *b,
                                      size_t nb);
 P2P_DEF int p2p_sim_heal(p2p_sim *sim, const p2p_id *a, size_t na, const p2p_id *b, size_t nb);
+/* The box of this level before a node, host or router: new, or with other rules, its flows gone;
+ * kind NONE takes it away. P2P_ERR_STATE: would change what address those behind a router have. */
 P2P_DEF int p2p_sim_nat(p2p_sim *sim, const p2p_id *node, const p2p_sim_nat_desc *nat);
+/* A vertex, with its own boxes, lies behind the innermost box of this router from now on; NULL:
+ * behind none. P2P_ERR_STATE: the router has no box, or lies behind this vertex itself. */
+P2P_DEF int p2p_sim_behind(p2p_sim *sim, const p2p_id *id, const p2p_id *router);
+/* The box of level 0 by P2P_SIM_REBIND_PORT. A firewall only forgets. */
 P2P_DEF int p2p_sim_nat_rebind(p2p_sim *sim, const p2p_id *node);
+P2P_DEF int p2p_sim_nat_rebind_to(p2p_sim *sim, const p2p_id *id, uint8_t level, uint32_t how);
 /* From a handler or on_event of that very node the crash waits until they have returned. */
 P2P_DEF int p2p_sim_crash(p2p_sim *sim, const p2p_id *node);
 P2P_DEF int p2p_sim_restart(p2p_sim *sim, const p2p_id *node, p2p_node **out);
@@ -385,7 +466,7 @@ extern "C" {
 #define P2P_SIM__PORT             4000u     /* every node listens on it, at an address of its own */
 #define P2P_SIM__NODES_MAX        16000000u /* 10.0.0.1 and on */
 #define P2P_SIM__DATAGRAM_MAX     65535u
-#define P2P_SIM__CHUNK            256u
+#define P2P_SIM__CHUNK            260u
 #define P2P_SIM__CHUNKS_A_PACKET  5u
 #define P2P_SIM__NAME_SIZE        64u
 #define P2P_SIM__SPARE            128u  /* arena a node for texts of its desc */
@@ -396,6 +477,15 @@ extern "C" {
 #define P2P_SIM__ASSURED_AFTER_US 2000000u
 #define P2P_SIM__RECEIVE_MAX      0x7fffffffu
 #define P2P_SIM__JITTER_MAX_US    ((uint64_t)1 << 40) /* 12 days; 79 times as much fits 64 bits */
+#define P2P_SIM__BOXES_MAX        1000000u
+#define P2P_SIM__BOX              0x80000000u /* what lies behind a box: a vertex, or this | a box */
+#define P2P_SIM__LEVELS           8u
+#define P2P_SIM__PORTS            64512u      /* 1024 and on */
+#define P2P_SIM__NET_VERTEX       0x0a000000u /* 10.0.0.0/8 */
+#define P2P_SIM__NET_OUTER        0x0b000000u /* 11.0.0.0/8: of boxes */
+#define P2P_SIM__NET_CARRIER      0x64400000u /* 100.64.0.0/10: of boxes behind boxes */
+#define P2P_SIM__NET_OVERLAP      0xc0a80100u /* 192.168.1.0/24 */
+#define P2P_SIM__OVERLAP_MAX      253u
 
 #define P2P_SIM__BACKLOG_NS ((uint64_t)1 << 62) /* a longer queue is an endless one */
 
@@ -437,12 +527,32 @@ typedef struct p2p_sim__range { /* of datagrams to be lost */
     uint32_t next;
 } p2p_sim__range;
 
-typedef struct p2p_sim__flow { /* a way through a NAT */
+enum { P2P_SIM__INNER, P2P_SIM__OUTER };
+typedef struct p2p_sim__flow { /* through a NAT, between an endpoint inside and one outside */
     uint64_t since_us, last_us;
-    uint32_t next, remote;
-    uint16_t remote_port, outer_port;
+    uint32_t next[2];            /* in the chains of its inner endpoint and of its outer port */
+    uint32_t box, inner, remote; /* inner 0: a remote that came early has the outer port */
+    uint16_t inner_port, remote_port, outer_port;
     uint8_t replied;
+    uint8_t astray; /* has not the port of its mapping, which an early one took */
 } p2p_sim__flow;
+
+typedef struct p2p_sim__seat { /* where a vertex or a box lies */
+    uint32_t behind;           /* the box next outward, or nothing */
+    uint32_t ip;               /* its address there; 0: a firewall, which has none */
+    uint32_t next;             /* of those in a LAN with overlapping addresses */
+} p2p_sim__seat;
+typedef struct p2p_sim__box {
+    p2p_sim_nat_desc desc; /* what the kind says filled in; kind NONE: free, seat.next the list */
+    p2p_sim__seat seat;
+    uint64_t random;
+    uint64_t sweep_us; /* before then no flow of it ends */
+    uint32_t vertex;   /* where it stands */
+    uint32_t members;  /* how many p2p_sim_behind put behind it */
+    uint32_t first;    /* with overlap: who is in its LAN */
+    uint32_t flow_count, turn;
+    uint16_t shift; /* between inner and outer ports */
+} p2p_sim__box;
 
 typedef struct p2p_sim__record { /* a name */
     char name[P2P_SIM__NAME_SIZE];
@@ -452,7 +562,7 @@ typedef struct p2p_sim__record { /* a name */
     uint32_t owner;  /* the node that registered it, or nothing */
 } p2p_sim__record;
 
-enum { P2P_SIM__FREE, P2P_SIM__ROUTER, P2P_SIM__RUNNING, P2P_SIM__CRASHED };
+enum { P2P_SIM__FREE, P2P_SIM__ROUTER, P2P_SIM__RUNNING, P2P_SIM__CRASHED, P2P_SIM__HOST };
 /* Of a node that runs: resumed, it first takes in what waits for it. */
 enum { P2P_SIM__GOING, P2P_SIM__PAUSED, P2P_SIM__RESUMED };
 
@@ -461,6 +571,11 @@ typedef struct p2p_sim__clock {
     uint64_t at_us, shown_us;
     uint32_t rate_ppm; /* 1000000: as fast as the network's */
 } p2p_sim__clock;
+
+typedef struct p2p_sim__program { /* of a host */
+    p2p_sim_host_desc desc;
+    uint64_t timer_us;
+} p2p_sim__program;
 
 typedef struct p2p_sim__vertex {
     p2p_sim *sim;
@@ -471,12 +586,12 @@ typedef struct p2p_sim__vertex {
     uint32_t index, life, heap_at;
     uint32_t first_out, last_out, first_in, last_in;
     uint32_t first_record, first_query;
-    uint16_t outer_port;
     uint8_t state, crash_wanted;
     uint8_t side; /* in a partition drawn at random */
     uint8_t paused, skewed;
-    uint32_t first_flow, flow_count;
-    p2p_sim_nat_desc nat;
+    p2p_sim__seat seat;        /* what it lies behind; of a router: itself, not those behind it */
+    uint32_t own;              /* the innermost box that stands here, or nothing */
+    p2p_sim__program *program; /* of a host; NULL: a node or a router */
     p2p_id id;
     char name[P2P_SIM__NAME_SIZE];
     p2p_sim__clock clock;                       /* when skewed */
@@ -492,10 +607,14 @@ typedef struct p2p_sim__host { /* what a restart needs */
 
 /* A datagram under way is a chain of chunks; a question for a name is one chunk. next is the free
  * list, the chain, or the list of a node's questions. */
+enum { P2P_SIM__INWARD, P2P_SIM__OUTWARD, P2P_SIM__HOME };
 typedef struct p2p_sim__head {
-    uint32_t next, size, from, to, hop, number;
-    uint16_t from_port, to_port;
-    uint8_t data[P2P_SIM__CHUNK - 28];
+    uint32_t next, from, to, hop, number;
+    uint32_t source, target; /* addresses, as they stand in it now */
+    uint16_t from_port, to_port, size;
+    uint8_t way; /* at `to`: inward, from there out through a box, or already behind all boxes */
+    uint8_t reserved;
+    uint8_t data[P2P_SIM__CHUNK - 36];
 } p2p_sim__head;
 typedef struct p2p_sim__tail {
     uint32_t next;
@@ -551,8 +670,11 @@ struct p2p_sim {
     uint64_t cut_kind,
         cut_oneway; /* bit of each cut or heal: 1 cut; 1 from first to second alone */
     uint32_t cut_count;
+    p2p_sim__box *boxes;
+    uint32_t box_free;
     p2p_sim__flow *flows;
-    uint32_t flow_free, flow_max;
+    uint64_t flow_sweep_us; /* before then no flow ends */
+    uint32_t flow_free, flow_mask, *flow_table;
     p2p_sim__record *records;
     uint32_t record_free, record_max, bucket_mask, *buckets;
     p2p_sim__chunk *chunks;
@@ -1006,8 +1128,10 @@ static void p2p_sim__lay(p2p_sim *s, p2p_sim__carve *c) {
     s->fates = (uint64_t *)p2p_sim__take(c, P2P_SIM_FATE_COUNT, sizeof *s->fates);
     s->stamp_now = (uint32_t *)p2p_sim__take(c, 1, sizeof *s->stamp_now);
     p2p_sim__lay_graph(s, c);
-    s->flow_max = nodes * 4 + 256;
-    s->flows = (p2p_sim__flow *)p2p_sim__take(c, s->flow_max, sizeof *s->flows);
+    s->boxes = (p2p_sim__box *)p2p_sim__take(c, s->desc.boxes, sizeof *s->boxes);
+    s->flows = (p2p_sim__flow *)p2p_sim__take(c, s->desc.flows, sizeof *s->flows);
+    s->flow_mask = p2p_sim__pow2((uint64_t)s->desc.flows * 2) - 1;
+    s->flow_table = (uint32_t *)p2p_sim__take(c, (size_t)s->flow_mask + 1, sizeof *s->flow_table);
     s->record_max = nodes + 16;
     s->records = (p2p_sim__record *)p2p_sim__take(c, s->record_max, sizeof *s->records);
     s->bucket_mask = p2p_sim__pow2(s->record_max) - 1;
@@ -1116,6 +1240,10 @@ static const char *p2p_sim__desc_wrong(const p2p_sim_desc *d) {
         return "links: at most 536870911";
     if (d->packets > 0x0fffffffu)
         return "packets: at most 268435455";
+    if (d->boxes > P2P_SIM__BOXES_MAX)
+        return "boxes: at most 1000000";
+    if (d->flows > 0x0fffffffu)
+        return "flows: at most 268435455";
     if (d->partition_ppm > P2P_SIM__PPM)
         return "partition_ppm: a probability above 1000000";
     if (d->failure_ppm > P2P_SIM__PPM)
@@ -1149,6 +1277,10 @@ static int p2p_sim__resolve(const p2p_sim_desc *desc, p2p_sim_desc *out) {
         out->links = (uint32_t)(n <= 64 ? n * (n - 1) / 2 + 1 : n * 4);
     if (desc->packets == 0)
         out->packets = (uint32_t)(1024 + n * 16);
+    if (desc->boxes == 0)
+        out->boxes = n < P2P_SIM__BOXES_MAX ? (uint32_t)n : P2P_SIM__BOXES_MAX;
+    if (desc->flows == 0)
+        out->flows = (uint32_t)(n * 4 + 256);
     if (desc->discovery_us == 0)
         out->discovery_us = 100000;
     if (desc->discovery_us == P2P_NEVER)
@@ -1461,7 +1593,7 @@ P2P_DEF int p2p_sim_heal(p2p_sim *sim, const p2p_id *a, size_t na, const p2p_id 
  * Tests: tests/unit/test_sim.c, tests/unit/test_sim_link.c */
 static bool p2p_sim__forwards(const p2p_sim__vertex *v) {
     return v->state == P2P_SIM__ROUTER ||
-           (v->state == P2P_SIM__RUNNING && v->nat.kind == P2P_SIM_NAT_NONE);
+           (v->state == P2P_SIM__RUNNING && v->seat.behind == P2P_SIM__NOTHING);
 }
 static bool p2p_sim__usable(const p2p_sim *s, const p2p_sim__edge *e) {
     return !e->link.down && !p2p_sim__cut(s, &s->vertices[e->from], &s->vertices[e->to]);
@@ -1616,129 +1748,271 @@ P2P_DEF int p2p_sim_path(const p2p_sim *sim, const p2p_id *from, const p2p_id *t
 }
 
 /* ==== >>nat =====================================================================================
- * A box before one node: which ways are open, and by which outer port.
- * Always: a node without a box has outer_port == P2P_SIM__PORT; flows are latest first.
- * Tests: tests/unit/test_sim.c, tests/sim/test_critical.c */
-static bool p2p_sim__flow_live(const p2p_sim *s, const p2p_sim__vertex *v, const p2p_sim__flow *f) {
+ * The table of a box: flows, their timers and ports, and what the filter lets in.
+ * Always: a flow is in two chains, by inner endpoint and by outer port; an outer port belongs to
+ * one mapping at a time; ones that have ended count as gone, wherever they still lie.
+ * Tests: tests/unit/test_sim_nat.c, tests/sim/test_nat_matrix.c */
+static bool p2p_sim__translates(const p2p_sim__box *b) {
+    return b->desc.kind != P2P_SIM_NAT_FIREWALL;
+}
+static uint64_t p2p_sim__flow_end(const p2p_sim *s, const p2p_sim__flow *f) {
+    const p2p_sim_nat_desc *d = &s->boxes[f->box].desc;
     bool assured = f->replied && f->last_us - f->since_us >= P2P_SIM__ASSURED_AFTER_US;
-    return s->now_us - f->last_us < (assured ? v->nat.assured_us : v->nat.lone_us);
+    return p2p_sim__later(f->last_us, assured ? d->assured_us : d->lone_us);
 }
-static void p2p_sim__flow_drop(p2p_sim *s, p2p_sim__vertex *v, uint32_t *link) {
-    uint32_t at = *link;
-    *link = s->flows[at].next;
-    s->flows[at].next = s->flow_free;
+static bool p2p_sim__flow_live(const p2p_sim *s, const p2p_sim__flow *f) {
+    return s->now_us < p2p_sim__flow_end(s, f);
+}
+/* Where the chain of an inner endpoint, or with ip 0 of an outer port, begins. */
+static uint32_t *p2p_sim__flow_chain(const p2p_sim *s, uint32_t box, uint32_t side, uint32_t ip,
+                                     uint16_t port) {
+    uint64_t h = p2p_sim__mix(0x2545f4914f6cdd1du, (uint64_t)box << 32 | ip);
+    return &s->flow_table[((uint32_t)p2p_sim__mix(h, port) << 1 | side) & s->flow_mask];
+}
+static uint32_t *p2p_sim__flow_chain_of(const p2p_sim *s, const p2p_sim__flow *f, uint32_t side) {
+    return side == P2P_SIM__INNER ? p2p_sim__flow_chain(s, f->box, side, f->inner, f->inner_port)
+                                  : p2p_sim__flow_chain(s, f->box, side, 0, f->outer_port);
+}
+static void p2p_sim__flow_drop(p2p_sim *s, uint32_t at) {
+    p2p_sim__flow *f = &s->flows[at];
+    uint32_t side, *link;
+    for (side = P2P_SIM__INNER; side <= P2P_SIM__OUTER; side++) {
+        for (link = p2p_sim__flow_chain_of(s, f, side); *link != at;
+             link = &s->flows[*link].next[side])
+            P2P_SIM_ASSERT(*link < s->desc.flows);
+        *link = f->next[side];
+    }
+    s->boxes[f->box].flow_count--;
+    f->box = P2P_SIM__NOTHING;
+    f->next[0] = s->flow_free;
     s->flow_free = at;
-    v->flow_count--;
 }
-static void p2p_sim__flows_drop(p2p_sim *s, p2p_sim__vertex *v, bool all) {
-    uint32_t *link = &v->first_flow;
-    while (*link != P2P_SIM__NOTHING) {
-        if (all || !p2p_sim__flow_live(s, v, &s->flows[*link]))
-            p2p_sim__flow_drop(s, v, link);
-        else
-            link = &s->flows[*link].next;
+/* Drops the flows of a box, or with P2P_SIM__NOTHING of all, that have ended, or all of them; when
+ * the next of the rest ends. */
+static uint64_t p2p_sim__flows_sweep(p2p_sim *s, uint32_t box, bool all) {
+    uint64_t first_us = P2P_NEVER, end_us;
+    uint32_t at;
+    for (at = 0; at < s->desc.flows; at++) {
+        const p2p_sim__flow *f = &s->flows[at];
+        if (f->box == P2P_SIM__NOTHING || (box != P2P_SIM__NOTHING && f->box != box))
+            continue;
+        end_us = p2p_sim__flow_end(s, f);
+        if (all || end_us <= s->now_us)
+            p2p_sim__flow_drop(s, at);
+        else if (end_us < first_us)
+            first_us = end_us;
+    }
+    return first_us;
+}
+static void p2p_sim__flows_flush(p2p_sim *s, uint32_t box) {
+    if (s->boxes[box].flow_count != 0)
+        (void)p2p_sim__flows_sweep(s, box, true);
+    P2P_SIM_ASSERT(s->boxes[box].flow_count == 0);
+}
+/* Whether there is room for one more: a full table is looked through once for each end in it. */
+static bool p2p_sim__flow_room(p2p_sim *s, uint32_t box) {
+    p2p_sim__box *b = &s->boxes[box];
+    if (b->desc.table_max != 0 && b->flow_count >= b->desc.table_max && b->sweep_us <= s->now_us)
+        b->sweep_us = p2p_sim__flows_sweep(s, box, false);
+    if (s->flow_free == P2P_SIM__NOTHING && s->flow_sweep_us <= s->now_us)
+        s->flow_sweep_us = p2p_sim__flows_sweep(s, P2P_SIM__NOTHING, false);
+    return s->flow_free != P2P_SIM__NOTHING &&
+           (b->desc.table_max == 0 || b->flow_count < b->desc.table_max);
+}
+/* The ends of one endpoint's flows leave its chain before the next comes in. */
+static void p2p_sim__flow_tidy(p2p_sim *s, uint32_t at) {
+    while (at != P2P_SIM__NOTHING) {
+        uint32_t next = s->flows[at].next[P2P_SIM__INNER];
+        if (!p2p_sim__flow_live(s, &s->flows[at]))
+            p2p_sim__flow_drop(s, at);
+        at = next;
     }
 }
-static p2p_sim__flow *p2p_sim__flow_make(p2p_sim *s, p2p_sim__vertex *v, uint32_t remote,
-                                         uint16_t port) {
-    uint32_t at = s->flow_free;
+/* what: box, endpoints and outer port. NULL: no room. */
+static p2p_sim__flow *p2p_sim__flow_make(p2p_sim *s, const p2p_sim__flow *what) {
+    p2p_sim__box *b = &s->boxes[what->box];
     p2p_sim__flow *f;
-    P2P_SIM_ASSERT(at == P2P_SIM__NOTHING || at < s->flow_max);
-    if (at == P2P_SIM__NOTHING || (v->nat.table_max && v->flow_count >= v->nat.table_max))
+    uint64_t end_us;
+    uint32_t at, side, *link;
+    p2p_sim__flow_tidy(s, *p2p_sim__flow_chain_of(s, what, P2P_SIM__INNER));
+    if (!p2p_sim__flow_room(s, what->box))
         return NULL;
+    at = s->flow_free;
     f = &s->flows[at];
-    s->flow_free = f->next;
-    memset(f, 0, sizeof *f);
+    s->flow_free = f->next[0];
+    *f = *what;
     f->since_us = f->last_us = s->now_us;
-    f->remote = remote;
-    f->remote_port = port;
-    f->outer_port = v->outer_port;
-    if (v->nat.kind == P2P_SIM_NAT_SYM)
-        f->outer_port = (uint16_t)(1024 + p2p_sim__below(&s->random, 64512));
-    f->next = v->first_flow;
-    v->first_flow = at;
-    v->flow_count++;
+    for (side = P2P_SIM__INNER; side <= P2P_SIM__OUTER; side++) {
+        link = p2p_sim__flow_chain_of(s, f, side);
+        f->next[side] = *link;
+        *link = at;
+    }
+    b->flow_count++;
+    end_us = p2p_sim__flow_end(s, f);
+    b->sweep_us = end_us < b->sweep_us ? end_us : b->sweep_us;
+    s->flow_sweep_us = end_us < s->flow_sweep_us ? end_us : s->flow_sweep_us;
     return f;
 }
-/* Outward: the port the datagram gets, or 0 when the box does not pass it. */
-static uint16_t p2p_sim__nat_out(p2p_sim *s, p2p_sim__vertex *v, uint32_t remote, uint16_t port) {
-    p2p_sim__flow *f;
-    uint32_t at;
-    if (v->nat.kind == P2P_SIM_NAT_NONE)
-        return P2P_SIM__PORT;
-    if (v->nat.kind == P2P_SIM_NAT_BLOCKED)
-        return 0;
-    p2p_sim__flows_drop(s, v, false);
-    for (at = v->first_flow; at != P2P_SIM__NOTHING; at = s->flows[at].next) {
-        f = &s->flows[at];
-        if (f->remote != remote || f->remote_port != port)
-            continue;
-        f->last_us = s->now_us;
-        return f->outer_port;
-    }
-    f = p2p_sim__flow_make(s, v, remote, port);
-    return f ? f->outer_port : 0;
+static bool p2p_sim__flow_from(const p2p_sim__flow *f, uint32_t ip, uint16_t port) {
+    return f->remote == ip && f->remote_port == port;
 }
-/* Inward: whether the box passes it. Both ways refresh, as Linux does. */
-static bool p2p_sim__nat_in(p2p_sim *s, p2p_sim__vertex *v, uint32_t remote, uint16_t port,
-                            uint16_t outer_port) {
-    uint32_t at, kind = v->nat.kind;
-    if (kind == P2P_SIM_NAT_BLOCKED)
-        return false;
-    p2p_sim__flows_drop(s, v, false);
-    for (at = v->first_flow; at != P2P_SIM__NOTHING; at = s->flows[at].next) {
+/* What an inner endpoint has towards a remote: the very flow, or else one of the same mapping. */
+static p2p_sim__flow *p2p_sim__flow_find(const p2p_sim *s, uint32_t box, const p2p_sim__head *h,
+                                         p2p_sim__flow **same) {
+    uint32_t mapping = s->boxes[box].desc.mapping;
+    uint32_t at = *p2p_sim__flow_chain(s, box, P2P_SIM__INNER, h->source, h->from_port);
+    *same = NULL;
+    for (; at != P2P_SIM__NOTHING; at = s->flows[at].next[P2P_SIM__INNER]) {
         p2p_sim__flow *f = &s->flows[at];
-        bool addr = f->remote == remote, exact = addr && f->remote_port == port;
-        if (f->outer_port != outer_port)
+        if (f->box != box || f->inner != h->source || f->inner_port != h->from_port ||
+            !p2p_sim__flow_live(s, f))
             continue;
-        if (!exact && kind != P2P_SIM_NAT_FULL && !(addr && kind == P2P_SIM_NAT_ADDR))
+        if (p2p_sim__flow_from(f, h->target, h->to_port))
+            return f;
+        if (!f->astray && !*same &&
+            (mapping == P2P_SIM_NAT_ENDPOINT_INDEPENDENT ||
+             (mapping == P2P_SIM_NAT_ADDRESS_DEPENDENT && f->remote == h->target)))
+            *same = f;
+    }
+    return NULL;
+}
+/* Whether some mapping has this outer port; or, with a remote, an early one from there has. */
+static bool p2p_sim__port_taken(const p2p_sim *s, uint32_t box, uint16_t port,
+                                const p2p_sim__head *remote) {
+    uint32_t at = *p2p_sim__flow_chain(s, box, P2P_SIM__OUTER, 0, port);
+    for (; at != P2P_SIM__NOTHING; at = s->flows[at].next[P2P_SIM__OUTER]) {
+        const p2p_sim__flow *f = &s->flows[at];
+        if (f->box != box || f->outer_port != port || !p2p_sim__flow_live(s, f))
             continue;
-        f->replied = 1;
-        f->last_us = s->now_us;
-        return true;
+        if (remote ? f->inner == 0 && p2p_sim__flow_from(f, remote->target, remote->to_port)
+                   : f->inner != 0)
+            return true;
     }
     return false;
 }
-static p2p_sim__vertex *p2p_sim__node_vertex(const p2p_sim *s, const p2p_id *id) {
-    p2p_sim__vertex *v = p2p_sim__find(s, id);
-    if (v && v->state != P2P_SIM__ROUTER)
-        return v;
-    (void)p2p_sim__fail_id(s, P2P_ERR_NOT_FOUND,
-                           v ? "this vertex only forwards" : "no node has this id", id);
-    return NULL;
+/* The outer port an inner one gets when it is free. */
+static uint16_t p2p_sim__port_kept(const p2p_sim__box *b, uint16_t inner_port) {
+    if (b->shift == 0)
+        return inner_port;
+    return (uint16_t)(1024 + (inner_port + P2P_SIM__PORTS - 1024 + b->shift) % P2P_SIM__PORTS);
 }
-P2P_DEF int p2p_sim_nat(p2p_sim *sim, const p2p_id *node, const p2p_sim_nat_desc *nat) {
-    p2p_sim__vertex *v = p2p_sim__node_vertex(sim, node);
-    if (!v)
-        return P2P_ERR_NOT_FOUND;
-    if (!nat)
-        return p2p_sim__fail(sim, P2P_ERR_ARG, "p2p_sim_nat: no desc");
-    if (nat->kind > P2P_SIM_NAT_FIREWALL)
-        return p2p_sim__fail(sim, P2P_ERR_CONFIG, "nat.kind: not one of P2P_SIM_NAT_*");
-    if (nat->hairpin || nat->early || nat->level)
-        return p2p_sim__fail(sim, P2P_ERR_CONFIG,
-                             "nat.hairpin, early and level: not built in yet, must be 0");
-    p2p_sim__flows_drop(sim, v, true);
-    v->nat = *nat;
-    v->outer_port = P2P_SIM__PORT;
-    if (nat->lone_us == 0)
-        v->nat.lone_us = 30000000;
-    if (nat->assured_us == 0)
-        v->nat.assured_us = 120000000;
-    p2p_sim__changed(sim);
-    return P2P_OK;
+/* A free outer port; 0: all are in use. */
+static uint16_t p2p_sim__port_pick(p2p_sim *s, uint32_t box, uint16_t inner_port, uint32_t policy) {
+    p2p_sim__box *b = &s->boxes[box];
+    uint16_t port = p2p_sim__port_kept(b, inner_port);
+    uint32_t at, i;
+    if (policy != P2P_SIM_NAT_PORTS_RANDOM && !p2p_sim__port_taken(s, box, port, NULL))
+        return port;
+    at = policy == P2P_SIM_NAT_PORTS_NEXT ? (uint32_t)port + P2P_SIM__PORTS - 1023
+                                          : (uint32_t)p2p_sim__below(&b->random, P2P_SIM__PORTS);
+    for (i = 0; i < P2P_SIM__PORTS; i++) {
+        port = (uint16_t)(1024 + (at + i) % P2P_SIM__PORTS);
+        if (!p2p_sim__port_taken(s, box, port, NULL))
+            return port;
+    }
+    return 0;
 }
-P2P_DEF int p2p_sim_nat_rebind(p2p_sim *sim, const p2p_id *node) {
-    p2p_sim__vertex *v = p2p_sim__node_vertex(sim, node);
-    if (!v)
-        return P2P_ERR_NOT_FOUND;
-    if (v->nat.kind == P2P_SIM_NAT_NONE)
-        return p2p_sim__fail_name(sim, P2P_ERR_STATE, "p2p_sim_nat_rebind: no box before ",
-                                  v->name);
-    p2p_sim__flows_drop(sim, v, true);
-    if (v->nat.kind != P2P_SIM_NAT_FIREWALL)
-        v->outer_port = (uint16_t)(1024 + p2p_sim__below(&sim->random, 64512));
-    return P2P_OK;
+/* A new flow outward, in a mapping there is (same) or a new one. NULL: no port or no room. */
+static p2p_sim__flow *p2p_sim__flow_out(p2p_sim *s, uint32_t box, const p2p_sim__head *h,
+                                        const p2p_sim__flow *same) {
+    uint32_t ports = s->boxes[box].desc.ports;
+    p2p_sim__flow f;
+    memset(&f, 0, sizeof f);
+    f.box = box;
+    f.inner = h->source;
+    f.inner_port = f.outer_port = h->from_port;
+    f.remote = h->target;
+    f.remote_port = h->to_port;
+    if (p2p_sim__translates(&s->boxes[box])) {
+        f.outer_port = same ? same->outer_port : p2p_sim__port_pick(s, box, h->from_port, ports);
+        if (f.outer_port != 0 && p2p_sim__port_taken(s, box, f.outer_port, h)) {
+            f.astray = 1;
+            f.outer_port = p2p_sim__port_pick(s, box, h->from_port, P2P_SIM_NAT_PORTS_RANDOM);
+        }
+    }
+    return f.outer_port != 0 ? p2p_sim__flow_make(s, &f) : NULL;
+}
+/* Outward: whether the box passes it, its source translated. */
+static bool p2p_sim__nat_out(p2p_sim *s, uint32_t box, p2p_sim__head *h) {
+    p2p_sim__box *b = &s->boxes[box];
+    p2p_sim__flow *f, *same;
+    if (b->desc.kind == P2P_SIM_NAT_BLOCKED)
+        return false;
+    f = p2p_sim__flow_find(s, box, h, &same);
+    if (!f)
+        f = p2p_sim__flow_out(s, box, h, same);
+    if (!f)
+        return false;
+    f->last_us = s->now_us;
+    if (p2p_sim__translates(b)) {
+        h->source = b->seat.ip;
+        h->from_port = f->outer_port;
+    }
+    return true;
+}
+/* The flow by which this may come in: its own if there is one, so that its own is refreshed. */
+static p2p_sim__flow *p2p_sim__flow_in(const p2p_sim *s, uint32_t box, const p2p_sim__head *h,
+                                       uint32_t filtering) {
+    uint32_t at = *p2p_sim__flow_chain(s, box, P2P_SIM__OUTER, 0, h->to_port);
+    p2p_sim__flow *other = NULL;
+    bool translates = p2p_sim__translates(&s->boxes[box]);
+    for (; at != P2P_SIM__NOTHING; at = s->flows[at].next[P2P_SIM__OUTER]) {
+        p2p_sim__flow *f = &s->flows[at];
+        if (f->box != box || f->outer_port != h->to_port || f->inner == 0 ||
+            (!translates && f->inner != h->target) || !p2p_sim__flow_live(s, f))
+            continue;
+        if (p2p_sim__flow_from(f, h->source, h->from_port))
+            return f;
+        if (!other && (filtering == P2P_SIM_NAT_ENDPOINT_INDEPENDENT ||
+                       (filtering == P2P_SIM_NAT_ADDRESS_DEPENDENT && f->remote == h->source)))
+            other = f;
+    }
+    return other;
+}
+/* Nobody asked for it, and the box takes it for its own: the outer port is taken towards there. */
+static void p2p_sim__flow_early(p2p_sim *s, uint32_t box, const p2p_sim__head *h) {
+    uint32_t at = *p2p_sim__flow_chain(s, box, P2P_SIM__INNER, 0, h->to_port);
+    p2p_sim__flow f;
+    for (; at != P2P_SIM__NOTHING; at = s->flows[at].next[P2P_SIM__INNER]) {
+        p2p_sim__flow *had = &s->flows[at];
+        if (had->box == box && had->inner == 0 && had->outer_port == h->to_port &&
+            p2p_sim__flow_from(had, h->source, h->from_port) && p2p_sim__flow_live(s, had)) {
+            had->last_us = s->now_us;
+            return;
+        }
+    }
+    memset(&f, 0, sizeof f);
+    f.box = box;
+    f.inner_port = f.outer_port = h->to_port;
+    f.remote = h->source;
+    f.remote_port = h->from_port;
+    (void)p2p_sim__flow_make(s, &f);
+}
+/* Inward: whether the box passes it, its target translated. */
+static bool p2p_sim__nat_in(p2p_sim *s, uint32_t box, p2p_sim__head *h) {
+    const p2p_sim__box *b = &s->boxes[box];
+    /* Its own address is the source only of what it has just sent out: a hairpin. */
+    bool hairpin = p2p_sim__translates(b) && h->source == b->seat.ip;
+    uint32_t filtering = b->desc.filtering;
+    p2p_sim__flow *f;
+    if (b->desc.kind == P2P_SIM_NAT_BLOCKED)
+        return false;
+    if (hairpin)
+        filtering = P2P_SIM_NAT_ENDPOINT_INDEPENDENT;
+    f = p2p_sim__flow_in(s, box, h, filtering);
+    if (!f) {
+        if (b->desc.early)
+            p2p_sim__flow_early(s, box, h);
+        return false;
+    }
+    f->replied = 1;
+    if (!b->desc.outbound_only)
+        f->last_us = s->now_us;
+    if (p2p_sim__translates(b)) {
+        h->target = f->inner;
+        h->to_port = f->inner_port;
+    }
+    return true;
 }
 
 /* ==== >>queue ===================================================================================
@@ -2065,6 +2339,485 @@ static uint64_t p2p_sim__true_us(const p2p_sim__clock *c, uint64_t shown_us) {
     return c->at_us + whole * P2P_SIM__PPM + (rest + c->rate_ppm - 1) / c->rate_ppm;
 }
 
+/* ==== >>scope ===================================================================================
+ * Who lies behind which box, and what an address means there. A zone is where one set of addresses
+ * holds: the inside of a box that translates, or the public network (P2P_SIM__NOTHING); firewalls
+ * within it divide it, and change no address.
+ * Always: boxes form a forest; an address means one vertex or box of a zone, and each of them lies
+ * in one zone, from which it moves only by being seated anew.
+ * Tests: tests/unit/test_sim_nat.c, tests/sim/test_nat_matrix.c */
+static p2p_sim__seat *p2p_sim__seat_of(const p2p_sim *s, uint32_t who) {
+    return who & P2P_SIM__BOX ? &s->boxes[who & ~P2P_SIM__BOX].seat : &s->vertices[who].seat;
+}
+static uint32_t p2p_sim__zone(const p2p_sim *s, uint32_t box) {
+    while (box != P2P_SIM__NOTHING && !p2p_sim__translates(&s->boxes[box]))
+        box = s->boxes[box].seat.behind;
+    return box;
+}
+static bool p2p_sim__overlaps(const p2p_sim *s, uint32_t zone) {
+    return zone != P2P_SIM__NOTHING && s->boxes[zone].desc.overlap;
+}
+/* Addresses of boxes: each has one of every desc.boxes, and the next at a rebind. */
+static uint32_t p2p_sim__box_ip(const p2p_sim *s, uint32_t zone, uint32_t box) {
+    uint32_t size = zone == P2P_SIM__NOTHING ? 0xfffffeu : 0x3ffffeu, all = s->desc.boxes;
+    uint32_t net = zone == P2P_SIM__NOTHING ? P2P_SIM__NET_OUTER : P2P_SIM__NET_CARRIER;
+    return net + 1 + box + s->boxes[box].turn % (size / all) * all;
+}
+/* The lowest address that nobody in this LAN has; 0: there is none. */
+static uint32_t p2p_sim__overlap_ip(const p2p_sim *s, uint32_t zone) {
+    uint32_t ip, who;
+    for (ip = P2P_SIM__NET_OVERLAP + 2; ip < P2P_SIM__NET_OVERLAP + 255; ip++) {
+        for (who = s->boxes[zone].first; who != P2P_SIM__NOTHING;) {
+            const p2p_sim__seat *seat = p2p_sim__seat_of(s, who);
+            if (seat->ip == ip)
+                break;
+            who = seat->next;
+        }
+        if (who == P2P_SIM__NOTHING)
+            return ip;
+    }
+    return 0;
+}
+static uint32_t p2p_sim__ip_for(const p2p_sim *s, uint32_t zone, uint32_t who) {
+    uint32_t box = who & ~P2P_SIM__BOX;
+    if (who & P2P_SIM__BOX && !p2p_sim__translates(&s->boxes[box]))
+        return 0;
+    if (p2p_sim__overlaps(s, zone))
+        return p2p_sim__overlap_ip(s, zone);
+    return who & P2P_SIM__BOX ? p2p_sim__box_ip(s, zone, box) : P2P_SIM__NET_VERTEX + who + 1;
+}
+/* Who has this address in a zone, or P2P_SIM__NOTHING. */
+static uint32_t p2p_sim__who_has(const p2p_sim *s, uint32_t zone, uint32_t ip) {
+    uint32_t who = P2P_SIM__NOTHING, carrier = ip - P2P_SIM__NET_CARRIER - 1;
+    const p2p_sim__seat *seat;
+    if (ip >> 8 == P2P_SIM__NET_OVERLAP >> 8) {
+        who = p2p_sim__overlaps(s, zone) ? s->boxes[zone].first : P2P_SIM__NOTHING;
+        while (who != P2P_SIM__NOTHING && p2p_sim__seat_of(s, who)->ip != ip)
+            who = p2p_sim__seat_of(s, who)->next;
+        return who;
+    }
+    if (ip - P2P_SIM__NET_VERTEX - 1 < s->vertex_count)
+        who = ip - P2P_SIM__NET_VERTEX - 1;
+    else if (ip >> 24 == P2P_SIM__NET_OUTER >> 24)
+        who = P2P_SIM__BOX | (ip - P2P_SIM__NET_OUTER - 1) % s->desc.boxes;
+    else if (carrier < 0x3fffffu)
+        who = P2P_SIM__BOX | carrier % s->desc.boxes;
+    if (who == P2P_SIM__NOTHING)
+        return who;
+    seat = p2p_sim__seat_of(s, who);
+    return seat->ip == ip && p2p_sim__zone(s, seat->behind) == zone ? who : P2P_SIM__NOTHING;
+}
+/* What a datagram to this address meets next within a scope: who has it, or the firewall before
+ * that; P2P_SIM__NOTHING: nobody here has it. */
+static uint32_t p2p_sim__next_in(const p2p_sim *s, uint32_t scope, uint32_t ip) {
+    uint32_t who = p2p_sim__who_has(s, p2p_sim__zone(s, scope), ip);
+    while (who != P2P_SIM__NOTHING) {
+        uint32_t behind = p2p_sim__seat_of(s, who)->behind;
+        if (behind == scope)
+            return who;
+        if (behind == P2P_SIM__NOTHING || p2p_sim__translates(&s->boxes[behind]))
+            return P2P_SIM__NOTHING;
+        who = P2P_SIM__BOX | behind;
+    }
+    return who;
+}
+/* The scope a vertex and all its own boxes lie in. */
+static uint32_t p2p_sim__outside(const p2p_sim *s, const p2p_sim__vertex *v) {
+    uint32_t box = v->seat.behind;
+    while (box != P2P_SIM__NOTHING && s->boxes[box].vertex == v->index)
+        box = s->boxes[box].seat.behind;
+    return box;
+}
+/* Outward through a box: whether it passes. A hairpin where there is none leaves no trace. */
+static bool p2p_sim__leave(p2p_sim *s, uint32_t box, p2p_sim__head *h) {
+    if (!s->boxes[box].desc.hairpin &&
+        p2p_sim__next_in(s, s->boxes[box].seat.behind, h->target) == (P2P_SIM__BOX | box))
+        return false;
+    return p2p_sim__nat_out(s, box, h);
+}
+/* A datagram is at a vertex, in this scope: through all boxes that stand here, until it is
+ * DELIVERED, has to go to another vertex (FORWARDED), or met its fate. Inward it does not turn. */
+static uint32_t p2p_sim__travel(p2p_sim *s, p2p_sim__head *h, uint32_t at, uint32_t scope,
+                                bool inward) {
+    for (;;) {
+        uint32_t next = p2p_sim__next_in(s, scope, h->target), box = next & ~P2P_SIM__BOX;
+        bool leaves = next == P2P_SIM__NOTHING;
+        if (leaves && (scope == P2P_SIM__NOTHING || inward))
+            return P2P_SIM_NOBODY;
+        if (leaves)
+            box = scope;
+        h->to = leaves || next & P2P_SIM__BOX ? s->boxes[box].vertex : next;
+        h->way = leaves ? P2P_SIM__OUTWARD : P2P_SIM__INWARD;
+        if (h->to != at)
+            return P2P_SIM_FORWARDED;
+        if (!leaves && !(next & P2P_SIM__BOX))
+            return P2P_SIM_DELIVERED;
+        if (leaves ? !p2p_sim__leave(s, box, h) : !p2p_sim__nat_in(s, box, h))
+            return P2P_SIM_NAT;
+        inward = !leaves;
+        scope = leaves ? s->boxes[box].seat.behind : box;
+    }
+}
+
+static void p2p_sim__addr_make(uint32_t ip, uint16_t port, p2p_addr *out) {
+    memset(out, 0, sizeof *out);
+    out->family = 4;
+    out->ip[0] = (uint8_t)(ip >> 24);
+    out->ip[1] = (uint8_t)(ip >> 16);
+    out->ip[2] = (uint8_t)(ip >> 8);
+    out->ip[3] = (uint8_t)ip;
+    out->port = port;
+}
+/* 0: not of IPv4, which nobody has. */
+static uint32_t p2p_sim__addr_ip(const p2p_addr *a) {
+    if (a->family != 4)
+        return 0;
+    return (uint32_t)a->ip[0] << 24 | (uint32_t)a->ip[1] << 16 | (uint32_t)a->ip[2] << 8 | a->ip[3];
+}
+/* As the public network sees a port of this vertex, or would if it sent something. */
+static void p2p_sim__addr_outer(const p2p_sim *s, const p2p_sim__vertex *v, p2p_addr *out) {
+    uint32_t box =
+        v->state == P2P_SIM__ROUTER && v->own != P2P_SIM__NOTHING ? v->own : v->seat.behind;
+    p2p_sim__flow *same;
+    p2p_sim__head h;
+    memset(&h, 0, sizeof h);
+    h.source = v->seat.ip;
+    h.from_port = P2P_SIM__PORT;
+    for (; box != P2P_SIM__NOTHING; box = s->boxes[box].seat.behind) {
+        if (!p2p_sim__translates(&s->boxes[box]))
+            continue;
+        (void)p2p_sim__flow_find(s, box, &h, &same);
+        h.from_port = same ? same->outer_port : p2p_sim__port_kept(&s->boxes[box], h.from_port);
+        h.source = s->boxes[box].seat.ip;
+    }
+    p2p_sim__addr_make(h.source, h.from_port, out);
+}
+static p2p_sim__vertex *p2p_sim__vertex_known(const p2p_sim *s, const p2p_id *id) {
+    p2p_sim__vertex *v = p2p_sim__find(s, id);
+    if (!v)
+        (void)p2p_sim__fail_id(s, P2P_ERR_NOT_FOUND, "no vertex has this id", id);
+    return v;
+}
+P2P_DEF int p2p_sim_addr(const p2p_sim *sim, const p2p_id *id, p2p_addr *out) {
+    p2p_sim__vertex *v = p2p_sim__vertex_known(sim, id);
+    if (!v)
+        return sim->error->err;
+    p2p_sim__addr_outer(sim, v, out);
+    return P2P_OK;
+}
+P2P_DEF int p2p_sim_addr_inside(const p2p_sim *sim, const p2p_id *id, p2p_addr *out) {
+    p2p_sim__vertex *v = p2p_sim__vertex_known(sim, id);
+    if (!v)
+        return sim->error->err;
+    p2p_sim__addr_make(v->seat.ip, P2P_SIM__PORT, out);
+    return P2P_OK;
+}
+
+/* The address of a vertex is another: a running node is told, and a restarted one will know. */
+static void p2p_sim__ip_changed(p2p_sim *s, p2p_sim__vertex *v, uint32_t old_ip) {
+    p2p_link *link = &s->hosts[v->index].desc.link;
+    p2p_addr old;
+    p2p_sim__addr_make(old_ip, P2P_SIM__PORT, &old);
+    if (v->program || v->state == P2P_SIM__ROUTER || link->local_count != 1 ||
+        memcmp(&link->local[0], &old, sizeof old) != 0)
+        return; /* the program gave it addresses of its own */
+    p2p_sim__addr_make(v->seat.ip, P2P_SIM__PORT, &link->local[0]);
+    if (v->state != P2P_SIM__RUNNING || !p2p_id_equal(p2p_node_id(v->node), &v->id))
+        return;
+    (void)p2p_network_changed(v->node, s->now_us, link->local, 1);
+    p2p_sim__wake_at(s, v, s->now_us);
+}
+static void p2p_sim__unseat(p2p_sim *s, uint32_t who) {
+    p2p_sim__seat *seat = p2p_sim__seat_of(s, who);
+    uint32_t zone = p2p_sim__zone(s, seat->behind), *link;
+    if (!p2p_sim__overlaps(s, zone) || seat->ip == 0)
+        return;
+    for (link = &s->boxes[zone].first; *link != who; link = &p2p_sim__seat_of(s, *link)->next)
+        P2P_SIM_ASSERT(*link != P2P_SIM__NOTHING);
+    *link = seat->next;
+}
+/* Puts a vertex or box, which has been unseated, behind a box. */
+static void p2p_sim__seat_at(p2p_sim *s, uint32_t who, uint32_t behind) {
+    p2p_sim__seat *seat = p2p_sim__seat_of(s, who);
+    uint32_t zone = p2p_sim__zone(s, behind), old_ip = seat->ip;
+    seat->behind = behind;
+    seat->ip = p2p_sim__ip_for(s, zone, who);
+    seat->next = P2P_SIM__NOTHING;
+    if (p2p_sim__overlaps(s, zone) && seat->ip != 0) {
+        seat->next = s->boxes[zone].first;
+        s->boxes[zone].first = who;
+    }
+    if (seat->ip == old_ip)
+        return;
+    if (who & P2P_SIM__BOX)
+        p2p_sim__flows_flush(s, who & ~P2P_SIM__BOX);
+    else
+        p2p_sim__ip_changed(s, &s->vertices[who], old_ip);
+}
+/* Own boxes of a vertex, innermost first; list has room for all levels. */
+static uint32_t p2p_sim__own_boxes(const p2p_sim *s, const p2p_sim__vertex *v,
+                                   uint32_t list[P2P_SIM__LEVELS]) {
+    uint32_t count = 0, box = v->own;
+    for (; box != P2P_SIM__NOTHING && s->boxes[box].vertex == v->index;
+         box = s->boxes[box].seat.behind) {
+        P2P_SIM_ASSERT(count < P2P_SIM__LEVELS);
+        list[count++] = box;
+    }
+    return count;
+}
+/* A vertex and its own boxes leave their places, and take them again, behind `outside`. */
+static void p2p_sim__lift(p2p_sim *s, p2p_sim__vertex *v, const uint32_t *list, uint32_t count) {
+    uint32_t i;
+    p2p_sim__unseat(s, v->index);
+    for (i = 0; i < count; i++)
+        p2p_sim__unseat(s, P2P_SIM__BOX | list[i]);
+}
+static void p2p_sim__settle(p2p_sim *s, p2p_sim__vertex *v, const uint32_t *list, uint32_t count,
+                            uint32_t outside) {
+    uint32_t i, behind = outside;
+    for (i = count; i-- != 0; behind = list[i])
+        p2p_sim__seat_at(s, P2P_SIM__BOX | list[i], behind);
+    v->own = count != 0 ? list[0] : P2P_SIM__NOTHING;
+    p2p_sim__seat_at(s, v->index, v->state == P2P_SIM__ROUTER ? outside : behind);
+    p2p_sim__changed(s);
+}
+
+/* Names the field that is wrong, or returns NULL. */
+static const char *p2p_sim__nat_wrong(const p2p_sim *s, const p2p_sim_nat_desc *d) {
+    if (d->kind > P2P_SIM_NAT_FIREWALL)
+        return "nat.kind: not one of P2P_SIM_NAT_*";
+    if (d->level >= P2P_SIM__LEVELS)
+        return "nat.level: at most 7";
+    if (d->mapping > P2P_SIM_NAT_ADDRESS_AND_PORT_DEPENDENT)
+        return "nat.mapping: not one of p2p_sim_nat_dependence";
+    if (d->filtering > P2P_SIM_NAT_ADDRESS_AND_PORT_DEPENDENT)
+        return "nat.filtering: not one of p2p_sim_nat_dependence";
+    if (d->ports > P2P_SIM_NAT_PORTS_RANDOM)
+        return "nat.ports: not one of p2p_sim_nat_ports";
+    if ((d->hairpin | d->early | d->outbound_only | d->overlap) > 1)
+        return "nat.hairpin, early, outbound_only, overlap: 0 or 1";
+    if (d->kind == P2P_SIM_NAT_FIREWALL &&
+        (d->hairpin | d->early | d->overlap | d->mapping | d->ports))
+        return "nat: a firewall translates nothing; hairpin, early, overlap, mapping, ports: 0";
+    if (d->table_max > s->desc.flows)
+        return "nat.table_max: more than p2p_sim_desc.flows";
+    if (d->reserved[0] | d->reserved[1] | d->reserved[2])
+        return "nat.reserved: must be 0";
+    if ((d->assured_us ? d->assured_us : 120000000) < (d->lone_us ? d->lone_us : 30000000))
+        return "nat.assured_us: less than lone_us";
+    return NULL;
+}
+static void p2p_sim__nat_fill(p2p_sim_nat_desc *d) {
+    static const uint8_t kinds[P2P_SIM_NAT_FIREWALL + 1][3] = {
+        {0, 0, 0}, {1, 1, 1}, {1, 2, 1}, {1, 3, 1}, {3, 3, 3}, {1, 3, 1}, {1, 3, 1}};
+    if (d->mapping == 0)
+        d->mapping = kinds[d->kind][0];
+    if (d->filtering == 0)
+        d->filtering = kinds[d->kind][1];
+    if (d->ports == 0)
+        d->ports = kinds[d->kind][2];
+    if (d->lone_us == 0)
+        d->lone_us = 30000000;
+    if (d->assured_us == 0)
+        d->assured_us = 120000000;
+}
+/* A free box, its rules still missing. */
+static uint32_t p2p_sim__box_take(p2p_sim *s, uint32_t vertex) {
+    uint32_t box = s->box_free;
+    p2p_sim__box *b = &s->boxes[box];
+    s->box_free = b->seat.next;
+    memset(b, 0, sizeof *b);
+    b->vertex = vertex;
+    b->seat.behind = b->seat.next = b->first = P2P_SIM__NOTHING;
+    b->random = p2p_sim__mix(s->desc.seed ^ 0x6e6174u, box);
+    return box;
+}
+static void p2p_sim__box_give(p2p_sim *s, uint32_t box) {
+    memset(&s->boxes[box], 0, sizeof s->boxes[box]);
+    s->boxes[box].seat.next = s->box_free;
+    s->box_free = box;
+}
+static void p2p_sim__box_rules(p2p_sim *s, uint32_t box, const p2p_sim_nat_desc *nat) {
+    p2p_sim__box *b = &s->boxes[box];
+    p2p_sim__flows_flush(s, box);
+    b->desc = *nat;
+    b->shift = 0;
+    p2p_sim__nat_fill(&b->desc);
+}
+/* Where the box of this level is among a vertex's own, or would be. */
+static uint32_t p2p_sim__level_at(const p2p_sim *s, const uint32_t *list, uint32_t count,
+                                  uint32_t level) {
+    uint32_t at = 0;
+    while (at < count && s->boxes[list[at]].desc.level < level)
+        at++;
+    return at;
+}
+/* Whether so many more find an address in this LAN. */
+static bool p2p_sim__seats_left(const p2p_sim *s, uint32_t scope, uint32_t more) {
+    uint32_t zone = p2p_sim__zone(s, scope), who;
+    if (!p2p_sim__overlaps(s, zone))
+        return true;
+    for (who = s->boxes[zone].first; who != P2P_SIM__NOTHING; more++)
+        who = p2p_sim__seat_of(s, who)->next;
+    return more <= P2P_SIM__OVERLAP_MAX;
+}
+static int p2p_sim__lan_full(const p2p_sim *s) {
+    return p2p_sim__fail_size(s, P2P_ERR_LIMIT, "nat.overlap: no more addresses in 192.168.1.0/24",
+                              P2P_SIM__OVERLAP_MAX + 1, P2P_SIM__OVERLAP_MAX);
+}
+/* A box more, fewer, or of such another kind that addresses change; nobody lies behind a router
+ * yet. `had`: list[at] is the one. */
+static int p2p_sim__nat_rebuild(p2p_sim *s, p2p_sim__vertex *v, const p2p_sim_nat_desc *nat,
+                                uint32_t list[P2P_SIM__LEVELS], uint32_t count, uint32_t at,
+                                bool had) {
+    uint32_t i, outside = p2p_sim__outside(s, v);
+    bool adds = nat->kind != P2P_SIM_NAT_NONE && nat->kind != P2P_SIM_NAT_FIREWALL &&
+                !(had && p2p_sim__translates(&s->boxes[list[at]]));
+    if (!had && s->box_free == P2P_SIM__NOTHING)
+        return p2p_sim__fail_size(s, P2P_ERR_LIMIT, "p2p_sim_desc.boxes: no more boxes",
+                                  (uint64_t)s->desc.boxes + 1, s->desc.boxes);
+    if (v->state == P2P_SIM__ROUTER && adds && !p2p_sim__seats_left(s, outside, 1))
+        return p2p_sim__lan_full(s);
+    p2p_sim__lift(s, v, list, count);
+    if (had && nat->kind == P2P_SIM_NAT_NONE) {
+        p2p_sim__flows_flush(s, list[at]);
+        p2p_sim__box_give(s, list[at]);
+        for (count--, i = at; i < count; i++)
+            list[i] = list[i + 1];
+    } else if (!had) {
+        for (i = count++; i > at; i--)
+            list[i] = list[i - 1];
+        list[at] = p2p_sim__box_take(s, v->index);
+    }
+    if (nat->kind != P2P_SIM_NAT_NONE)
+        p2p_sim__box_rules(s, list[at], nat);
+    p2p_sim__settle(s, v, list, count, outside);
+    return P2P_OK;
+}
+P2P_DEF int p2p_sim_nat(p2p_sim *sim, const p2p_id *node, const p2p_sim_nat_desc *nat) {
+    p2p_sim__vertex *v = p2p_sim__vertex_known(sim, node);
+    const char *wrong = nat ? p2p_sim__nat_wrong(sim, nat) : "p2p_sim_nat: no desc";
+    uint32_t list[P2P_SIM__LEVELS], count, at;
+    const p2p_sim_nat_desc *old;
+    bool had;
+    if (!v)
+        return sim->error->err;
+    if (wrong)
+        return p2p_sim__fail(sim, nat ? P2P_ERR_CONFIG : P2P_ERR_ARG, wrong);
+    count = p2p_sim__own_boxes(sim, v, list);
+    at = p2p_sim__level_at(sim, list, count, nat->level);
+    had = at < count && sim->boxes[list[at]].desc.level == nat->level;
+    old = had ? &sim->boxes[list[at]].desc : NULL;
+    if (!had && nat->kind == P2P_SIM_NAT_NONE)
+        return P2P_OK;
+    if (had && nat->kind != P2P_SIM_NAT_NONE && nat->overlap == old->overlap &&
+        (nat->kind == P2P_SIM_NAT_FIREWALL) == (old->kind == P2P_SIM_NAT_FIREWALL)) {
+        p2p_sim__box_rules(sim, list[at], nat);
+        return P2P_OK;
+    }
+    if (count != 0 && sim->boxes[list[0]].members != 0)
+        return p2p_sim__fail_name(sim, P2P_ERR_STATE,
+                                  "p2p_sim_nat: boxes first, then who lies behind them: ", v->name);
+    return p2p_sim__nat_rebuild(sim, v, nat, list, count, at, had);
+}
+/* The innermost box of a router that v may lie behind; NULL: the error was said. */
+static uint32_t p2p_sim__gateway(const p2p_sim *s, const p2p_sim__vertex *v, const p2p_id *router,
+                                 int *err) {
+    const p2p_sim__vertex *r = p2p_sim__vertex_known(s, router);
+    uint32_t box;
+    *err = r ? P2P_OK : s->error->err;
+    if (!r)
+        return P2P_SIM__NOTHING;
+    if (r->state != P2P_SIM__ROUTER || r->own == P2P_SIM__NOTHING)
+        *err = p2p_sim__fail_name(s, P2P_ERR_STATE,
+                                  "p2p_sim_behind: not a router with a box: ", r->name);
+    for (box = r->own; box != P2P_SIM__NOTHING; box = s->boxes[box].seat.behind)
+        if (s->boxes[box].vertex == v->index)
+            *err = p2p_sim__fail_name(s, P2P_ERR_STATE,
+                                      "p2p_sim_behind: the router lies behind it: ", v->name);
+    return r->own;
+}
+P2P_DEF int p2p_sim_behind(p2p_sim *sim, const p2p_id *id, const p2p_id *router) {
+    p2p_sim__vertex *v = p2p_sim__vertex_known(sim, id);
+    uint32_t list[P2P_SIM__LEVELS], count, gateway = P2P_SIM__NOTHING, outside;
+    int err = P2P_OK;
+    if (!v)
+        return sim->error->err;
+    if (router)
+        gateway = p2p_sim__gateway(sim, v, router, &err);
+    if (err < 0)
+        return err;
+    outside = p2p_sim__outside(sim, v);
+    if (gateway == outside)
+        return P2P_OK;
+    count = p2p_sim__own_boxes(sim, v, list);
+    if (count != 0 && sim->boxes[list[0]].members != 0 &&
+        p2p_sim__zone(sim, list[0]) == p2p_sim__zone(sim, outside))
+        return p2p_sim__fail_name(
+            sim, P2P_ERR_STATE,
+            "p2p_sim_behind: first the firewall, then who lies behind it: ", v->name);
+    if (!p2p_sim__seats_left(sim, gateway, v->state == P2P_SIM__ROUTER && count != 0 ? 2 : 1))
+        return p2p_sim__lan_full(sim);
+    p2p_sim__lift(sim, v, list, count);
+    p2p_sim__settle(sim, v, list, count, gateway);
+    if (outside != P2P_SIM__NOTHING)
+        sim->boxes[outside].members--;
+    if (gateway != P2P_SIM__NOTHING)
+        sim->boxes[gateway].members++;
+    return P2P_OK;
+}
+/* Another outer address for a box; in a LAN with overlap the lowest that is free. */
+static int p2p_sim__rebind_ip(p2p_sim *s, uint32_t box) {
+    p2p_sim__box *b = &s->boxes[box];
+    uint32_t ip, zone = p2p_sim__zone(s, b->seat.behind);
+    if (!p2p_sim__translates(b))
+        return p2p_sim__fail(s, P2P_ERR_STATE, "p2p_sim_nat_rebind_to: a firewall has no address");
+    if (!p2p_sim__seats_left(s, zone, 1))
+        return p2p_sim__lan_full(s);
+    b->turn++;
+    ip = p2p_sim__ip_for(s, zone, P2P_SIM__BOX | box);
+    P2P_SIM_ASSERT(ip != 0 && ip != b->seat.ip);
+    b->seat.ip = ip;
+    return P2P_OK;
+}
+P2P_DEF int p2p_sim_nat_rebind_to(p2p_sim *sim, const p2p_id *id, uint8_t level, uint32_t how) {
+    p2p_sim__vertex *v = p2p_sim__vertex_known(sim, id);
+    uint32_t list[P2P_SIM__LEVELS], count, at;
+    p2p_sim__box *b;
+    int err = P2P_OK;
+    if (!v)
+        return sim->error->err;
+    if (how > P2P_SIM_REBIND_ADDR)
+        return p2p_sim__fail(sim, P2P_ERR_ARG,
+                             "p2p_sim_nat_rebind_to: not one of P2P_SIM_REBIND_*");
+    count = p2p_sim__own_boxes(sim, v, list);
+    at = p2p_sim__level_at(sim, list, count, level);
+    if (at == count || sim->boxes[list[at]].desc.level != level)
+        return p2p_sim__fail_name(sim, P2P_ERR_STATE,
+                                  "p2p_sim_nat_rebind: no box of this level before ", v->name);
+    b = &sim->boxes[list[at]];
+    if (how == P2P_SIM_REBIND_ADDR)
+        err = p2p_sim__rebind_ip(sim, list[at]);
+    if (err < 0)
+        return err;
+    p2p_sim__flows_flush(sim, list[at]);
+    if (how == P2P_SIM_REBIND_PORT && p2p_sim__translates(b)) /* by 1 to all but one, so others */
+        b->shift = (uint16_t)((b->shift + 1 + p2p_sim__below(&b->random, P2P_SIM__PORTS - 2)) %
+                              P2P_SIM__PORTS);
+    return P2P_OK;
+}
+P2P_DEF int p2p_sim_nat_rebind(p2p_sim *sim, const p2p_id *node) {
+    return p2p_sim_nat_rebind_to(sim, node, 0, P2P_SIM_REBIND_PORT);
+}
+static p2p_sim__vertex *p2p_sim__node_vertex(const p2p_sim *s, const p2p_id *id) {
+    p2p_sim__vertex *v = p2p_sim__find(s, id);
+    if (v && v->state != P2P_SIM__ROUTER)
+        return v;
+    (void)p2p_sim__fail_id(s, P2P_ERR_NOT_FOUND,
+                           v ? "this vertex only forwards" : "no node has this id", id);
+    return NULL;
+}
+
 /* ==== >>wire ====================================================================================
  * Datagrams under way: from a node through links and vertices to a node.
  * Always: every datagram sent ends as one fate and its chunks come back.
@@ -2155,24 +2908,6 @@ static void p2p_sim__chain_corrupt(p2p_sim *s, uint32_t chain, uint32_t head, ui
     piece[at] = (uint8_t)(piece[at] ^ (1 + p2p_sim__below(random, 255)));
 }
 
-static void p2p_sim__addr_of(uint32_t index, uint16_t port, p2p_addr *out) {
-    uint32_t host = index + 1;
-    memset(out, 0, sizeof *out);
-    out->family = 4;
-    out->ip[0] = 10;
-    out->ip[1] = (uint8_t)(host >> 16);
-    out->ip[2] = (uint8_t)(host >> 8);
-    out->ip[3] = (uint8_t)host;
-    out->port = port;
-}
-/* Index of the vertex with this address, or P2P_SIM__NOTHING. */
-static uint32_t p2p_sim__vertex_at(const p2p_sim *s, const p2p_addr *a) {
-    uint32_t host = (uint32_t)a->ip[1] << 16 | (uint32_t)a->ip[2] << 8 | a->ip[3];
-    if (a->family != 4 || a->ip[0] != 10 || host == 0 || host > s->vertex_count)
-        return P2P_SIM__NOTHING;
-    return host - 1;
-}
-
 /* Whether it is a link that makes this of a datagram. */
 static bool p2p_sim__of_link(uint32_t fate) {
     return fate == P2P_SIM_LOST || fate == P2P_SIM_QUEUE || fate == P2P_SIM_MTU ||
@@ -2189,11 +2924,11 @@ static void p2p_sim__trace_call(p2p_sim *s, uint32_t fate, const p2p_sim__head *
     item.number = head->number;
     if (p2p_sim__of_link(fate))
         item.next = &s->vertices[head->hop].id;
-    p2p_sim__addr_of(head->from, head->from_port, &item.source);
-    if (head->to != P2P_SIM__NOTHING) {
+    p2p_sim__addr_make(head->source, head->from_port, &item.source);
+    if (head->target != 0)
+        p2p_sim__addr_make(head->target, head->to_port, &item.target);
+    if (head->to != P2P_SIM__NOTHING)
         item.to = &s->vertices[head->to].id;
-        p2p_sim__addr_of(head->to, head->to_port, &item.target);
-    }
     item.data.data = data;
     item.data.size = head->size;
     s->trace(s->trace_ctx, &item);
@@ -2253,27 +2988,42 @@ static void p2p_sim__forward(p2p_sim *s, uint32_t at, uint32_t chain) {
     p2p_sim__note_chain(s, P2P_SIM_DUPLICATED, copy, at);
     p2p_sim__put_on_line(s, e, copy, sent_us);
 }
-/* A node's datagram enters the network. */
-static void p2p_sim__send(p2p_sim *s, p2p_sim__vertex *v, const p2p_addr *to, const uint8_t *data,
-                          size_t size) {
+/* Where it goes first: FORWARDED, DELIVERED (by a hairpin, to where it came from), or its fate. */
+static uint32_t p2p_sim__aim(p2p_sim *s, const p2p_sim__vertex *v, p2p_sim__head *head,
+                             const uint8_t *data) {
+    uint32_t to = head->target - P2P_SIM__NET_VERTEX - 1, fate;
+    p2p_sim__head sent;
+    if (v->seat.behind == P2P_SIM__NOTHING && to < s->vertex_count &&
+        s->vertices[to].seat.behind == P2P_SIM__NOTHING) {
+        head->to = to;
+        p2p_sim__note(s, P2P_SIM_SENT, head, v->index, data);
+        return to == v->index ? P2P_SIM_NOBODY : P2P_SIM_FORWARDED;
+    }
+    sent = *head; /* as it was before the boxes that stand here */
+    fate = p2p_sim__travel(s, head, v->index, v->seat.behind, false);
+    if (fate == P2P_SIM_DELIVERED && sent.target == v->seat.ip)
+        fate = P2P_SIM_NOBODY; /* there is no loopback */
+    sent.to = head->to;
+    p2p_sim__note(s, P2P_SIM_SENT, &sent, v->index, data);
+    return fate;
+}
+/* A datagram of a node or host enters the network. */
+static void p2p_sim__send_from(p2p_sim *s, p2p_sim__vertex *v, uint16_t port, const p2p_addr *to,
+                               const uint8_t *data, size_t size) {
     p2p_sim__head head;
-    uint32_t chain;
-    memset(&head, 0, sizeof head);
-    head.size = (uint32_t)size;
+    uint32_t chain, fate;
+    memset(&head, 0, offsetof(p2p_sim__head, data));
+    head.size = (uint16_t)size;
     head.number = (uint32_t)s->fates[P2P_SIM_SENT];
     head.from = v->index;
-    head.to = p2p_sim__vertex_at(s, to);
+    head.to = P2P_SIM__NOTHING;
+    head.source = v->seat.ip;
+    head.from_port = port;
+    head.target = p2p_sim__addr_ip(to);
     head.to_port = to->port;
-    head.from_port = P2P_SIM__PORT;
-    if (head.to != P2P_SIM__NOTHING && head.to != v->index)
-        head.from_port = p2p_sim__nat_out(s, v, head.to, head.to_port);
-    p2p_sim__note(s, P2P_SIM_SENT, &head, v->index, data);
-    if (head.to == P2P_SIM__NOTHING || head.to == v->index) {
-        p2p_sim__note(s, P2P_SIM_NOBODY, &head, v->index, data);
-        return;
-    }
-    if (head.from_port == 0) {
-        p2p_sim__note(s, P2P_SIM_NAT, &head, v->index, data);
+    fate = p2p_sim__aim(s, v, &head, data);
+    if (fate != P2P_SIM_FORWARDED && fate != P2P_SIM_DELIVERED) {
+        p2p_sim__note(s, fate, &head, v->index, data);
         return;
     }
     chain = p2p_sim__chain_take(s, size);
@@ -2284,35 +3034,62 @@ static void p2p_sim__send(p2p_sim *s, p2p_sim__vertex *v, const p2p_addr *to, co
     head.next = s->chunks[chain].tail.next;
     memcpy(&s->chunks[chain], &head, offsetof(p2p_sim__head, data));
     p2p_sim__chain_copy(s, chain, NULL, data, size);
-    p2p_sim__forward(s, v->index, chain);
+    if (fate == P2P_SIM_FORWARDED) {
+        p2p_sim__forward(s, v->index, chain);
+        return;
+    }
+    s->chunks[chain].head.hop = v->index;
+    s->chunks[chain].head.way = P2P_SIM__HOME;
+    p2p_sim__event_push(s, s->now_us, P2P_SIM__EV_DATAGRAM, chain);
 }
-/* Whether the datagram may enter the node it is addressed to; its fate if not. */
-static uint32_t p2p_sim__entry(p2p_sim *s, p2p_sim__vertex *v, const p2p_sim__head *head) {
-    if (v->state != P2P_SIM__RUNNING)
-        return P2P_SIM_NOBODY;
-    if (v->nat.kind == P2P_SIM_NAT_NONE)
-        return head->to_port == P2P_SIM__PORT ? P2P_SIM_DELIVERED : P2P_SIM_NOBODY;
-    if (!p2p_sim__nat_in(s, v, head->from, head->from_port, head->to_port))
-        return P2P_SIM_NAT;
-    return P2P_SIM_DELIVERED;
+static void p2p_sim__send(p2p_sim *s, p2p_sim__vertex *v, const p2p_addr *to, const uint8_t *data,
+                          size_t size) {
+    p2p_sim__send_from(s, v, P2P_SIM__PORT, to, data, size);
+}
+/* A datagram is where it was to go: through the boxes that stand there. FORWARDED: on from here. */
+static uint32_t p2p_sim__entry(p2p_sim *s, const p2p_sim__vertex *v, p2p_sim__head *head) {
+    uint32_t fate = P2P_SIM_DELIVERED;
+    bool boxes = v->seat.behind != P2P_SIM__NOTHING || v->own != P2P_SIM__NOTHING;
+    if (head->way == P2P_SIM__OUTWARD)
+        fate = v->own == P2P_SIM__NOTHING ? (uint32_t)P2P_SIM_NOBODY /* the box was taken away */
+                                          : p2p_sim__travel(s, head, v->index, v->own, false);
+    else if (boxes && head->way == P2P_SIM__INWARD)
+        fate = p2p_sim__travel(s, head, v->index, p2p_sim__outside(s, v), true);
+    if (fate != P2P_SIM_DELIVERED)
+        return fate;
+    if (v->state == P2P_SIM__HOST)
+        return P2P_SIM_DELIVERED;
+    return v->state == P2P_SIM__RUNNING && head->to_port == P2P_SIM__PORT ? P2P_SIM_DELIVERED
+                                                                          : P2P_SIM_NOBODY;
+}
+static void p2p_sim__host_take(p2p_sim *s, p2p_sim__vertex *v, const p2p_packet *packet) {
+    p2p_span data;
+    data.data = (const uint8_t *)packet->data;
+    data.size = packet->size;
+    if (v->program->desc.on_datagram)
+        v->program->desc.on_datagram(v->program->desc.ctx, s, &v->id, packet->local.port,
+                                     &packet->remote, data);
 }
 static void p2p_sim__deliver(p2p_sim *s, p2p_sim__vertex *v, uint32_t chain) {
     const p2p_sim__head *head = &s->chunks[chain].head;
     p2p_packet packet;
     memset(&packet, 0, sizeof packet);
-    p2p_sim__addr_of(head->from, head->from_port, &packet.remote);
-    p2p_sim__addr_of(v->index, P2P_SIM__PORT, &packet.local);
+    p2p_sim__addr_make(head->source, head->from_port, &packet.remote);
+    p2p_sim__addr_make(head->target, head->to_port, &packet.local);
     packet.size = head->size;
     packet.data = s->chunks[chain].head.data;
-    if (head->size > sizeof head->data) {
-        p2p_sim__chain_copy(s, chain, s->in, NULL, head->size);
-        packet.data = s->in;
+    if (head->size > sizeof head->data) { /* a host may send meanwhile, and a trace takes s->in */
+        packet.data = v->program ? s->out : s->in;
+        p2p_sim__chain_copy(s, chain, (uint8_t *)packet.data, NULL, head->size);
     }
     s->digest = p2p_sim__mix(s->digest, s->now_us);
     s->digest = p2p_sim__mix(s->digest, (uint64_t)head->from << 32 | head->to);
     s->digest = p2p_sim__hash(s->digest, (const uint8_t *)packet.data, packet.size);
     p2p_sim__note(s, P2P_SIM_DELIVERED, head, v->index, (const uint8_t *)packet.data);
-    (void)p2p_input(v->node, p2p_sim__shown_us(s, v), &packet);
+    if (v->program)
+        p2p_sim__host_take(s, v, &packet);
+    else
+        (void)p2p_input(v->node, p2p_sim__shown_us(s, v), &packet);
     p2p_sim__chunks_give(s, chain);
 }
 /* It waits for a node that is paused; false when there is no room. A datagram that has arrived is
@@ -2337,7 +3114,7 @@ static uint32_t p2p_sim__held_take(p2p_sim *s, p2p_sim__vertex *v) {
 }
 /* A datagram reached a vertex: the node to serve when it went in, else NULL. */
 static p2p_sim__vertex *p2p_sim__arrive(p2p_sim *s, uint32_t chain) {
-    const p2p_sim__head *head = &s->chunks[chain].head;
+    p2p_sim__head *head = &s->chunks[chain].head;
     p2p_sim__vertex *v = &s->vertices[head->hop], *to = &s->vertices[head->to];
     uint32_t fate = P2P_SIM_FORWARDED;
     if (p2p_sim__cut(s, &s->vertices[head->from], to))
@@ -2353,7 +3130,7 @@ static p2p_sim__vertex *p2p_sim__arrive(p2p_sim *s, uint32_t chain) {
     }
     if (fate == P2P_SIM_DELIVERED) {
         p2p_sim__deliver(s, v, chain);
-        return v;
+        return v->program ? NULL : v;
     }
     if (fate != P2P_SIM_FORWARDED) {
         p2p_sim__drop(s, fate, chain, v->index);
@@ -2484,10 +3261,10 @@ static void p2p_sim__ticket_of(p2p_sim *s, const p2p_sim__vertex *v, p2p_ticket 
     memset(out, 0, sizeof *out);
     out->id = v->id;
     out->addr_count = 1;
-    p2p_sim__addr_of(v->index, v->outer_port, &out->addrs[0]);
+    p2p_sim__addr_outer(s, v, &out->addrs[0]);
     /* A dial that is to fail goes to an address beyond all vertices. */
     if (p2p_sim__chance(&s->random, s->desc.failure_ppm))
-        p2p_sim__addr_of(0xfffffd, P2P_SIM__PORT, &out->addrs[0]);
+        p2p_sim__addr_make(P2P_SIM__NET_VERTEX + 0xfffffe, P2P_SIM__PORT, &out->addrs[0]);
 }
 static int p2p_sim__resolve_name(p2p_sim *s, p2p_sim__vertex *v, uint32_t query, const char *name) {
     uint32_t at;
@@ -2615,8 +3392,13 @@ static void p2p_sim__lists_init(p2p_sim *s) {
     memset(s->fates, 0, P2P_SIM_FATE_COUNT * sizeof *s->fates);
     memset(s->error, 0, sizeof *s->error);
     *s->stamp_now = 0;
-    for (i = 0; i < s->flow_max; i++)
-        s->flows[i].next = i + 1 < s->flow_max ? i + 1 : P2P_SIM__NOTHING;
+    memset(s->flow_table, 0xff, ((size_t)s->flow_mask + 1) * sizeof *s->flow_table);
+    for (i = 0; i < s->desc.flows; i++) {
+        s->flows[i].box = P2P_SIM__NOTHING;
+        s->flows[i].next[0] = i + 1 < s->desc.flows ? i + 1 : P2P_SIM__NOTHING;
+    }
+    for (i = s->desc.boxes, s->box_free = P2P_SIM__NOTHING; i-- != 0;)
+        p2p_sim__box_give(s, i);
     for (i = 0; i < s->record_max; i++)
         s->records[i].next_in_bucket = i + 1 < s->record_max ? i + 1 : P2P_SIM__NOTHING;
     for (i = 0; i < s->range_max; i++)
@@ -2711,8 +3493,9 @@ static int p2p_sim__vertex_prepare(p2p_sim *s, const char *name, const p2p_id *i
     v->index = s->vertex_count;
     v->id = *id;
     v->first_out = v->last_out = v->first_in = v->last_in = P2P_SIM__NOTHING;
-    v->first_record = v->first_query = v->first_flow = v->first_held = P2P_SIM__NOTHING;
-    v->outer_port = P2P_SIM__PORT;
+    v->first_record = v->first_query = v->first_held = P2P_SIM__NOTHING;
+    v->own = v->seat.behind = v->seat.next = P2P_SIM__NOTHING;
+    v->seat.ip = P2P_SIM__NET_VERTEX + v->index + 1;
     v->random = p2p_sim__mix(s->desc.seed ^ 0x6e6f6465u, v->index);
     memcpy(v->name, name, p2p_sim__length(name, P2P_SIM__NAME_SIZE - 1));
     *out = v;
@@ -2726,24 +3509,20 @@ static void p2p_sim__vertex_add(p2p_sim *s, p2p_sim__vertex *v, uint8_t state) {
     p2p_sim__wake_add(s, v);
     p2p_sim__changed(s);
 }
+/* A vertex that is no node: its id is its name's. */
+static int p2p_sim__plain_prepare(p2p_sim *s, const char *name, p2p_sim__vertex **out) {
+    p2p_id id;
+    int err = p2p_sim_id(s, name, &id);
+    return err < 0 ? err : p2p_sim__vertex_prepare(s, name, &id, out);
+}
 P2P_DEF int p2p_sim_router(p2p_sim *sim, const char *name, p2p_id *out) {
     p2p_sim__vertex *v;
-    p2p_id id;
-    int err = p2p_sim_id(sim, name, &id);
-    if (err == P2P_OK)
-        err = p2p_sim__vertex_prepare(sim, name, &id, &v);
+    int err = p2p_sim__plain_prepare(sim, name, &v);
     if (err < 0)
         return err;
     p2p_sim__vertex_add(sim, v, P2P_SIM__ROUTER);
     if (out)
-        *out = id;
-    return P2P_OK;
-}
-P2P_DEF int p2p_sim_addr(const p2p_sim *sim, const p2p_id *id, p2p_addr *out) {
-    p2p_sim__vertex *v = p2p_sim__find(sim, id);
-    if (!v)
-        return p2p_sim__fail_id(sim, P2P_ERR_NOT_FOUND, "no vertex has this id", id);
-    p2p_sim__addr_of(v->index, v->outer_port, out);
+        *out = v->id;
     return P2P_OK;
 }
 
@@ -2778,7 +3557,7 @@ static void p2p_sim__desc_fill(const p2p_sim_desc *net, p2p_sim__vertex *v, p2p_
     }
     if (v && d->link.local_count == 0) {
         d->link.local_count = 1;
-        p2p_sim__addr_of(v->index, P2P_SIM__PORT, &d->link.local[0]);
+        p2p_sim__addr_make(v->seat.ip, P2P_SIM__PORT, &d->link.local[0]);
     }
 }
 P2P_DEF size_t p2p_sim_node_size(const p2p_sim_desc *sim_desc, const p2p_desc *desc) {
@@ -2923,6 +3702,8 @@ static void p2p_sim__stopped(p2p_sim *s, p2p_sim__vertex *v) {
     v->crash_wanted = 0;
     v->wake_us = P2P_NEVER;
     v->life++;
+    if (v->program)
+        v->program->timer_us = P2P_NEVER;
     v->paused = P2P_SIM__GOING;
     while (v->first_held != P2P_SIM__NOTHING)
         p2p_sim__drop(s, P2P_SIM_NOBODY, p2p_sim__held_take(s, v), v->index);
@@ -2933,13 +3714,14 @@ static void p2p_sim__crash_now(p2p_sim *s, p2p_sim__vertex *v) {
     p2p_node *node = v->node;
     p2p_sim__stopped(s, v);
     v->node = NULL;
-    p2p_node_close(node);
+    if (node)
+        p2p_node_close(node);
 }
 P2P_DEF int p2p_sim_crash(p2p_sim *sim, const p2p_id *node) {
     p2p_sim__vertex *v = p2p_sim__node_vertex(sim, node);
     if (!v)
         return sim->error->err;
-    if (v->state != P2P_SIM__RUNNING)
+    if (v->state == P2P_SIM__CRASHED)
         return p2p_sim__fail_name(sim, P2P_ERR_STATE,
                                   "p2p_sim_crash: has crashed already: ", v->name);
     if (sim->serving == v)
@@ -2957,13 +3739,13 @@ P2P_DEF int p2p_sim_restart(p2p_sim *sim, const p2p_id *node, p2p_node **out) {
         return sim->error->err;
     if (v->state != P2P_SIM__CRASHED)
         return p2p_sim__fail_name(sim, P2P_ERR_STATE, "p2p_sim_restart: is running: ", v->name);
-    err = p2p_sim__host_open(sim, v);
+    err = v->program ? P2P_OK : p2p_sim__host_open(sim, v);
     if (err < 0) {
         if (sim->desc.why)
             *sim->desc.why = *sim->error;
         return err;
     }
-    v->state = P2P_SIM__RUNNING;
+    v->state = v->program ? P2P_SIM__HOST : P2P_SIM__RUNNING;
     p2p_sim__changed(sim);
     if (out)
         *out = v->node;
@@ -2972,7 +3754,7 @@ P2P_DEF int p2p_sim_restart(p2p_sim *sim, const p2p_id *node, p2p_node **out) {
 /* The node of a call that only one that runs can take. */
 static p2p_sim__vertex *p2p_sim__running(const p2p_sim *s, const p2p_id *id, const char *crashed) {
     p2p_sim__vertex *v = p2p_sim__node_vertex(s, id);
-    if (!v || v->state == P2P_SIM__RUNNING)
+    if (!v || v->state == P2P_SIM__RUNNING || v->state == P2P_SIM__HOST)
         return v;
     (void)p2p_sim__fail_name(s, P2P_ERR_STATE, crashed, v->name);
     return NULL;
@@ -3017,6 +3799,9 @@ P2P_DEF int p2p_sim_clock(p2p_sim *sim, const p2p_id *node, int32_t drift_ppm, i
     uint64_t shown_us = v ? p2p_sim__shown_us(sim, v) : 0;
     if (!v)
         return sim->error->err;
+    if (v->program)
+        return p2p_sim__fail_name(sim, P2P_ERR_ARG,
+                                  "p2p_sim_clock: a host has no clock: ", v->name);
     if (drift_ppm < -(int32_t)P2P_SIM__PPM || drift_ppm > (int32_t)P2P_SIM__PPM)
         return p2p_sim__fail(sim, P2P_ERR_ARG, "p2p_sim_clock: drift_ppm: -1000000 to 1000000");
     if (p2p_sim__clock_step(sim, &shown_us, step_us) < 0)
@@ -3049,6 +3834,96 @@ P2P_DEF void p2p_sim_close(p2p_sim *sim) {
     (void)p2p_sim__say(error, P2P_ERR_CLOSED, "this simulator is closed", NULL);
     sim->error = error;
     sim->next_split_us = P2P_NEVER;
+}
+
+/* ==== >>host ====================================================================================
+ * Vertices that are plain UDP programs.
+ * Always: a host has no node; its timer is its wake in the queue.
+ * Tests: tests/unit/test_sim_nat.c, tests/sim/test_nat_matrix.c */
+P2P_DEF int p2p_sim_host(p2p_sim *sim, const char *name, const p2p_sim_host_desc *desc,
+                         p2p_id *out) {
+    p2p_sim__carve c;
+    p2p_sim__vertex *v;
+    int err = p2p_sim__plain_prepare(sim, name, &v);
+    if (err < 0)
+        return err;
+    c.base = NULL;
+    c.size = sim->used;
+    (void)p2p_sim__take(&c, 1, sizeof *v->program);
+    if (c.size > sim->size)
+        return p2p_sim__fail_size(sim, P2P_ERR_ARENA,
+                                  "p2p_sim_host: sim's arena too small, max is the size it wants",
+                                  sim->size, c.size);
+    c.base = sim->base;
+    c.size = sim->used;
+    v->program = (p2p_sim__program *)p2p_sim__take(&c, 1, sizeof *v->program);
+    memset(v->program, 0, sizeof *v->program);
+    v->program->timer_us = P2P_NEVER;
+    if (desc)
+        v->program->desc = *desc;
+    sim->used = c.size;
+    memset(&sim->hosts[v->index], 0, sizeof sim->hosts[v->index]);
+    p2p_sim__vertex_add(sim, v, P2P_SIM__HOST);
+    if (out)
+        *out = v->id;
+    return P2P_OK;
+}
+static p2p_sim__vertex *p2p_sim__host_find(const p2p_sim *s, const p2p_id *id, int *err) {
+    p2p_sim__vertex *v = p2p_sim__vertex_known(s, id);
+    *err = v ? P2P_OK : s->error->err;
+    if (v && !v->program)
+        *err = p2p_sim__fail_name(s, P2P_ERR_ARG, "this vertex is not a p2p_sim_host: ", v->name);
+    else if (v && v->state != P2P_SIM__HOST)
+        *err = p2p_sim__fail_name(s, P2P_ERR_STATE, "this host has crashed: ", v->name);
+    return *err < 0 ? NULL : v;
+}
+P2P_DEF int p2p_sim_host_send(p2p_sim *sim, const p2p_id *host, uint16_t port, const p2p_addr *to,
+                              const void *data, size_t size) {
+    int err;
+    p2p_sim__vertex *v = p2p_sim__host_find(sim, host, &err);
+    if (!v)
+        return err;
+    if (port == 0 || !to || to->port == 0 || to->family != 4)
+        return p2p_sim__fail(sim, P2P_ERR_ARG,
+                             "p2p_sim_host_send: port 0, or to is not an IPv4 address with a port");
+    if (!data || size == 0 || size > P2P_SIM__DATAGRAM_MAX)
+        return p2p_sim__fail_size(
+            sim, size > P2P_SIM__DATAGRAM_MAX ? P2P_ERR_TOO_LARGE : P2P_ERR_ARG,
+            "p2p_sim_host_send: 1 to 65535 bytes", size, P2P_SIM__DATAGRAM_MAX);
+    p2p_sim__send_from(sim, v, port, to, (const uint8_t *)data, size);
+    return P2P_OK;
+}
+P2P_DEF int p2p_sim_host_timer(p2p_sim *sim, const p2p_id *host, uint64_t time_us) {
+    int err;
+    p2p_sim__vertex *v = p2p_sim__host_find(sim, host, &err);
+    if (!v)
+        return err;
+    if (time_us <= sim->now_us)
+        return p2p_sim__fail_size(sim, P2P_ERR_ARG,
+                                  "p2p_sim_host_timer: this time has come already", time_us,
+                                  sim->now_us);
+    v->program->timer_us = time_us;
+    if (!v->paused)
+        p2p_sim__wake_at(sim, v, time_us);
+    return P2P_OK;
+}
+/* Its timer is due, or it goes on: first it takes in what came while it stood still. */
+static void p2p_sim__host_wake(p2p_sim *s, p2p_sim__vertex *v) {
+    p2p_sim__program *p = v->program;
+    P2P_SIM_ASSERT(v->state == P2P_SIM__HOST && v->paused != P2P_SIM__PAUSED);
+    v->paused = P2P_SIM__GOING;
+    while (v->first_held != P2P_SIM__NOTHING && !v->paused)
+        p2p_sim__deliver(s, v, p2p_sim__held_take(s, v));
+    if (v->paused || v->state != P2P_SIM__HOST)
+        return;
+    if (p->timer_us > s->now_us) {
+        p2p_sim__wake_at(s, v, p->timer_us);
+        return;
+    }
+    p->timer_us = P2P_NEVER;
+    p2p_sim__wake_at(s, v, P2P_NEVER);
+    if (p->desc.on_timer)
+        p->desc.on_timer(p->desc.ctx, s, &v->id);
 }
 
 /* ==== >>drive ===================================================================================
@@ -3204,7 +4079,9 @@ static bool p2p_sim__next(p2p_sim *s, uint64_t limit_us) {
         v = e.kind == P2P_SIM__EV_DATAGRAM ? p2p_sim__arrive(s, e.chunk)
                                            : p2p_sim__answer(s, e.chunk);
     }
-    if (v)
+    if (v && v->program)
+        p2p_sim__host_wake(s, v);
+    else if (v)
         p2p_sim__serve(s, v);
     return true;
 }

@@ -1,5 +1,5 @@
 /* Rooms of p2p_sim.h one by one: generator, hashes, stand-in crypto, null channel, queue, graph,
- * paths, partitions, links, NAT boxes, names of the environment. Datagrams are put on the wire
+ * paths, partitions, links, names of the environment. Datagrams are put on the wire
  * below the nodes and watched by the trace. */
 #include "sim_net.h"
 
@@ -364,11 +364,9 @@ TEST(wrong_calls_say_which) {
     p2p_sim_desc d;
     p2p_sim *sim;
     p2p_id id[2], other, router;
-    p2p_sim_nat_desc nat;
     p2p_sim_link link;
     p2p_error_detail last;
     memset(&d, 0, sizeof d);
-    memset(&nat, 0, sizeof nat);
     d.nodes = 3;
     d.links = 1;
     CHECK_INT(open_pair(&sim, &d, NULL, id), 0);
@@ -390,14 +388,6 @@ TEST(wrong_calls_say_which) {
     CHECK_INT(p2p_sim_connect(sim, &id[0], &id[1], NULL), 0); /* is there already */
     CHECK_INT(p2p_sim_router(sim, "s", &other), P2P_ERR_LIMIT);
     CHECK_STR(why.text, "p2p_sim_desc.nodes: no more vertices");
-    CHECK_INT(p2p_sim_nat(sim, &router, &nat), P2P_ERR_NOT_FOUND);
-    CHECK_INT(p2p_sim_nat(sim, &id[0], NULL), P2P_ERR_ARG);
-    CHECK_INT(p2p_sim_nat_rebind(sim, &id[0]), P2P_ERR_STATE);
-    nat.kind = P2P_SIM_NAT_FIREWALL + 1;
-    CHECK_INT(p2p_sim_nat(sim, &id[0], &nat), P2P_ERR_CONFIG);
-    nat.kind = P2P_SIM_NAT_PORT;
-    nat.hairpin = 1;
-    CHECK_INT(p2p_sim_nat(sim, &id[0], &nat), P2P_ERR_CONFIG);
     CHECK_INT(p2p_sim_restart(sim, &id[0], NULL), P2P_ERR_STATE);
     CHECK_INT(p2p_sim_crash(sim, &id[0]), 0);
     CHECK_INT(p2p_sim_crash(sim, &id[0]), P2P_ERR_STATE);
@@ -472,7 +462,7 @@ TEST(chains_hold_any_size) {
         CHECK(chain != P2P_SIM__NOTHING);
         for (size_t i = 0; i < size; i++)
             data[i] = (uint8_t)p2p_sim__draw(&state);
-        sim->chunks[chain].head.size = (uint32_t)size;
+        sim->chunks[chain].head.size = (uint16_t)size;
         p2p_sim__chain_copy(sim, chain, NULL, data, size);
         copy = p2p_sim__chain_clone(sim, chain);
         p2p_sim__chain_corrupt(sim, copy, 0, &state);
@@ -1033,109 +1023,6 @@ TEST(digest_follows_the_seed) {
     CHECK(one == 0xdb0cd97f80de3682u); /* the same on every machine */
 }
 
-/* ---- NAT boxes: who gets in, after a sent a datagram to b ---- */
-
-static int nat_in(uint8_t kind, int from_same_addr, int same_port, uint64_t wait_us) {
-    p2p_sim *sim;
-    p2p_id a, b, c;
-    p2p_addr addr;
-    p2p_sim_nat_desc nat;
-    p2p_sim__vertex *v;
-    memset(&nat, 0, sizeof nat);
-    nat.kind = kind;
-    if (open_sim(&sim, NULL) < 0 || small_node(sim, "a", &a) < 0 || small_node(sim, "b", &b) < 0 ||
-        small_node(sim, "c", &c) < 0 || p2p_sim_connect(sim, &a, &b, NULL) < 0 ||
-        p2p_sim_connect(sim, &a, &c, NULL) < 0 || p2p_sim_nat(sim, &a, &nat) < 0)
-        return -1;
-    put(sim, &b, &a, 1, 60); /* uninvited */
-    (void)p2p_sim_run_until(sim, 1);
-    if (count(P2P_SIM_DELIVERED) != 0)
-        return -2;
-    put(sim, &a, &b, 1, 60);
-    (void)p2p_sim_run_until(sim, 1 + wait_us);
-    seen.count = 0;
-    v = p2p_sim__find(sim, &a);
-    p2p_sim__addr_of(v->index, v->outer_port, &addr);
-    if (v->first_flow != P2P_SIM__NOTHING)
-        addr.port = sim->flows[v->first_flow].outer_port;
-    if (kind == P2P_SIM_NAT_SYM && v->first_flow != P2P_SIM__NOTHING && addr.port == P2P_SIM__PORT)
-        return -3;
-    v = p2p_sim__find(sim, from_same_addr ? &b : &c);
-    if (!same_port) { /* another socket of the same host: a box of its own gives it another port */
-        v->nat.kind = P2P_SIM_NAT_FULL;
-        v->nat.lone_us = v->nat.assured_us = 1000000;
-        v->outer_port = 999;
-    }
-    p2p_sim__send(sim, v, &addr, (const uint8_t *)"xx", 2);
-    (void)p2p_sim_run_until(sim, 2 + wait_us);
-    p2p_sim_close(sim);
-    return (int)count(P2P_SIM_DELIVERED);
-}
-TEST(boxes_let_in_whom_their_kind_says) {
-    static const int want[6][3] = {/* exact, same address, anybody */
-                                   {1, 1, 1}, {1, 1, 0}, {1, 0, 0},
-                                   {1, 0, 0}, {0, 0, 0}, {1, 0, 0}};
-    for (uint8_t kind = P2P_SIM_NAT_FULL; kind <= P2P_SIM_NAT_FIREWALL; kind++) {
-        CHECK_INT(nat_in(kind, 1, 1, 10), want[kind - 1][0]);
-        CHECK_INT(nat_in(kind, 1, 0, 10), want[kind - 1][1]);
-        CHECK_INT(nat_in(kind, 0, 1, 10), want[kind - 1][2]);
-    }
-    CHECK_INT(nat_in(P2P_SIM_NAT_PORT, 1, 1, 29999999), 1);
-    CHECK_INT(nat_in(P2P_SIM_NAT_PORT, 1, 1, 30000000), 0);
-}
-TEST(boxes_remember_longer_what_went_both_ways) {
-    p2p_sim *sim;
-    p2p_id id[2];
-    p2p_sim_nat_desc nat;
-    memset(&nat, 0, sizeof nat);
-    nat.kind = P2P_SIM_NAT_PORT;
-    CHECK_INT(open_pair(&sim, NULL, NULL, id), 0);
-    CHECK_INT(p2p_sim_nat(sim, &id[0], &nat), 0);
-    put(sim, &id[0], &id[1], 1, 60);
-    put(sim, &id[1], &id[0], 1, 60);
-    CHECK_INT(p2p_sim_run_until(sim, 3000000), 0);
-    put(sim, &id[0], &id[1], 1, 60); /* two seconds after the first: 120 s from here */
-    CHECK_INT(p2p_sim_run_until(sim, 122000000), 0);
-    seen.count = 0;
-    put(sim, &id[1], &id[0], 1, 60);
-    CHECK_INT(p2p_sim_run_until(sim, 122000001), 0);
-    CHECK_INT(count(P2P_SIM_DELIVERED), 1);
-    CHECK_INT(p2p_sim_run_until(sim, 250000000), 0);
-    put(sim, &id[1], &id[0], 1, 60);
-    CHECK_INT(p2p_sim_run_until(sim, 250000001), 0);
-    CHECK_INT(count(P2P_SIM_NAT), 1);
-    p2p_sim_close(sim);
-}
-TEST(boxes_forget_when_rebound_and_when_full) {
-    p2p_sim *sim;
-    p2p_id id[2], c;
-    p2p_addr before, after;
-    p2p_sim_nat_desc nat;
-    memset(&nat, 0, sizeof nat);
-    nat.kind = P2P_SIM_NAT_PORT;
-    nat.table_max = 1;
-    CHECK_INT(open_pair(&sim, NULL, NULL, id), 0);
-    CHECK_INT(small_node(sim, "c", &c), 0);
-    CHECK_INT(p2p_sim_connect(sim, &id[0], &c, NULL), 0);
-    CHECK_INT(p2p_sim_nat(sim, &id[0], &nat), 0);
-    CHECK_INT(p2p_sim_addr(sim, &id[0], &before), 0);
-    put(sim, &id[0], &id[1], 1, 60);
-    put(sim, &id[0], &c, 2, 60);
-    CHECK_INT(count(P2P_SIM_NAT), 1);
-    CHECK_INT(p2p_sim_nat_rebind(sim, &id[0]), 0);
-    CHECK_INT(p2p_sim_addr(sim, &id[0], &after), 0);
-    CHECK(before.port != after.port);
-    put(sim, &id[1], &id[0], 1, 60);
-    CHECK_INT(p2p_sim_run_until(sim, 1), 0);
-    CHECK_INT(count(P2P_SIM_NAT), 2);
-    put(sim, &id[0], &id[1], 1, 60);
-    put(sim, &id[1], &id[0], 1, 60);
-    seen.count = 0;
-    CHECK_INT(p2p_sim_run_until(sim, 2), 0);
-    CHECK_INT(count(P2P_SIM_DELIVERED), 2);
-    p2p_sim_close(sim);
-}
-
 /* ---- environment, helpers, time ---- */
 
 static const char *env_name[4], *env_value[4];
@@ -1345,9 +1232,7 @@ TEST_MAIN(
     P2P_TEST_ENTRY(too_many_under_way_are_dropped_and_counted),
     P2P_TEST_ENTRY(datagrams_hop_and_stop_at_partitions),
     P2P_TEST_ENTRY(trace_tells_which_datagram_and_which_link),
-    P2P_TEST_ENTRY(digest_follows_the_seed), P2P_TEST_ENTRY(boxes_let_in_whom_their_kind_says),
-    P2P_TEST_ENTRY(boxes_remember_longer_what_went_both_ways),
-    P2P_TEST_ENTRY(boxes_forget_when_rebound_and_when_full),
-    P2P_TEST_ENTRY(environment_has_its_defaults), P2P_TEST_ENTRY(environment_is_read),
-    P2P_TEST_ENTRY(environment_errors_are_named), P2P_TEST_ENTRY(helpers_make_networks),
-    P2P_TEST_ENTRY(time_goes_in_events_or_steps), P2P_TEST_ENTRY(random_partitions_come_and_go))
+    P2P_TEST_ENTRY(digest_follows_the_seed), P2P_TEST_ENTRY(environment_has_its_defaults),
+    P2P_TEST_ENTRY(environment_is_read), P2P_TEST_ENTRY(environment_errors_are_named),
+    P2P_TEST_ENTRY(helpers_make_networks), P2P_TEST_ENTRY(time_goes_in_events_or_steps),
+    P2P_TEST_ENTRY(random_partitions_come_and_go))
