@@ -42,7 +42,7 @@ again    = @$(MAKE) --no-print-directory
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .SECONDARY:
-.PHONY: help test test-asan test-valgrind lint demo bench fuzz flags install deps format clean \
+.PHONY: help test test-asan test-valgrind test-portable lint demo bench fuzz flags install deps format clean \
         size interop build-all build-fuzz print-flags
 
 help: ## this list
@@ -64,6 +64,10 @@ test-valgrind: ## unit tests and the behaviour suite in the simulator under valg
 	@tools/deps.sh test
 	$(again) -j$(JOBS) build-all
 	@JOBS=$(JOBS) SEEDS=1 WRAP='$(valgrind)' tests/run.sh $(slow)
+
+test-portable: ## same seed, same bytes: two compilers, -O0 and -O3, 32 bits, big-endian
+	@tools/deps.sh portable
+	@BUILD=$(BUILD) tests/portable/run.sh
 
 lint: ## format, contents list, warnings as errors, C99, C++11, 32 bits, clang-tidy, cppcheck
 	@tools/deps.sh lint
@@ -108,7 +112,7 @@ format: ## rewrites all C files as .clang-format says
 	clang-format-14 -i $(wildcard $(headers) $(own_c))
 
 clean: ## removes what was built; downloads stay in build/deps
-	rm -rf $(addprefix build/,tests asan tools examples bench fuzz lint p2p mbedtls lwip) $(MBEDTLS_LIB)
+	rm -rf $(addprefix build/,tests asan portable tools examples bench fuzz lint p2p mbedtls lwip) $(MBEDTLS_LIB)
 
 build-all: $(tests) $(programs) $(benches)
 build-fuzz: $(fuzzers)

@@ -6,6 +6,7 @@
 #   tools/deps.sh bench    what make bench compares with, on top of that
 #   tools/deps.sh test     what the tests use on top of that
 #   tools/deps.sh lint     what make lint and the cross builds use on top of build
+#   tools/deps.sh portable what make test-portable uses: no source of mbedTLS
 #   tools/deps.sh mbedtls  the mbedTLS source alone; needs no root
 #   tools/deps.sh lwip     the lwIP source alone; needs no root
 #
@@ -31,6 +32,9 @@ packages_test="$packages_build g++ openssl python3 python3-jsonschema valgrind t
 packages_bench="$packages_build libssl-dev python3"
 packages_lint="$packages_build g++ clang libclang-rt-dev clang-format clang-tidy cppcheck python3
     gcc-12-multilib gcc-arm-none-eabi libnewlib-arm-none-eabi"
+# gcc-multilib would conflict with the cross compiler, gcc-12-multilib does not.
+packages_portable='gcc g++ libc6-dev clang gcc-12-multilib gcc-s390x-linux-gnu
+    libc6-dev-s390x-cross qemu-user'
 
 die() {
     echo "deps.sh: $*" >&2
@@ -205,11 +209,15 @@ build | bench | test | lint)
     get_mbedtls
     case $1 in test | lint) get_lwip ;; esac
     ;;
+portable)
+    # shellcheck disable=SC2086
+    install_packages $packages_portable
+    ;;
 mbedtls) get_mbedtls ;;
 lwip) get_lwip ;;
 -h | --help) sed -n '2,/^set/{s/^# \{0,1\}//;/^set/d;p;}' "$0" ;;
 *)
-    echo "usage: tools/deps.sh build|bench|test|lint|mbedtls|lwip" >&2
+    echo "usage: tools/deps.sh build|bench|test|lint|portable|mbedtls|lwip" >&2
     exit 2
     ;;
 esac
