@@ -507,6 +507,13 @@ static void p2p_sim__trap(void) {
 #define P2P_SIM_ASSERT(x) ((void)(0 && (x))) /* compiled, so that it cannot rot, and never run */
 #endif
 
+/* On what a plain datagram does not meet; inlined, it would burden those that have no need of it. */
+#if defined(__GNUC__)
+#define P2P_SIM__RARE __attribute__((noinline, cold))
+#else
+#define P2P_SIM__RARE
+#endif
+
 typedef struct p2p_sim__edge {
     p2p_sim_link link;
     uint64_t busy_ns; /* the sender is busy until then */
@@ -1476,20 +1483,21 @@ P2P_DEF int p2p_sim_drop(p2p_sim *sim, const p2p_id *from, const p2p_id *to, uin
  * A cut of one way says nothing of what goes from its second group to its first.
  * Always: bits ascend with time, and what later ones cover wholly is forgotten.
  * Tests: tests/unit/test_sim.c, tests/unit/test_sim_link.c */
-/* Whether what x sends does not reach y. */
-static bool p2p_sim__cut(const p2p_sim *s, const p2p_sim__vertex *x, const p2p_sim__vertex *y) {
-    uint64_t both;
+P2P_SIM__RARE static bool p2p_sim__cut_between(const p2p_sim *s, const p2p_sim__vertex *x,
+                                               const p2p_sim__vertex *y) {
+    uint64_t both = (x->cut_a & y->cut_b) | (x->cut_b & y->cut_a & ~s->cut_oneway);
     uint32_t bit;
     if (s->split && x->side != y->side && (s->split != P2P_SIM__ONEWAY || x->side))
         return true;
-    if (s->cut_count == 0)
-        return false;
-    both = (x->cut_a & y->cut_b) | (x->cut_b & y->cut_a & ~s->cut_oneway);
     if (both == 0)
         return false;
-    P2P_SIM_ASSERT(both >> (s->cut_count - 1) <= 1);
+    P2P_SIM_ASSERT(s->cut_count != 0 && both >> (s->cut_count - 1) <= 1);
     for (bit = s->cut_count - 1; !(both >> bit & 1); bit--) {}
     return (s->cut_kind >> bit & 1) != 0;
+}
+/* Whether what x sends does not reach y. */
+static bool p2p_sim__cut(const p2p_sim *s, const p2p_sim__vertex *x, const p2p_sim__vertex *y) {
+    return (s->split | s->cut_count) != 0 && p2p_sim__cut_between(s, x, y);
 }
 /* Bits of older ones whose groups lie wholly in those of bit `newest`. */
 static uint64_t p2p_sim__cut_covered(const p2p_sim *s, uint32_t newest) {
@@ -1697,37 +1705,42 @@ static uint32_t p2p_sim__nearer(const p2p_sim *s, uint32_t at, uint32_t to) {
     }
     return e;
 }
+static void p2p_sim__remember(const p2p_sim *s, uint32_t from, uint32_t to, uint32_t edge) {
+    p2p_sim__hop *hop = &s->hops[p2p_sim__hash_pair(from, to) & s->hop_mask];
+    hop->from = from;
+    hop->to = to;
+    hop->edge = edge;
+    hop->epoch = s->epoch;
+}
+/* Searches and remembers each hop of the way; the first of them. */
+P2P_SIM__RARE static uint32_t p2p_sim__way(const p2p_sim *s, uint32_t from, uint32_t to) {
+    bool found = s->desc.routing == P2P_SIM_ROUTING_HOPS ? p2p_sim__search(s, from, to)
+                                                         : p2p_sim__search_latency(s, from, to);
+    uint32_t at = from, first = P2P_SIM__NOTHING;
+    if (!found)
+        p2p_sim__remember(s, from, to, P2P_SIM__NOTHING);
+    while (found && at != to) {
+        uint32_t edge = p2p_sim__nearer(s, at, to);
+        P2P_SIM_ASSERT(edge != P2P_SIM__NOTHING);
+        p2p_sim__remember(s, at, to, edge);
+        if (at == from)
+            first = edge;
+        at = s->edges[edge].to;
+    }
+    return first;
+}
 /* The edge that leads from `from` towards `to`, or P2P_SIM__NOTHING. */
 static uint32_t p2p_sim__next_edge(const p2p_sim *s, uint32_t from, uint32_t to) {
-    p2p_sim__hop *hop;
-    uint32_t at = from, e = *p2p_sim__edge_slot(s, from, to);
-    bool hops = s->desc.routing == P2P_SIM_ROUTING_HOPS;
-    if (hops && e != P2P_SIM__NOTHING && p2p_sim__usable(s, &s->edges[e]))
-        return e;
+    const p2p_sim__hop *hop;
+    if (s->desc.routing == P2P_SIM_ROUTING_HOPS) {
+        uint32_t direct = *p2p_sim__edge_slot(s, from, to);
+        if (direct != P2P_SIM__NOTHING && p2p_sim__usable(s, &s->edges[direct]))
+            return direct;
+    }
     hop = &s->hops[p2p_sim__hash_pair(from, to) & s->hop_mask];
     if (hop->from == from && hop->to == to && hop->epoch == s->epoch)
         return hop->edge;
-    if (!(hops ? p2p_sim__search(s, from, to) : p2p_sim__search_latency(s, from, to))) {
-        hop->from = from;
-        hop->to = to;
-        hop->edge = P2P_SIM__NOTHING;
-        hop->epoch = s->epoch;
-        return P2P_SIM__NOTHING;
-    }
-    e = P2P_SIM__NOTHING;
-    while (at != to) {
-        uint32_t edge = p2p_sim__nearer(s, at, to);
-        P2P_SIM_ASSERT(edge != P2P_SIM__NOTHING);
-        hop = &s->hops[p2p_sim__hash_pair(at, to) & s->hop_mask];
-        hop->from = at;
-        hop->to = to;
-        hop->edge = edge;
-        hop->epoch = s->epoch;
-        if (at == from)
-            e = edge;
-        at = s->edges[edge].to;
-    }
-    return e;
+    return p2p_sim__way(s, from, to);
 }
 P2P_DEF int p2p_sim_path(const p2p_sim *sim, const p2p_id *from, const p2p_id *to, p2p_id *hops,
                          size_t capacity) {
@@ -2162,7 +2175,7 @@ static const uint32_t p2p_sim__pareto[P2P_SIM__TAIL] = {
     4063232, 4154441, 4254140, 4363815, 4485357, 4621211, 4774616, 4949965, 5153420};
 
 /* A draw from the tail: its octave by the leading zeros of 32 bits, its place there by 19 more. */
-static uint64_t p2p_sim__far(const uint32_t *table, uint64_t draw) {
+P2P_SIM__RARE static uint64_t p2p_sim__far(const uint32_t *table, uint64_t draw) {
     uint32_t p = (uint32_t)(draw >> 32), octave = 0, rest = (uint32_t)(draw >> 13) & 0x7ffffu, at;
     while (octave < P2P_SIM__OCTAVES && !(p >> 31)) {
         p <<= 1;
@@ -2201,7 +2214,7 @@ static uint64_t p2p_sim__arrival(p2p_sim__edge *e, uint64_t sent_us) {
 }
 
 /* Whether a range of p2p_sim_drop holds this datagram; it counts in all of them. */
-static bool p2p_sim__listed(p2p_sim *s, p2p_sim__edge *e) {
+P2P_SIM__RARE static bool p2p_sim__listed(p2p_sim *s, p2p_sim__edge *e) {
     uint32_t *link = &e->first_drop;
     bool lost = false;
     while (*link != P2P_SIM__NOTHING) {
@@ -2252,7 +2265,7 @@ static void p2p_sim__codel_law(p2p_sim__edge *e, uint64_t from_ns) {
     uint64_t square = P2P_SIM__CODEL_INTERVAL_NS * P2P_SIM__CODEL_INTERVAL_NS;
     e->drop_next_ns = from_ns + p2p_sim__root(square / e->count);
 }
-static bool p2p_sim__codel(p2p_sim__edge *e, uint64_t enters_ns, uint64_t leaves_ns) {
+P2P_SIM__RARE static bool p2p_sim__codel(p2p_sim__edge *e, uint64_t enters_ns, uint64_t leaves_ns) {
     bool standing = p2p_sim__standing(e, enters_ns, leaves_ns);
     uint32_t more = e->count - e->last_count;
     if (!standing) {
@@ -2318,7 +2331,7 @@ static uint32_t p2p_sim__link_take(p2p_sim *s, p2p_sim__edge *e, uint32_t size, 
  * Always: what is translated to the network's time is rounded up, so that a node woken then has
  * reached the time it asked for.
  * Tests: tests/unit/test_sim_node.c */
-static uint64_t p2p_sim__skewed_us(const p2p_sim__clock *c, uint64_t now_us) {
+P2P_SIM__RARE static uint64_t p2p_sim__skewed_us(const p2p_sim__clock *c, uint64_t now_us) {
     uint64_t gone_us = now_us - c->at_us;
     return c->shown_us + gone_us / P2P_SIM__PPM * c->rate_ppm +
            gone_us % P2P_SIM__PPM * c->rate_ppm / P2P_SIM__PPM;
@@ -3094,7 +3107,7 @@ static void p2p_sim__deliver(p2p_sim *s, p2p_sim__vertex *v, uint32_t chain) {
 }
 /* It waits for a node that is paused; false when there is no room. A datagram that has arrived is
  * on no line, so hop links those that wait. */
-static bool p2p_sim__hold(p2p_sim *s, p2p_sim__vertex *v, uint32_t chain) {
+P2P_SIM__RARE static bool p2p_sim__hold(p2p_sim *s, p2p_sim__vertex *v, uint32_t chain) {
     p2p_sim__head *head = &s->chunks[chain].head;
     if (v->paused == P2P_SIM__PAUSED && head->size + v->held_bytes > s->desc.receive_bytes)
         return false;
@@ -3947,16 +3960,20 @@ P2P_DEF void p2p_sim_trace(p2p_sim *sim, p2p_sim_trace_fn fn, void *ctx) {
     sim->trace_ctx = ctx;
 }
 
+/* The network's time of what a node wants by its own clock. Set back, that shows less than the node
+ * was told: for the node it stays there until then. */
+P2P_SIM__RARE static uint64_t p2p_sim__wanted_skewed(const p2p_sim *s, const p2p_sim__vertex *v,
+                                                     uint64_t at_us) {
+    uint64_t told_us = p2p_now(v->node), shown_us = p2p_sim__shown_us(s, v);
+    if (at_us <= (told_us > shown_us ? told_us : shown_us))
+        return s->now_us;
+    return p2p_sim__true_us(&v->clock, at_us);
+}
 /* When this node is to be served. With on_event its events are the simulator's work too. */
 static uint64_t p2p_sim__wanted(const p2p_sim *s, const p2p_sim__vertex *v) {
     uint64_t at_us = s->desc.on_event ? p2p_deadline(v->node) : p2p_wakeup(v->node);
-    if (v->skewed) {
-        /* Set back, its clock shows less than the node was told: it stays there until then. */
-        uint64_t told_us = p2p_now(v->node), shown_us = p2p_sim__shown_us(s, v);
-        if (at_us <= (told_us > shown_us ? told_us : shown_us))
-            return s->now_us;
-        at_us = p2p_sim__true_us(&v->clock, at_us);
-    }
+    if (v->skewed)
+        at_us = p2p_sim__wanted_skewed(s, v, at_us);
     return at_us < s->now_us ? s->now_us : at_us;
 }
 /* In its own turn the node was crashed or paused. */
@@ -4013,7 +4030,7 @@ static void p2p_sim__pull(p2p_sim *s, p2p_sim__vertex *v) {
     }
 }
 /* The node goes on: first it takes in what came while it stood still. */
-static void p2p_sim__catch_up(p2p_sim *s, p2p_sim__vertex *v) {
+P2P_SIM__RARE static void p2p_sim__catch_up(p2p_sim *s, p2p_sim__vertex *v) {
     v->paused = P2P_SIM__GOING;
     while (v->first_held != P2P_SIM__NOTHING)
         p2p_sim__deliver(s, v, p2p_sim__held_take(s, v));
