@@ -256,6 +256,12 @@ static FILE *open_in(const char *directory, const char *name, const char *ending
     return out;
 }
 
+static FILE *keys;
+static void log_key(void *ctx, const char *line) {
+    (void)ctx;
+    (void)fprintf(keys, "%s\n", line);
+}
+
 static const char *write_to, *write_name;
 static int add_files(see_run *r) {
     p2p_see_sink sink;
@@ -274,9 +280,16 @@ static int write_run(const char *directory, const char *name, bool dtls) {
     int err;
     write_to = directory;
     write_name = name;
+    keys = open_in(directory, name, "keys");
+    if (!keys)
+        return P2P_ERR_IO;
+    p2p_mbedtls_keylog(log_key, NULL);
     err = go(1, dtls, true, add_files);
+    p2p_mbedtls_keylog(NULL, NULL);
     if (err == P2P_OK)
         err = run_close(&run);
+    if (fclose(keys) != 0 && err == P2P_OK)
+        err = P2P_ERR_IO;
     if (err < 0)
         (void)fprintf(stderr, "%s: %s %s\n", name, p2p_err_name(err), run.why.text);
     return err;
