@@ -98,6 +98,8 @@ p2p.prefs.port = Pref.uint("UDP port", 4000, "Always taken for p2p.h; on other p
 -- ---- reading ------------------------------------------------------------------------------------
 
 -- Bytes from `at` to `stop`, not included. `why` says what was wrong; from then on nothing is read.
+local VARINT_MAX, CODE_MAX, STREAMS_MAX = UInt64(0xffffffff, 0x3fffffff), UInt64(0xffffffff), UInt64(0, 2 ^ 27)
+
 local Reader = {}
 Reader.__index = Reader
 
@@ -130,9 +132,9 @@ function Reader:bytes(tree, field, n, what)
     return range
 end
 
--- A number of Lua's, exact up to 2^53; the tree gets all 62 bits. RFC 9000 section 16, but only the
--- shortest form.
-function Reader:varint(tree, field, what)
+-- RFC 9000 section 16, but only the shortest form. Returns a number of Lua's, which is exact up to
+-- 2^53, its bytes, and all 62 bits as a UInt64.
+function Reader:varint(tree, field, what, max)
     if self.why or self:left() < 1 then return self:bad((what or "a number") .. " is missing") end
     local first = self.tvb:range(self.at, 1):uint()
     local width = 2 ^ math.floor(first / 64)
@@ -149,7 +151,8 @@ function Reader:varint(tree, field, what)
     end
     if tree then tree:add(field, range, whole) end
     if width > 1 and value < 2 ^ (8 * width / 2 - 2) then return self:bad("a number that is not in its shortest form") end
-    return value, range
+    if max and whole > max then return self:bad((what or "a number") .. " holds a number that is too large") end
+    return value, range, whole
 end
 
 function Reader:text(tree, field, max, what)
@@ -160,7 +163,28 @@ function Reader:text(tree, field, max, what)
     local range = self:take(n, what)
     if not range then return nil end
     tree:add(field, range)
-    return range:raw()
+    return range:bytes():raw()
+end
+
+-- Shortest-form UTF-8 without surrogates (RFC 3629).
+local function is_utf8(text)
+    local at = 1
+    while at <= #text do
+        local first = text:byte(at)
+        local size = first < 0x80 and 1 or first < 0xc2 and 0 or first < 0xe0 and 2 or first < 0xf0 and 3 or first < 0xf5 and 4 or 0
+        local second = text:byte(at + 1) or 0
+        if size == 0 or at + size - 1 > #text then return false end
+        for i = 1, size - 1 do
+            local byte = text:byte(at + i)
+            if byte < 0x80 or byte > 0xbf then return false end
+        end
+        if (first == 0xe0 and second < 0xa0) or (first == 0xed and second > 0x9f) or
+            (first == 0xf0 and second < 0x90) or (first == 0xf4 and second > 0x8f) then
+            return false
+        end
+        at = at + size
+    end
+    return true
 end
 
 -- ---- frames -------------------------------------------------------------------------------------
@@ -168,47 +192,66 @@ end
 
 local function number(value) return value and string.format("%.0f", value) or "?" end
 
+-- Number, kind and initiator; the stream of messages is the only one of its kind.
 local function read_stream_id(r, t)
     local id, range = r:varint(t, f.stream, "a stream id")
     if not id then return "?" end
-    t:add(f.stream_kind, range, stream_kinds[math.floor(id / 2) % 4]):set_generated()
+    local kind = math.floor(range:range(range:len() - 1, 1):uint() / 2) % 4
+    t:add(f.stream_kind, range, stream_kinds[kind]):set_generated()
+    if kind == 3 and id >= 8 then r:bad("a second stream of messages") end
     return number(id)
 end
 
+-- One range below the lowest so far; nil where it would begin below 0.
+local function read_ack_range(r, t, low)
+    local gap, _, gap_whole = r:varint(t, f.ack_gap, "ACK")
+    local length, _, length_whole = r:varint(t, f.ack_length, "ACK")
+    if not length then return nil end
+    local need = gap_whole + length_whole + UInt64(2)
+    if need > low then return r:bad("an ACK below 0") end
+    low = low - need
+    return low, tostring(low) .. "-" .. tostring(low + length_whole)
+end
+
 local function read_ack(r, t, type)
-    local largest = r:varint(t, f.ack_largest, "ACK")
+    local largest, _, low = r:varint(t, f.ack_largest, "ACK")
     r:varint(t, f.ack_delay, "ACK")
-    local more = r:varint(t, f.ack_more, "ACK") or 0
-    if more > 31 then return r:bad("an ACK of more than 32 ranges") or "" end
-    local low = (largest or 0) - (r:varint(t, f.ack_first, "ACK") or 0)
-    local text = number(low) .. "-" .. number(largest)
+    local more = r:varint(t, f.ack_more, "ACK", UInt64(31))
+    local first, _, first_whole = r:varint(t, f.ack_first, "ACK", low)
+    if not first then return "" end
+    low = low - first_whole
+    local text = " " .. tostring(low) .. "-" .. number(largest)
     for _ = 1, more do
-        local gap, length = r:varint(t, f.ack_gap, "ACK"), r:varint(t, f.ack_length, "ACK")
-        if not length then break end
-        local high = low - gap - 2
-        low = high - length
-        text = text .. "," .. number(low) .. "-" .. number(high)
+        local range
+        low, range = read_ack_range(r, t, low)
+        if not low then return text end
+        text = text .. "," .. range
     end
-    if low < 0 then r:bad("an ACK below 0") end
     if type == 0x03 then
         r:varint(t, f.ack_ect0, "ACK")
         r:varint(t, f.ack_ect1, "ACK")
         r:varint(t, f.ack_ce, "ACK")
     end
-    return " " .. text
+    return text
 end
 
 local function read_stream(r, t, type)
     local text = " " .. read_stream_id(r, t)
-    local offset, length = 0, nil
-    if type % 8 >= 4 then offset = r:varint(t, f.offset, "STREAM") or 0 end
+    local offset, length, whole, _ = 0, nil, UInt64(0), nil
+    if type % 8 >= 4 then
+        offset, _, whole = r:varint(t, f.offset, "STREAM")
+        if offset == 0 then r:bad("an offset of 0, which is left out") end
+    end
     if type % 4 >= 2 then
-        length = r:varint(t, f.length, "STREAM") or 0
+        length = r:varint(t, f.length, "STREAM")
     else
         length = r:left()
     end
     if type % 2 == 1 then t:add(f.fin, true):set_generated() end
-    r:bytes(t, f.data, length, "STREAM data")
+    if not length or not offset then return text end
+    if r:bytes(t, f.data, length, "STREAM data") and UInt64(length) > VARINT_MAX - whole then
+        r:bad("a stream beyond 2^62 - 1")
+    end
     return text .. " " .. number(offset) .. "+" .. number(length) .. (type % 2 == 1 and " FIN" or "")
 end
 
@@ -221,13 +264,13 @@ end
 
 local function read_reset(r, t)
     local text = " " .. read_stream_id(r, t)
-    text = text .. " code " .. number(r:varint(t, f.code, "RESET_STREAM"))
+    text = text .. " code " .. number(r:varint(t, f.code, "RESET_STREAM", CODE_MAX))
     r:varint(t, f.final_size, "RESET_STREAM")
     return text
 end
 
 local function read_stop(r, t)
-    return " " .. read_stream_id(r, t) .. " code " .. number(r:varint(t, f.code, "STOP_SENDING"))
+    return " " .. read_stream_id(r, t) .. " code " .. number(r:varint(t, f.code, "STOP_SENDING", CODE_MAX))
 end
 
 local function read_max(r, t) return " " .. number(r:varint(t, f.max, "a maximum")) end
@@ -235,9 +278,9 @@ local function read_max(r, t) return " " .. number(r:varint(t, f.max, "a maximum
 local function read_stream_max(r, t) return " " .. read_stream_id(r, t) .. read_max(r, t) end
 
 local function read_kind_max(r, t)
-    local kind = r:varint(t, f.kind, "a kind of streams")
-    if kind and kind > 2 then r:bad("a kind of streams above 2") end
-    return " " .. (stream_kinds[kind] or "?") .. read_max(r, t)
+    local kind = r:varint(t, f.kind, "a kind of streams", UInt64(2))
+    local max = r:varint(t, f.max, "a maximum", STREAMS_MAX)
+    return " " .. (stream_kinds[kind] or "?") .. " " .. number(max)
 end
 
 local function read_challenge(r, t)
@@ -261,26 +304,40 @@ local function read_response(r, t)
 end
 
 local function read_close(r, t)
-    local origin = r:varint(t, f.origin, "CLOSE")
-    if origin and origin > 1 then r:bad("an origin above 1") end
-    local code = r:varint(t, f.code, "CLOSE")
-    r:text(t, f.reason, 96, "a reason")
+    local origin = r:varint(t, f.origin, "CLOSE", UInt64(1))
+    local code = r:varint(t, f.code, "CLOSE", CODE_MAX)
+    local reason = r:text(t, f.reason, 96, "a reason")
+    if reason and not is_utf8(reason) then r:bad("a reason that is not UTF-8") end
     return " " .. (origins[origin] or "?") .. " " .. number(code)
 end
 
+local function read_parameter(r, t, before)
+    local at = r.at
+    local id, _, id_whole = r:varint(nil, nil, "HELLO")
+    local value, range, whole = r:varint(nil, nil, "HELLO")
+    if not value then return nil end
+    local p = t:add(f.parameter, r.tvb:range(at, r.at - at), id_whole)
+    p:append_text(" " .. (parameters[id] or "unknown") .. " = " .. tostring(whole))
+    p:add(f.value, range, whole)
+    if before >= id_whole then return r:bad("parameters that do not ascend") end
+    if value == 0 then return r:bad("a parameter that is 0, which is left out") end
+    if id >= 7 and id <= 9 and whole > STREAMS_MAX then return r:bad("a limit of streams above 2^59") end
+    return id_whole
+end
+
 local function read_hello_body(r, t)
-    for _ = 1, math.min(r:varint(nil, nil, "HELLO") or 0, 8) do r:varint(t, f.version, "HELLO") end
-    for _ = 1, math.min(r:varint(nil, nil, "HELLO") or 0, 8) do r:text(t, f.alpn, 32, "HELLO") end
+    local versions = r:varint(nil, nil, "HELLO", UInt64(8)) or 1
+    for _ = 1, versions do r:varint(t, f.version, "HELLO", CODE_MAX) end
+    local names = r:varint(nil, nil, "HELLO", UInt64(8)) or 1
+    for _ = 1, names do
+        if r:text(t, f.alpn, 32, "HELLO") == "" then r:bad("an application protocol without a name") end
+    end
+    if versions == 0 or names == 0 then r:bad("no version, or no application protocol") end
     r:varint(t, f.capabilities, "HELLO")
-    for _ = 1, math.min(r:varint(nil, nil, "HELLO") or 0, 32) do
-        local at = r.at
-        local id = r:varint(nil, nil, "HELLO")
-        local value, range = r:varint(nil, nil, "HELLO")
-        if not value then return end
-        local all = r.tvb:range(at, r.at - at)
-        local p = t:add(f.parameter, all, UInt64(id % 2 ^ 32))
-        p:append_text(" " .. (parameters[id] or "unknown") .. " = " .. number(value))
-        p:add(f.value, range, UInt64(value % 2 ^ 32, math.floor(value / 2 ^ 32)))
+    local count, before = r:varint(nil, nil, "HELLO", UInt64(32)) or 0, UInt64(0)
+    for _ = 1, count do
+        before = read_parameter(r, t, before)
+        if not before then return end
     end
     if r:left() > 0 then r:bad("bytes behind HELLO") end
 end
@@ -705,10 +762,10 @@ local function call_dtls(r, pinfo, root, session, to_server)
     pinfo.src_port = to_server and low or low + 1
     pinfo.dst_port = to_server and low + 1 or low
     inside, shown = true, false
-    local ok, why = pcall(dtls.call, dtls, r.tvb:range(r.at, r:left()):tvb(), pinfo, root)
+    local ok = pcall(dtls.call, dtls, r.tvb:range(r.at, r:left()):tvb(), pinfo, root)
     inside = false
     pinfo.src_port, pinfo.dst_port = source, target
-    if not ok then error(why, 0) end -- Wireshark's own exceptions, such as a cut packet
+    if not ok then r:bad("a DTLS record that Wireshark cannot read") end
 end
 
 local function read_dtls(r, pinfo, tree, root, session, type)
