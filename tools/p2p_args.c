@@ -14,7 +14,9 @@ static const struct tool_option {
     {"--allow", 'a', true},    {"--output", 'o', true},  {"-o", 'o', true},
     {"--body", 'b', true},     {"--header", 'H', true},  {"-H", 'H', true},
     {"--count", 'c', true},    {"-c", 'c', true},        {"--interval", 'i', true},
-    {"-i", 'i', true},         {"--timeout", 't', true},
+    {"-i", 'i', true},         {"--timeout", 't', true}, {"--random", 'r', false},
+    {"--print", 'p', false},   {"--seed", 's', true},    {"--pcap", 'P', true},
+    {"--qlog", 'Q', true},     {"--html", 'M', true},
 };
 
 static const struct tool_option *option_find(const char *word, size_t size) {
@@ -31,6 +33,15 @@ static int number(const tool_args *a, const char *name, const char *value, uint3
     if (p2p_str_u64(p2p_str_of(value), &n) < 0 || n == 0 || n > max)
         return tool_usage(a->command, "%s takes a number from 1 to %u, not '%s'", name, max, value);
     *out = (uint32_t)n;
+    return TOOL_OK;
+}
+
+static int seed(tool_args *a, const char *value) {
+    if (a->seeded)
+        return tool_usage(a->command, "--seed is given twice");
+    if (p2p_str_u64(p2p_str_of(value), &a->seed) < 0)
+        return tool_usage(a->command, "--seed takes a number of at most 64 bits, not '%s'", value);
+    a->seeded = true;
     return TOOL_OK;
 }
 
@@ -93,6 +104,12 @@ static int apply(tool_args *a, const struct tool_option *o, const char *value) {
     case 'h': a->help = true; return TOOL_OK;
     case 'j': a->json = true; return TOOL_OK;
     case 'v': a->verbose = true; return TOOL_OK;
+    case 'r': a->random = true; return TOOL_OK;
+    case 'p': a->print = true; return TOOL_OK;
+    case 's': return seed(a, value);
+    case 'P': return once(a, o->name, value, &a->pcap);
+    case 'Q': return once(a, o->name, value, &a->qlog);
+    case 'M': return once(a, o->name, value, &a->html);
     case 'k': return once(a, o->name, value, &a->key);
     case 'l': return listen_at(a, value);
     case 'o': return once(a, o->name, value, &a->output);

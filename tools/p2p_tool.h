@@ -74,7 +74,9 @@ typedef struct tool_args {
     p2p_header headers[TOOL_HEADERS];
     size_t header_count;
     uint32_t count, interval_ms, timeout_s;
-    bool json, verbose, help;
+    const char *pcap, *qlog, *html;
+    uint64_t seed;
+    bool json, verbose, help, random, print, seeded;
 } tool_args;
 
 /* `allowed` holds the letters of the options that the command takes. */
@@ -134,5 +136,6 @@ int tool_serve(const tool_args *args);
 int tool_get(const tool_args *args);
 int tool_call(const tool_args *args);
 int tool_ping(const tool_args *args);
+int tool_sim(const tool_args *args);
 
 #endif
