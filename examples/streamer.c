@@ -39,13 +39,18 @@ static int fail(const char *what, const char *why) {
     return 1;
 }
 
+static void hash_of(const uint8_t *data, size_t size, char out[65]) {
+    uint8_t hash[crypto_hash_sha256_BYTES];
+    (void)crypto_hash_sha256(hash, data, size);
+    (void)sodium_bin2hex(out, 65, hash, sizeof hash);
+}
+
 /* Maps a file into memory, so that a transfer needs no buffer of its own, and hashes it. */
 static int add_track(streamer *app, const char *path) {
     static const char allowed[] =
         "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-_";
     const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
     streamer_track *track = &app->tracks[app->track_count];
-    uint8_t hash[crypto_hash_sha256_BYTES];
     struct stat info;
     void *data;
     int fd;
@@ -63,11 +68,13 @@ static int add_track(streamer *app, const char *path) {
     if (data == MAP_FAILED)
         return fail(path, strerror(errno));
     track->name = name;
-    track->type = "audio/wav";
     track->data = (const uint8_t *)data;
     track->size = (size_t)info.st_size;
-    (void)crypto_hash_sha256(hash, track->data, track->size);
-    (void)sodium_bin2hex(track->sha256, sizeof track->sha256, hash, sizeof hash);
+    hash_of(track->data, track->size, track->sha256);
+    streamer_find_sound(track);
+    if (track->sound)
+        hash_of(track->sound, track->sound_size, track->sound_sha256);
+    track->type = track->sound ? "audio/wav" : "application/octet-stream";
     app->track_count++;
     return 0;
 }
@@ -93,10 +100,9 @@ static void tell(const streamer *app, const p2p_event *e) {
     if (e->type == P2P_EVENT_DISCONNECTED)
         (void)fprintf(stderr, "streamer: %s left\n", brief);
     if (app->heard != heard)
-        (void)fprintf(stderr, "streamer: heard with SHA-256 %s\n", app->tracks[0].sha256);
+        (void)fprintf(stderr, "streamer: heard with SHA-256 %s\n", app->heard_sha256);
     if (app->differed != differed)
-        (void)fprintf(stderr, "streamer: heard with ANOTHER SHA-256 than %s\n",
-                      app->tracks[0].sha256);
+        (void)fprintf(stderr, "streamer: heard with ANOTHER SHA-256\n");
     heard = app->heard;
     differed = app->differed;
 }

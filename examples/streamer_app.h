@@ -5,27 +5,47 @@
  *
  *   GET  /tracks              the list, as JSON
  *   GET  /tracks/:name        the bytes, whole or by a range; x-sha256 is the hash of the whole
+ *   POST /tracks/:name/live   the sound as datagrams, at the pace of the music: x-byte-rate; the
+ *                             answer's body comes at the end and is the hash of what was sent. 415:
+ *                             a track that is no sound in the clear (WAV)
  *   POST /tracks/:name/heard  a speaker tells the hash of what it played: 204, or 409 if not ours
  *
- * Requests go both ways over one connection: each speaker that connects is told its volume. */
+ * A live packet is its number, 4 bytes most significant first, and up to STREAMER_PACKET bytes of
+ * sound. Requests go both ways over one connection: each speaker that connects is told its
+ * volume. */
 #ifndef STREAMER_APP_H
 #define STREAMER_APP_H
 #include "p2p.h"
 #include <string.h>
 
 enum { STREAMER_TRACKS = 8, STREAMER_TRANSFERS = 32, STREAMER_BUFFER = 262144 };
+enum {
+    STREAMER_LIVE = 0, /* timer */
+    STREAMER_PACKET = 480,
+    STREAMER_BURST = 8 /* live packets at a time, of those that are late */
+};
 
 typedef struct streamer_track {
     const char *name; /* letters, digits, '.', '-', '_' */
     const char *type;
     const uint8_t *data;
     size_t size;
-    char sha256[65]; /* hex */
+    char sha256[65];      /* hex */
+    const uint8_t *sound; /* samples of a WAV file, or NULL */
+    size_t sound_size;
+    uint32_t byte_rate;
+    char sound_sha256[65];
 } streamer_track;
 
 typedef struct streamer_transfer {
     const uint8_t *next; /* NULL: free */
     size_t left;
+    /* live only, else track is NULL */
+    const streamer_track *track;
+    p2p_conn conn;
+    p2p_stream stream;
+    uint32_t number;
+    uint64_t due_us;
 } streamer_transfer;
 
 typedef struct streamer {
@@ -35,6 +55,7 @@ typedef struct streamer {
     const char *volume;       /* what a speaker is set to, "0" to "100" */
     uint32_t speakers;        /* connected now */
     uint32_t heard, differed; /* reports with the right hash, with another */
+    const char *heard_sha256; /* the latest right one */
     uint32_t volumes_set;
 } streamer;
 
@@ -133,6 +154,119 @@ static inline void streamer_get(p2p_node *node, const p2p_request *q, void *ctx)
         streamer_pump(node, q->stream, t);
 }
 
+/* ---- live ------------------------------------------------------------------------------------ */
+
+static inline uint32_t streamer_u32(const uint8_t *at) {
+    return (uint32_t)at[3] << 24 | (uint32_t)at[2] << 16 | (uint32_t)at[1] << 8 | at[0];
+}
+
+/* Finds the samples of a RIFF WAVE file with plain PCM in it; leaves the track as it is when it is
+ * none. A last chunk that is cut off counts as far as it goes. */
+static inline void streamer_find_sound(streamer_track *track) {
+    const uint8_t *data = track->data;
+    size_t at = 12, size;
+    uint32_t rate = 0;
+    if (track->size < 44 || memcmp(data, "RIFF", 4) != 0 || memcmp(data + 8, "WAVE", 4) != 0)
+        return;
+    while (track->size - at >= 8) {
+        size = streamer_u32(data + at + 4);
+        size = size < track->size - at - 8 ? size : track->size - at - 8;
+        if (memcmp(data + at, "fmt ", 4) == 0 && size >= 16 && data[at + 8] == 1)
+            rate = streamer_u32(data + at + 16);
+        if (memcmp(data + at, "data", 4) == 0 && rate >= 8000 && rate <= 1000000 && size > 0) {
+            track->sound = data + at + 8;
+            track->sound_size = size;
+            track->byte_rate = rate;
+            return;
+        }
+        at += 8 + size;
+        at += (size & 1) && at < track->size ? 1 : 0;
+    }
+}
+
+static inline uint64_t streamer_packet_us(const streamer_track *track) {
+    return (uint64_t)STREAMER_PACKET * 1000000u / track->byte_rate;
+}
+
+static inline void streamer_live_packet(p2p_node *node, streamer_transfer *t) {
+    uint8_t packet[4 + STREAMER_PACKET];
+    size_t size = t->left < STREAMER_PACKET ? t->left : STREAMER_PACKET;
+    packet[0] = (uint8_t)(t->number >> 24);
+    packet[1] = (uint8_t)(t->number >> 16);
+    packet[2] = (uint8_t)(t->number >> 8);
+    packet[3] = (uint8_t)t->number;
+    memcpy(packet + 4, t->next, size);
+    (void)p2p_datagram_send(node, t->conn, packet, 4 + size);
+    t->number++;
+    t->next += size;
+    t->left -= size;
+    t->due_us += streamer_packet_us(t->track);
+}
+
+/* Sends what is due of one speaker's music. The hash ends it, once the stream has room for it. */
+static inline void streamer_live_turn(p2p_node *node, streamer_transfer *t, uint64_t now) {
+    int i;
+    for (i = 0; i < STREAMER_BURST && t->left > 0 && t->due_us <= now; i++)
+        streamer_live_packet(node, t);
+    if (t->left > 0)
+        return;
+    (void)p2p_stream_write(node, t->stream, t->track->sound_sha256, 64);
+    (void)p2p_stream_finish(node, t->stream);
+    t->due_us = P2P_NEVER;
+}
+
+static inline void streamer_live(streamer *app, p2p_node *node) {
+    uint64_t next = P2P_NEVER;
+    size_t i;
+    for (i = 0; i < STREAMER_TRANSFERS; i++) {
+        streamer_transfer *t = &app->transfers[i];
+        if (!t->track)
+            continue;
+        if (t->due_us <= p2p_now(node))
+            streamer_live_turn(node, t, p2p_now(node));
+        next = t->due_us < next ? t->due_us : next;
+    }
+    (void)p2p_timer_set(node, STREAMER_LIVE, next);
+}
+
+/* One speaker has one piece at a time: packets do not say which they belong to. */
+static inline bool streamer_is_live(const streamer *app, p2p_conn conn) {
+    size_t i;
+    for (i = 0; i < STREAMER_TRANSFERS; i++)
+        if (app->transfers[i].track && app->transfers[i].conn.id == conn.id)
+            return true;
+    return false;
+}
+
+static inline void streamer_post_live(p2p_node *node, const p2p_request *q, void *ctx) {
+    streamer *app = (streamer *)ctx;
+    const streamer_track *track = streamer_find(app, p2p_param(q, "name"));
+    streamer_transfer *t = streamer_transfer_free(app);
+    int status = !track                           ? 404
+                 : !track->sound                  ? 415
+                 : streamer_is_live(app, q->conn) ? 409
+                 : !t                             ? 503
+                                                  : 200;
+    p2p_header header;
+    char digits[21];
+    if (status != 200) {
+        (void)p2p_reply(node, q->stream, status, NULL, 0, NULL, 0);
+        return;
+    }
+    header = streamer_header("x-byte-rate", p2p_u64_str(track->byte_rate, digits));
+    t->next = track->sound;
+    t->left = track->sound_size;
+    t->track = track;
+    t->conn = q->conn;
+    t->stream = q->stream;
+    t->due_us = p2p_now(node);
+    (void)p2p_stream_set_user(node, q->stream, t);
+    if (p2p_reply_begin(node, q->stream, 200, &header, 1) < 0)
+        (void)p2p_stream_reset(node, q->stream, 500);
+    else
+        streamer_live(app, node);
+}
+
 static inline void streamer_heard(p2p_node *node, const p2p_request *q, void *ctx) {
     streamer *app = (streamer *)ctx;
     const streamer_track *track = streamer_find(app, p2p_param(q, "name"));
@@ -141,8 +275,11 @@ static inline void streamer_heard(p2p_node *node, const p2p_request *q, void *ct
     said.size = q->body.size;
     if (!track) {
         (void)p2p_reply(node, q->stream, 404, NULL, 0, NULL, 0);
-    } else if (p2p_str_equal(said, track->sha256)) {
+    } else if (p2p_str_equal(said, track->sha256) ||
+               (track->sound && p2p_str_equal(said, track->sound_sha256))) {
         app->heard++;
+        app->heard_sha256 =
+            p2p_str_equal(said, track->sha256) ? track->sha256 : track->sound_sha256;
         (void)p2p_reply(node, q->stream, 204, NULL, 0, NULL, 0);
     } else {
         app->differed++;
@@ -177,8 +314,12 @@ static inline void streamer_event(streamer *app, p2p_node *node, const p2p_event
         (void)p2p_stream_reset(node, e->stream, 0); /* its body says nothing to us */
         break;
     case P2P_EVENT_WRITABLE:
-        if (t)
+        if (t && !t->track)
             streamer_pump(node, e->stream, t);
+        break;
+    case P2P_EVENT_TIMER:
+        if (e->code == STREAMER_LIVE)
+            streamer_live(app, node);
         break;
     case P2P_EVENT_CLOSED:
         if (t)
@@ -196,6 +337,7 @@ static inline void streamer_limits(p2p_desc *desc) {
     desc->max.streams = 16;
     desc->max.peer_streams = STREAMER_TRANSFERS;
     desc->max.in_flight = 4096;
+    desc->max.datagrams_out = 64;
     desc->bytes.stream_send = 1024;
     desc->bytes.stream_recv = 1024;
     desc->bytes.peer_send = STREAMER_BUFFER;
@@ -203,16 +345,17 @@ static inline void streamer_limits(p2p_desc *desc) {
     desc->bytes.message_max = P2P_NONE;
 }
 
-/* The three routes, with `app` behind each, and a listener. */
+/* The routes, with `app` behind each, and a listener. */
 static inline int streamer_start(streamer *app, p2p_node *node) {
     p2p_route routes[] = {{P2P_GET, 0, "/tracks", streamer_list, NULL},
                           {P2P_GET, 0, "/tracks/:name", streamer_get, NULL},
+                          {P2P_POST, 0, "/tracks/:name/live", streamer_post_live, NULL},
                           {P2P_POST, 0, "/tracks/:name/heard", streamer_heard, NULL}};
     p2p_listen_desc listen;
     p2p_listener listener;
     size_t i;
     int rc;
-    for (i = 0; i < 3; i++) {
+    for (i = 0; i < sizeof routes / sizeof routes[0]; i++) {
         routes[i].ctx = app;
         rc = p2p_route_add(node, &routes[i]);
         if (rc < 0)
