@@ -20,7 +20,7 @@ include tools/mbedtls.mk
 include tools/lwip.mk
 
 headers  = p2p.h p2p_sim.h $(wildcard ports/*.h)
-own_c    = $(wildcard examples/*.[ch] tools/*.[ch] bench/*.[ch] tests/*.h tests/*/*.[ch])
+own_c    = $(wildcard examples/*.[ch] examples/*/*.[ch] tools/*.[ch] bench/*.[ch] tests/*.h tests/*/*.[ch])
 programs = $(BUILD)/p2p $(patsubst %.c,$(BUILD)/%,$(wildcard examples/*.c))
 benches  = $(patsubst %.c,$(BUILD)/%,$(wildcard bench/*.c))
 worlds   = $(addprefix $(BUILD)/tests/behaviour/,sim_null sim_dtls udp_dtls)
@@ -43,7 +43,7 @@ again    = @$(MAKE) --no-print-directory
 .DELETE_ON_ERROR:
 .SECONDARY:
 .PHONY: help test test-asan test-valgrind test-portable lint demo bench fuzz flags install deps format clean \
-        size interop build-all build-fuzz print-flags
+        size firmware firmware-budget test-firmware firmware-images interop build-all build-fuzz print-flags
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1|/p' Makefile | \
@@ -97,6 +97,24 @@ size: ## bytes of code and texts of p2p.h on a Cortex-M4, a line a room; wants g
 	@tools/deps.sh lint
 	@python3 tools/size.py p2p.h
 
+firmware: ## the speaker for Cortex-M: image, size, no heap; writes build/firmware.json
+	@tools/deps.sh firmware
+	$(again) -s -f tools/firmware.mk VARIANT=m4 firmware
+	@python3 tests/firmware/figures.py
+
+firmware-budget: firmware-images ## takes the firmware's figures of now as the budget of tomorrow
+	@python3 tests/firmware/figures.py --update
+
+test-firmware: firmware-images ## the firmware in QEMU: network, audio, faults of every kind, budgets
+	$(again) $(BUILD)/examples/streamer $(BUILD)/p2p
+	@python3 tests/firmware/run.py
+
+firmware-images:
+	@tools/deps.sh firmware
+	@for variant in m4 m3 checked riscv; do \
+	    $(MAKE) --no-print-directory -s -f tools/firmware.mk VARIANT=$$variant firmware || exit 1; \
+	done
+
 flags: ## prints what a program outside the tree needs: cc prog.c $(make -s flags)
 	@tools/deps.sh build >&2
 	$(again) -s $(MBEDTLS_LIB) >&2
@@ -112,7 +130,8 @@ format: ## rewrites all C files as .clang-format says
 	clang-format-14 -i $(wildcard $(headers) $(own_c))
 
 clean: ## removes what was built; downloads stay in build/deps
-	rm -rf $(addprefix build/,tests asan portable tools examples bench fuzz lint p2p mbedtls lwip) $(MBEDTLS_LIB)
+	rm -rf $(addprefix build/,tests asan portable tools examples bench fuzz lint p2p mbedtls lwip firmware firmware.json) \
+	    $(MBEDTLS_LIB)
 
 build-all: $(tests) $(programs) $(benches)
 build-fuzz: $(fuzzers)

@@ -1,17 +1,20 @@
 #!/bin/sh
-# Gets what the build needs: Debian packages that are missing, and the sources of mbedTLS 3.6 and
-# lwIP 2.2.
+# Gets what the build needs: Debian packages that are missing, and the sources of mbedTLS 3.6,
+# lwIP 2.2 and, for firmware, libsodium.
 #
 #   tools/deps.sh build    compiler, libsodium, mbedTLS source: enough for make and make demo
 #   tools/deps.sh bench    what make bench compares with, on top of that
 #   tools/deps.sh test     what the tests use on top of that
 #   tools/deps.sh lint     what make lint and the cross builds use on top of build
 #   tools/deps.sh portable what make test-portable uses: no source of mbedTLS
+#   tools/deps.sh firmware what make firmware and make test-firmware use on top of build
 #   tools/deps.sh mbedtls  the mbedTLS source alone; needs no root
 #   tools/deps.sh lwip     the lwIP source alone; needs no root
+#   tools/deps.sh libsodium  the libsodium source alone; needs no root
 #
-# MBEDTLS_DIR=/path/to/mbedtls-3.6.x and LWIP_DIR=/path/to/lwip-2.2.x take source trees of your own
-# and download none. MBEDTLS_SUITE=sid takes another Debian suite than trixie, for both.
+# MBEDTLS_DIR=/path/to/mbedtls-3.6.x, LWIP_DIR=/path/to/lwip-2.2.x and
+# LIBSODIUM_DIR=/path/to/libsodium-1.0.18 take source trees of your own and download none.
+# MBEDTLS_SUITE=sid takes another Debian suite than trixie, for all of them.
 #
 # Running it again is cheap: it looks first and does only what is missing. Debian 12's own
 # libmbedtls is 2.28, which lacks what p2p.h uses, and its liblwip is built with threads and a heap,
@@ -35,6 +38,8 @@ packages_lint="$packages_build g++ clang libclang-rt-dev clang-format clang-tidy
 # gcc-multilib would conflict with the cross compiler, gcc-12-multilib does not.
 packages_portable='gcc g++ libc6-dev clang gcc-12-multilib gcc-s390x-linux-gnu
     libc6-dev-s390x-cross qemu-user'
+packages_firmware="$packages_build gcc-arm-none-eabi libnewlib-arm-none-eabi gcc-riscv64-unknown-elf
+    picolibc-riscv64-unknown-elf qemu-system-arm python3"
 
 die() {
     echo "deps.sh: $*" >&2
@@ -93,6 +98,7 @@ wanted() {
     case $1 in
     mbedtls) echo "mbedtls 3.6.$mbedtls_patch_min or a later 3.6" ;;
     lwip) echo "lwip 2.2" ;;
+    libsodium) echo "libsodium 1.0.18 or a later 1.0" ;;
     esac
 }
 
@@ -133,6 +139,17 @@ lwip_usable() {
         END { print v }' "$init")
     case $version in
     2.2.*) return 0 ;;
+    *) return 1 ;;
+    esac
+}
+
+# 0 when the directory holds the source of a version that can be used.
+libsodium_usable() {
+    ed25519=$1/src/libsodium/crypto_core/ed25519/ref10/ed25519_ref10.c
+    [ -f "$ed25519" ] && [ -f "$1/configure.ac" ] || return 1
+    version=$(sed -n 's/^AC_INIT(\[libsodium\],\[\([0-9.]*\)\].*/\1/p' "$1/configure.ac")
+    case $version in
+    1.0.*) [ "${version##*.}" -ge 18 ] 2>/dev/null ;;
     *) return 1 ;;
     esac
 }
@@ -194,20 +211,23 @@ get_source() { # name, the caller's tree or ""
 }
 get_mbedtls() { get_source mbedtls "${MBEDTLS_DIR:-}"; }
 get_lwip() { get_source lwip "${LWIP_DIR:-}"; }
+get_libsodium() { get_source libsodium "${LIBSODIUM_DIR:-}"; }
 
 version=
 case ${1:-} in
-build | bench | test | lint)
+build | bench | test | lint | firmware)
     case $1 in
     build) wanted=$packages_build ;;
     bench) wanted=$packages_bench ;;
     test) wanted=$packages_test ;;
     lint) wanted=$packages_lint ;;
+    firmware) wanted=$packages_firmware ;;
     esac
     # shellcheck disable=SC2086
     install_packages $wanted
     get_mbedtls
-    case $1 in test | lint) get_lwip ;; esac
+    case $1 in test | lint | firmware) get_lwip ;; esac
+    case $1 in firmware) get_libsodium ;; esac
     ;;
 portable)
     # shellcheck disable=SC2086
@@ -215,9 +235,11 @@ portable)
     ;;
 mbedtls) get_mbedtls ;;
 lwip) get_lwip ;;
+libsodium) get_libsodium ;;
 -h | --help) sed -n '2,/^set/{s/^# \{0,1\}//;/^set/d;p;}' "$0" ;;
 *)
     echo "usage: tools/deps.sh build|bench|test|lint|portable|mbedtls|lwip" >&2
+    echo "usage: tools/deps.sh build|bench|test|lint|firmware|mbedtls|lwip|libsodium" >&2
     exit 2
     ;;
 esac

@@ -1,88 +1,155 @@
-# Builds the speaker of examples/speaker for a microcontroller; Makefile calls it as
-#     make -f tools/firmware.mk VARIANT=m4
-# VARIANT is a key of the table below: which processor and which flags. Objects and image lie in
-# build/firmware/VARIANT. SODIUM_DIR, LWIP_DIR and MBEDTLS_DIR name other source trees.
+# Builds the speaker of examples/speaker/ for microcontrollers. The Makefile calls it as
+#     make -f tools/firmware.mk VARIANT=m4 firmware
+# VARIANT is one of these; all it makes lies in build/firmware/VARIANT:
+#     m4      Cortex-M4, the one with budgets: speaker.elf, and for the tests streamer.elf and
+#             measure.elf; speaker-without-ed25519.elf only shows what a table of four functions by
+#             something smaller would leave
+#     m3      Cortex-M3: speaker.elf
+#     checked Cortex-M4 with KASAN, UBSan (a trap) and lwIP's assertions: speaker.elf
+#     riscv   RV32IMAC: what is no board's own, compiled and not linked
+# MBEDTLS_DIR, LWIP_DIR and LIBSODIUM_DIR name other source trees than those of tools/deps.sh.
 
-VARIANT ?= m4
-LWIP_DIR ?= build/deps/lwip
-SODIUM_DIR ?= build/deps/libsodium
-MBEDTLS_DIR ?= build/deps/mbedtls
-ARM = arm-none-eabi-
+VARIANT       ?= m4
+MBEDTLS_DIR   ?= build/deps/mbedtls
+LWIP_DIR      ?= build/deps/lwip
+LIBSODIUM_DIR ?= build/deps/libsodium
 out = build/firmware/$(VARIANT)
 app = examples/speaker
+sodium_dir = $(LIBSODIUM_DIR)/src/libsodium
+everest_dir = $(MBEDTLS_DIR)/3rdparty/everest
 
-#            prefix of the compiler, processor, other flags
-prefix_m4    = $(ARM)
-cpu_m4       = -mcpu=cortex-m4 -mthumb
-prefix_m3    = $(ARM)
-cpu_m3       = -mcpu=cortex-m3 -mthumb
+.DELETE_ON_ERROR:
+.SECONDARY:
+.PHONY: firmware
 
-CC      = $(prefix_$(VARIANT))gcc
-SIZE    = $(prefix_$(VARIANT))size
-flags   = $(cpu_$(VARIANT)) -Os -g -std=c99 -ffunction-sections -fdata-sections -MMD -MP
-strict  = -Wall -Wextra -Wpedantic -Wconversion -Wshadow -Werror
-# What the speaker does without. Every file has to see the same.
+# ---- the variants --------------------------------------------------------------------------------
+
+prefix = arm-none-eabi-
+specs  = --specs=nano.specs
+images = $(out)/speaker.elf
+
+ifeq ($(VARIANT),m4)
+cpu = -mcpu=cortex-m4 -mthumb
+images += $(out)/speaker-without-ed25519.elf $(out)/streamer.elf $(out)/measure.elf
+endif
+ifeq ($(VARIANT),m3)
+cpu = -mcpu=cortex-m3 -mthumb
+endif
+ifeq ($(VARIANT),checked)
+cpu = -mcpu=cortex-m4 -mthumb
+# The shadow of RAM at 0x20000000 lies at 0x20200000: 0x20200000 - 0x20000000 / 8.
+kasan = -fsanitize=kernel-address -fasan-shadow-offset=0x1c200000 \
+    --param asan-instrumentation-with-call-threshold=0 --param asan-stack=1 --param asan-globals=1
+checks = $(kasan) -fsanitize=undefined -fno-sanitize=alignment -fsanitize-undefined-trap-on-error \
+    -DP2P_DEBUG -DBOARD_CHECKED
+lwip_assert =
+link = -Wl,--defsym=FLASH_SIZE=2M,--defsym=RAM_SIZE=1M,--defsym=STACK_SIZE=64K
+own_checked = kasan
+endif
+ifeq ($(VARIANT),riscv)
+prefix = riscv64-unknown-elf-
+cpu = -march=rv32imac -mabi=ilp32
+specs = --specs=picolibc.specs
+images = $(out)/speaker.o
+endif
+
+CC     = $(prefix)gcc
+flags  = $(cpu) $(specs) -std=c99 -Os -g -ffunction-sections -fdata-sections -MMD -MP $(checks)
+strict = -Wall -Wextra -Wpedantic -Wconversion -Wshadow -Werror
+
+# ---- what is left out, and how much memory there is ----------------------------------------------
+
+# Every file has to see the same of these.
 leave_out = -DP2P_NO_WORDS -DP2P_NO_MESSAGES -DP2P_NO_DISCOVERY -DP2P_NO_CHECK -DP2P_NO_BBR \
     -DP2P_NO_CUBIC -DP2P_NO_RECONNECT -DP2P_ADMIT_PER_S=2
-# lwIP's memory: 5 frames in, and for those out 3 KB.
+# lwIP: frames that come in lie in 5 buffers, those that go out in 3 KB.
 lwip_memory = -DPBUF_POOL_SIZE=5 -DMEM_SIZE=3072 -DMEMP_NUM_PBUF=2 -DARP_TABLE_SIZE=4
+lwip_assert ?= -DLWIP_NOASSERT
+
 include_mbedtls = -DMBEDTLS_CONFIG_FILE='<mbedtls_config.h>' -isystem $(MBEDTLS_DIR)/include \
-    -isystem $(MBEDTLS_DIR)/3rdparty/everest/include
-include_lwip   = -isystem $(LWIP_DIR)/src/include -Iports -DLWIP_NOASSERT $(lwip_memory)
-include_sodium = -isystem build/firmware/include -isystem $(SODIUM_DIR)/src/libsodium/include
+    -isystem $(everest_dir)/include
+include_lwip = -Iports -isystem $(LWIP_DIR)/src/include $(lwip_memory) $(lwip_assert)
+include_sodium = -isystem build/firmware/include -isystem $(sodium_dir)/include
+includes = -I. -Iports -Iexamples -I$(app) $(leave_out) $(include_mbedtls) $(include_lwip) \
+    $(include_sodium)
 
 # ---- what is compiled ----------------------------------------------------------------------------
 
-own = startup semihost clock lan9118 network bare sound main p2p
-lwip = core/def core/inet_chksum core/init core/ip core/mem core/memp core/netif core/pbuf core/timeouts \
-    core/udp core/dns core/ipv4/dhcp core/ipv4/etharp core/ipv4/icmp core/ipv4/ip4 core/ipv4/ip4_addr \
-    netif/ethernet core/stats
-mbedtls = bignum bignum_core chacha20 chachapoly cipher cipher_wrap constant_time ecdh ecp ecp_curves md \
-    platform platform_util poly1305 sha256 ssl_ciphersuites ssl_client ssl_msg ssl_tls \
-    ssl_tls12_client ssl_tls12_server
+own_board = startup semihost clock lan9118
+own_rest = network sound bare p2p
+lwip = core/def core/dns core/inet_chksum core/init core/ip core/mem core/memp core/netif core/pbuf \
+    core/timeouts core/udp core/ipv4/dhcp core/ipv4/etharp core/ipv4/icmp core/ipv4/ip4 \
+    core/ipv4/ip4_addr netif/ethernet
+mbedtls = bignum bignum_core chacha20 chachapoly cipher cipher_wrap constant_time ecdh ecp \
+    ecp_curves md platform platform_util poly1305 sha256 ssl_ciphersuites ssl_client ssl_msg \
+    ssl_tls ssl_tls12_client ssl_tls12_server
 everest = everest x25519 Hacl_Curve25519_joined
-sodium = crypto_sign/ed25519/ref10/keypair crypto_sign/ed25519/ref10/open crypto_sign/ed25519/ref10/sign \
-    crypto_sign/ed25519/sign_ed25519 crypto_core/ed25519/ref10/ed25519_ref10 \
-    crypto_core/ed25519/core_ed25519 crypto_hash/sha512/cp/hash_sha512_cp \
+# Ed25519 and SHA-256; the linker takes of it what is called.
+sodium = crypto_sign/ed25519/sign_ed25519 crypto_sign/ed25519/ref10/keypair \
+    crypto_sign/ed25519/ref10/open crypto_sign/ed25519/ref10/sign crypto_core/ed25519/core_ed25519 \
+    crypto_core/ed25519/ref10/ed25519_ref10 crypto_hash/sha512/cp/hash_sha512_cp \
     crypto_hash/sha256/cp/hash_sha256_cp crypto_verify/sodium/verify sodium/utils
 
-objects = $(own:%=$(out)/own/%.o) $(lwip:%=$(out)/lwip/%.o) $(mbedtls:%=$(out)/mbedtls/%.o) \
+board   = $(own_board:%=$(out)/own/%.o) $(own_checked:%=$(out)/tests/%.o)
+rest    = $(own_rest:%=$(out)/own/%.o)
+foreign = $(lwip:%=$(out)/lwip/%.o) $(mbedtls:%=$(out)/mbedtls/%.o) \
     $(everest:%=$(out)/everest/%.o) $(sodium:%=$(out)/sodium/%.o)
 
-$(out)/speaker.elf: $(objects) $(app)/speaker.ld
-	$(CC) $(cpu_$(VARIANT)) -nostartfiles --specs=nano.specs -Wl,--gc-sections -T $(app)/speaker.ld \
-	    $(link_$(VARIANT)) -Wl,-Map=$@.map -o $@ $(objects)
-	$(SIZE) $@
+firmware: $(images)
+
+$(out)/speaker.elf: $(out)/own/main.o $(rest)
+$(out)/speaker-without-ed25519.elf: $(out)/own/main.o \
+    $(filter-out %/p2p.o,$(rest)) $(out)/tests/p2p_without_ed25519.o
+$(out)/streamer.elf: $(out)/tests/streamer_main.o $(rest)
+$(out)/streamer.elf: link = -Wl,--defsym=RAM_SIZE=1M
+$(out)/measure.elf: $(out)/tests/measure.o $(rest)
+$(out)/measure.elf: link = -Wl,--defsym=RAM_SIZE=1M
+
+$(out)/%.elf: $(board) $(foreign) $(app)/speaker.ld
+	$(CC) $(cpu) $(specs) -nostartfiles -Wl,--gc-sections $(link) -T $(app)/speaker.ld \
+	    -Wl,-Map=$@.map -o $@ $(filter %.o,$^)
+
+$(out)/speaker.o: $(out)/own/main.o $(rest) $(foreign)
+	$(CC) $(cpu) -nostdlib -r -o $@ $(filter %.o,$^)
+
+# ---- how ------------------------------------------------------------------------------------------
 
 # What libsodium's configure would make.
 sodium_version = build/firmware/include/sodium/version.h
-$(sodium_version): $(SODIUM_DIR)/src/libsodium/include/sodium/version.h.in
+$(sodium_version): $(sodium_dir)/include/sodium/version.h.in
 	@mkdir -p $(@D)
 	sed -e 's/@VERSION@/from source/' -e 's/@SODIUM_LIBRARY_VERSION_M[A-Z]*@/0/' \
 	    -e 's/@SODIUM_LIBRARY_MINIMAL_DEF@//' -e 's|"export.h"|<sodium/export.h>|' $< >$@
 
-$(out)/own/%.o: $(app)/%.c $(sodium_version) tools/firmware.mk
-	@mkdir -p $(@D)
-	$(CC) $(flags) $(strict) -I. -Iports -Iexamples $(leave_out) $(include_mbedtls) \
-	    $(include_lwip) $(include_sodium) -c $< -o $@
+needs = $(sodium_version) ports/mbedtls_config.h ports/lwipopts.h tools/firmware.mk
 
-$(out)/lwip/%.o: $(LWIP_DIR)/src/%.c tools/firmware.mk
+$(out)/own/%.o: $(app)/%.c $(needs)
 	@mkdir -p $(@D)
-	$(CC) $(flags) $(include_lwip) -c $< -o $@
+	$(CC) $(flags) $(strict) $(includes) -c $< -o $@
 
-everest_dir = $(MBEDTLS_DIR)/3rdparty/everest
-$(out)/mbedtls/%.o: $(MBEDTLS_DIR)/library/%.c
+$(out)/tests/%.o: tests/firmware/%.c $(needs)
 	@mkdir -p $(@D)
-	$(CC) $(flags) -Iports $(include_mbedtls) -I$(MBEDTLS_DIR)/library -c $< -o $@
+	$(CC) $(flags) $(strict) $(includes) -c $< -o $@
 
-$(out)/everest/%.o: $(everest_dir)/library/%.c
+# The runtime of the sanitizer, and what runs before there is a shadow.
+$(out)/tests/kasan.o $(out)/own/startup.o: checks =
+
+$(out)/lwip/%.o: $(LWIP_DIR)/src/%.c $(needs)
 	@mkdir -p $(@D)
-	$(CC) $(flags) -Iports $(include_mbedtls) -I$(MBEDTLS_DIR)/library -I$(everest_dir)/include/everest \
-	    -I$(everest_dir)/include/everest/kremlib -c $< -o $@
+	$(CC) $(flags) -w $(include_lwip) -c $< -o $@
 
-$(out)/sodium/%.o: $(SODIUM_DIR)/src/libsodium/%.c $(sodium_version)
+$(out)/mbedtls/%.o: $(MBEDTLS_DIR)/library/%.c $(needs)
 	@mkdir -p $(@D)
-	$(CC) $(flags) -DCONFIGURED=1 -DNATIVE_LITTLE_ENDIAN $(include_sodium) \
-	    -I$(SODIUM_DIR)/src/libsodium/include/sodium -Ibuild/firmware/include/sodium -c $< -o $@
+	$(CC) $(flags) -w -Iports $(include_mbedtls) -I$(MBEDTLS_DIR)/library -c $< -o $@
 
--include $(objects:.o=.d)
+$(out)/everest/%.o: $(everest_dir)/library/%.c $(needs)
+	@mkdir -p $(@D)
+	$(CC) $(flags) -w -Iports $(include_mbedtls) -I$(MBEDTLS_DIR)/library \
+	    -I$(everest_dir)/include/everest -I$(everest_dir)/include/everest/kremlib -c $< -o $@
+
+$(out)/sodium/%.o: $(sodium_dir)/%.c $(needs)
+	@mkdir -p $(@D)
+	$(CC) $(flags) -w -DCONFIGURED=1 -DNATIVE_LITTLE_ENDIAN $(include_sodium) \
+	    -I$(sodium_dir)/include/sodium -Ibuild/firmware/include/sodium -c $< -o $@
+
+-include $(wildcard $(out)/*/*.d $(out)/*/*/*.d $(out)/*/*/*/*.d $(out)/*/*/*/*/*.d)

@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.." || exit 1
 passed=0 failed=0
 headers=$(echo p2p.h p2p_sim.h ports/*.h)
 sources=$(echo examples/*.c tools/*.c bench/*.c ports/*.c tests/*/*.c)
-others=$(echo examples/*.h tools/*.h bench/*.h tests/*.h tests/*/*.h)
+others=$(echo examples/*.h examples/*/*.[ch] tools/*.h bench/*.h tests/*.h tests/*/*.h)
 flags="-I. -Iports -Itests -D_GNU_SOURCE ${FLAGS:-}"
 flags=${flags//\'/} # the shell that make calls would take the quotes off
 strict="-Wall -Wextra -Wpedantic -Wconversion -Wshadow -Wvla -Werror"
@@ -67,9 +67,9 @@ compiles() { # one source of ours, with warnings as errors
 }
 export -f compiles
 export strict flags
-all_compile() {
+all_compile() { # but firmware, which its own make compiles as strictly
     # shellcheck disable=SC2046,SC2086
-    existing $sources | xargs -P "$(nproc)" -I{} bash -c 'compiles {} || { echo "in {}"; exit 1; }'
+    existing $sources | grep -v ^tests/firmware/ | xargs -P "$(nproc)" -I{} bash -c 'compiles {} || { echo "in {}"; exit 1; }'
 }
 
 # No function above 70 lines in what others will read and embed.

@@ -32,7 +32,7 @@ void board_clock_start(void);
 /* Ticks of 40 ns since start. Call it at least every 170 s, or it loses a turn of its counter. */
 uint64_t board_ticks(void);
 uint64_t board_now_us(void *ctx);
-/* Sleeps until then, or until an interrupt. */
+/* Sleeps until then, until an interrupt, or until a frame waits. */
 void board_sleep_until(uint64_t until_us);
 
 /* ---- Ethernet (lan9118.c) -------------------------------------------------------------------- */

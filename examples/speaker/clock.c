@@ -29,7 +29,7 @@ uint64_t board_now_us(void *ctx) {
 /* One shot. */
 void board_systick(void) { systick[0] = 0; }
 
-/* With interrupts masked none can slip in between the look at the clock and the sleep: wfi wakes
+/* With interrupts masked none can slip in between the look at the network and the sleep: wfi wakes
  * for a pending one all the same. */
 void board_sleep_until(uint64_t until_us) {
     uint64_t now = board_now_us(NULL), us = until_us > now ? until_us - now : 0;
@@ -41,7 +41,8 @@ void board_sleep_until(uint64_t until_us) {
     systick[1] = (uint32_t)us * 25 - 1;
     systick[2] = 0;
     systick[0] = 7;
-    __asm__ volatile("wfi" ::: "memory");
+    if (!board_eth_waiting())
+        __asm__ volatile("wfi" ::: "memory");
     systick[0] = 0;
     __asm__ volatile("cpsie i" ::: "memory");
 }

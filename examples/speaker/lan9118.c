@@ -119,10 +119,12 @@ int board_eth_start(const uint8_t mac[6]) {
 
 /* ---- in -------------------------------------------------------------------------------------- */
 
+/* First the old interrupt is taken back, then comes the look: a frame that arrives in between
+ * raises a new one. */
 bool board_eth_waiting(void) {
+    *reg(INT_STS) = RSFL_INT;
     if ((*reg(RX_FIFO_INF) >> 16 & 0xff) != 0)
         return true;
-    *reg(INT_STS) = RSFL_INT;
     irq_enable();
     return false;
 }
