@@ -23,7 +23,7 @@ headers  = p2p.h p2p_sim.h $(wildcard ports/*.h)
 own_c    = $(wildcard examples/*.[ch] examples/*/*.[ch] tools/*.[ch] bench/*.[ch] tests/*.h tests/*/*.[ch])
 programs = $(BUILD)/p2p $(patsubst %.c,$(BUILD)/%,$(wildcard examples/*.c))
 benches  = $(patsubst %.c,$(BUILD)/%,$(wildcard bench/*.c))
-worlds   = $(addprefix $(BUILD)/tests/behaviour/,sim_null sim_dtls udp_dtls)
+worlds   = $(addprefix $(BUILD)/tests/behaviour/,sim_null sim_dtls udp_dtls lwip_dtls)
 replays  = $(patsubst %.c,$(BUILD)/%,$(wildcard tests/fuzz/fuzz_*.c))
 fuzzers  = $(patsubst tests/fuzz/%.c,build/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
 tests    = $(patsubst %.c,$(BUILD)/%,$(wildcard tests/*/test_*.c)) $(worlds) $(replays)
@@ -169,9 +169,24 @@ openssl = $(shell echo '\#include <openssl/ssl.h>' | $(CC) -E - >/dev/null 2>&1 
             echo -DBENCH_OPENSSL -lssl -lcrypto)
 $(BUILD)/bench/tls: libs = $(openssl)
 
-$(worlds): tests/behaviour/suite.c $(MBEDTLS_LIB)
+$(filter-out %lwip_dtls,$(worlds)): tests/behaviour/suite.c $(MBEDTLS_LIB)
 	@mkdir -p $(@D)
 	$(compile) $(TEST_CFLAGS) -DWORLD_$(notdir $@) -MF $@.d -o $@ $< $(libs)
+
+# lwIP with the platform below it is a library: see tests/behaviour/world_lwip.h.
+lwip_worlds = $(addprefix $(BUILD)/tests/behaviour/,lwip_dtls lwip_heap)
+$(BUILD)/tests/behaviour/lwip_dtls $(BUILD)/tests/behaviour/liblwip_pools.so: lwip = pools
+$(BUILD)/tests/behaviour/lwip_heap $(BUILD)/tests/behaviour/liblwip_heap.so: lwip = heap
+$(BUILD)/tests/behaviour/lwip_dtls: $(BUILD)/tests/behaviour/liblwip_pools.so
+$(BUILD)/tests/behaviour/lwip_heap: $(BUILD)/tests/behaviour/liblwip_heap.so
+$(BUILD)/tests/behaviour/liblwip_%.so: tests/behaviour/lwip_stack.c $(BUILD)/lwip/%/liblwip.a
+	@mkdir -p $(@D)
+	$(compile) $(call lwip_cppflags,$(lwip)) $(TEST_CFLAGS) -fPIC -shared -Wl,-Bsymbolic \
+	    -MF $@.d -o $@ $< $(BUILD)/lwip/$(lwip)/liblwip.a
+$(lwip_worlds): tests/behaviour/suite.c $(MBEDTLS_LIB)
+	@mkdir -p $(@D)
+	$(compile) $(call lwip_cppflags,$(lwip)) $(TEST_CFLAGS) -DWORLD_$(notdir $@) -MF $@.d -o $@ $< \
+	    -rdynamic -L$(@D) -llwip_$(lwip) -Wl,-rpath,'$$ORIGIN' $(libs)
 
 # The plain main in tests/fuzz/replay.h feeds the corpus; -DP2P_FUZZ leaves main to libFuzzer.
 build/fuzz/%: tests/fuzz/%.c $(MBEDTLS_LIB)

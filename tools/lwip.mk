@@ -1,6 +1,7 @@
 # Builds lwIP 2.2 for the tests on this machine, with ports/lwipopts.h, once a variant:
 #     pools    as firmware has it: NO_SYS, static pools; both families
-#     heap     the same, each pbuf an allocation of its own, which AddressSanitizer watches
+#     heap     the same, each pbuf an allocation of its own, which AddressSanitizer watches; the
+#              program brings lwip_platform_malloc and lwip_platform_calloc
 #     ip4      IPv4 alone
 #     threads  lwIP's own thread, core lock and mailbox; lwIP's own sys_arch for unix
 #
@@ -12,7 +13,8 @@ LWIP_CFLAGS ?= $(CFLAGS)
 
 lwip_common = -DPBUF_POOL_SIZE=64 -DMEM_SIZE=131072 -DMEMP_NUM_PBUF=64
 lwip_flags_pools = $(lwip_common) -DLWIP_IPV6=1
-lwip_flags_heap = $(lwip_common) -DLWIP_IPV6=1 -DMEM_LIBC_MALLOC=1 -DMEMP_MEM_MALLOC=1
+lwip_flags_heap = $(lwip_common) -DLWIP_IPV6=1 -DMEM_LIBC_MALLOC=1 -DMEMP_MEM_MALLOC=1 \
+    -Dmem_clib_malloc=lwip_platform_malloc -Dmem_clib_calloc=lwip_platform_calloc
 lwip_flags_ip4 = $(lwip_common)
 lwip_flags_threads = $(lwip_common) -DLWIP_IPV6=1 -DNO_SYS=0 \
     -isystem $(LWIP_DIR)/contrib/ports/unix/port/include
@@ -34,11 +36,11 @@ $(lwip_stamp):
 define lwip_rules
 $(BUILD)/lwip/$(1)/src/%.o: $$(lwip_needs)
 	@mkdir -p $$(@D)
-	$$(CC) -std=gnu99 $$(LWIP_CFLAGS) -w $$(call lwip_cppflags,$(1)) -c $$(LWIP_DIR)/src/$$*.c -o $$@
+	$$(CC) -std=gnu99 -fPIC $$(LWIP_CFLAGS) -w $$(call lwip_cppflags,$(1)) -c $$(LWIP_DIR)/src/$$*.c -o $$@
 
 $(BUILD)/lwip/$(1)/sys_arch.o: $$(lwip_needs)
 	@mkdir -p $$(@D)
-	$$(CC) -std=gnu99 $$(LWIP_CFLAGS) -w $$(call lwip_cppflags,$(1)) -c \
+	$$(CC) -std=gnu99 -fPIC $$(LWIP_CFLAGS) -w $$(call lwip_cppflags,$(1)) -c \
 	    $$(LWIP_DIR)/contrib/ports/unix/port/sys_arch.c -o $$@
 
 $(BUILD)/lwip/$(1)/liblwip.a: $$(addprefix $(BUILD)/lwip/$(1)/src/,$$(addsuffix .o,\

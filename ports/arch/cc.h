@@ -7,12 +7,16 @@
 #define LWIP_ARCH_CC_H
 #include <stdint.h>
 
+#include <stddef.h>
+
 #ifdef __cplusplus
 extern "C" {
 #endif
 void lwip_platform_assert(const char *what, int line, const char *file);
 uint32_t lwip_platform_rand(void);
 void sys_check_core_locking(void);
+void *lwip_platform_malloc(size_t size); /* only in builds with MEM_LIBC_MALLOC */
+void *lwip_platform_calloc(size_t count, size_t size);
 #ifdef __cplusplus
 }
 #endif

@@ -4,6 +4,8 @@
  *     WORLD_sim_null   the simulator, its null channel and its stand-in keys
  *     WORLD_sim_dtls   the simulator, DTLS by mbedTLS and Ed25519 by libsodium
  *     WORLD_udp_dtls   UDP sockets on loopback, DTLS by mbedTLS and Ed25519 by libsodium
+ *     WORLD_lwip_dtls  the same over lwIP, a process for each node's stack, and Ethernet frames
+ *                      between them; WORLD_lwip_heap: each pbuf an allocation of its own
  *
  * drive() lets time pass, virtual or real, and keeps every event in the log of its node. After each
  * step it walks the invariants of every node by p2p_check, and looks whether anything was allocated
@@ -32,11 +34,28 @@
 #define WORLD_NAME "udp_dtls"
 #define WORLD_SIM  0
 #define WORLD_DTLS 1
+#elif defined(WORLD_lwip_dtls)
+#define WORLD_NAME      "lwip_dtls"
+#define WORLD_SIM       0
+#define WORLD_DTLS      1
+#define WORLD_LWIP      1
+#define WORLD_LWIP_HEAP 0
+#elif defined(WORLD_lwip_heap)
+#define WORLD_NAME      "lwip_heap"
+#define WORLD_SIM       0
+#define WORLD_DTLS      1
+#define WORLD_LWIP      1
+#define WORLD_LWIP_HEAP 1
 #else
-#error "compile with -DWORLD_sim_null, -DWORLD_sim_dtls or -DWORLD_udp_dtls"
+#error "compile with -DWORLD_sim_null, _sim_dtls, _udp_dtls, _lwip_dtls or _lwip_heap"
+#endif
+#ifndef WORLD_LWIP
+#define WORLD_LWIP 0
 #endif
 
-#if !WORLD_SIM
+#if WORLD_LWIP
+#include "lwip_stack.h"
+#elif !WORLD_SIM
 #define P2P_POSIX_IMPLEMENTATION
 #include "p2p_posix.h"
 #include <unistd.h>
@@ -63,7 +82,10 @@ typedef struct actor {
     p2p_error_detail why;
     p2p_key key;
     p2p_id id;
-#if !WORLD_SIM
+#if WORLD_LWIP
+    p2p_lwip io;
+    int child, control; /* the process of its lwIP, and the socket to tell it what to do */
+#elif !WORLD_SIM
     p2p_posix io;
 #endif
     uint64_t *arena;
@@ -200,23 +222,15 @@ static p2p_id stranger_id(void) {
 
 #else
 
+#if WORLD_LWIP
+#include "world_lwip.h"
+#else
 static uint64_t world_now(void) { return p2p_posix_now_us(); }
 
-static void world_close(void) {
-    heap_watch.armed = 0;
-    for (int i = 0; i < world.count; i++) {
-        if (actors[i].node)
-            p2p_node_close(actors[i].node);
-        p2p_posix_close(&actors[i].io);
-        free(actors[i].arena);
-    }
-    memset(&world, 0, sizeof world);
-    memset(actors, 0, sizeof actors);
-}
-
 static void network_open(void) {}
+static void network_close(void) {}
 
-static void actor_open(actor *self) {
+static void io_open(actor *self) {
     static const char *const loopback[] = {"127.0.0.1"};
     p2p_posix_desc io;
     memset(&io, 0, sizeof io);
@@ -224,13 +238,49 @@ static void actor_open(actor *self) {
     io.bind_count = 1;
     io.why = &self->why;
     CHECK_INT(p2p_posix_open(&self->io, &io, &self->desc), 0);
+}
+
+/* Room for the node's arena. */
+static uint64_t *io_memory(actor *self, size_t size) {
+    (void)self;
+    return (uint64_t *)malloc(size);
+}
+
+static void io_close(actor *self) {
+    p2p_posix_close(&self->io);
+    free(self->arena);
+}
+
+static int io_step(actor *self) { return p2p_posix_step(&self->io, self->node, 0); }
+
+/* The node is about to be closed. */
+static void io_leave(actor *self) { (void)self; }
+#endif
+
+static void world_close(void) {
+    heap_watch.armed = 0;
+    for (int i = 0; i < world.count; i++) {
+        if (actors[i].node) {
+            io_leave(&actors[i]);
+            p2p_node_close(actors[i].node);
+        }
+        io_close(&actors[i]);
+    }
+    network_close();
+    memset(&world, 0, sizeof world);
+    memset(actors, 0, sizeof actors);
+}
+
+static void actor_open(actor *self) {
+    io_open(self);
+    CHECK_SO_FAR();
     CHECK_INT(p2p_key_generate(&self->desc.crypto, &self->desc.random, &self->key), 0);
     self->desc.key = &self->key;
     self->arena_size = p2p_arena_size(&self->desc);
     if (!self->arena_size)
         printf("    arena of %s: %s\n", self->name, self->why.text);
     CHECK(self->arena_size != 0);
-    self->arena = (uint64_t *)malloc(self->arena_size);
+    self->arena = io_memory(self, self->arena_size);
     CHECK(self->arena != NULL);
     if (p2p_node_open(&self->node, &self->desc, self->arena, self->arena_size) != P2P_OK)
         printf("    %s: %s\n", self->name, self->why.text);
@@ -242,7 +292,7 @@ static void pass_time(void) {
     int busy = 0;
     for (int i = 0; i < world.count; i++)
         if (actors[i].node && !actors[i].apart)
-            busy += p2p_posix_step(&actors[i].io, actors[i].node, 0);
+            busy += io_step(&actors[i]);
     if (!busy)
         usleep(250);
 }
@@ -253,6 +303,7 @@ static void world_cut_off(actor *self) { self->apart = 1; }
 static void world_join(actor *self) { self->apart = 0; }
 
 static void world_crash(actor *self) {
+    io_leave(self);
     p2p_node_close(self->node);
     self->node = NULL;
 }
@@ -515,7 +566,10 @@ static void world_pair(world_tweak tweak) {
 static p2p_addr dead_addr(void) {
     p2p_addr addr;
     memset(&addr, 0, sizeof addr);
-    p2p_addr_parse(WORLD_SIM ? "10.200.0.9:4000" : "127.0.0.1:9", &addr);
+    p2p_addr_parse(WORLD_SIM    ? "10.200.0.9:4000"
+                   : WORLD_LWIP ? "10.0.0.99:9"
+                                : "127.0.0.1:9",
+                   &addr);
     return addr;
 }
 
