@@ -57,8 +57,8 @@ test: ## builds and runs all tests; the last line is "N passed, N failed"
 test-asan: ## the test programs under AddressSanitizer and UndefinedBehaviorSanitizer
 	@tools/deps.sh test
 	$(again) -j$(JOBS) BUILD=build/asan CFLAGS='$(sanitize)' TEST_CFLAGS='$(sanitize)' \
-	    programs= benches= build-all
-	@JOBS=$(JOBS) tests/run.sh $(patsubst build/%,build/asan/%,$(tests))
+	    programs= benches= build-all build/asan/tests/behaviour/lwip_heap
+	@JOBS=$(JOBS) tests/run.sh $(patsubst build/%,build/asan/%,$(tests)) build/asan/tests/behaviour/lwip_heap
 
 test-valgrind: ## unit tests and the behaviour suite in the simulator under valgrind
 	@tools/deps.sh test

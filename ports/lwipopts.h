@@ -10,6 +10,7 @@
  * SPDX-License-Identifier: MIT-0 */
 #ifndef LWIPOPTS_H
 #define LWIPOPTS_H
+#include <stdint.h>
 
 /* ---- who drives ---- */
 #ifndef NO_SYS

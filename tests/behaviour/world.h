@@ -1,4 +1,4 @@
-/* world.h: two or three nodes in one of three worlds, and what a test needs to drive them.
+/* world.h: two or three nodes in one of four worlds, and what a test needs to drive them.
  *
  * The suite is written against the names of p2p.h alone and compiled once a world:
  *     WORLD_sim_null   the simulator, its null channel and its stand-in keys
