@@ -3986,6 +3986,7 @@ struct p2p_node {
     uint32_t half_open[2]; /* sessions that are not open yet: dials, callers */
     uint32_t unproven, waiting_dials;
     uint32_t granted;    /* streams promised to peers or open by them */
+    uint8_t starving;    /* some connection may have a kind starved */
     uint32_t packet_max; /* plaintext bytes of the largest packet this node takes */
     uint32_t in_bytes;   /* of the datagram in hand; 0 once it had its PATH_RESPONSE */
     uint32_t retry_count, challenge_count;
@@ -4366,12 +4367,12 @@ static void p2p__conn_taken(p2p_node *node, p2p__conn *conn, uint64_t n) {
     p2p__conn_grant(node, conn, conn->recv_window / 4);
 }
 
+/* Places that may be promised before anybody asks: some are kept for those who say that they wait,
+ * since nobody has to use, or to give back, what was promised. */
 static uint32_t p2p__grantable(const p2p_node *node) {
-    uint32_t idle =
-        P2P__MIN(node->desc.max.conns - node->sessions.used, node->desc.max.peer_streams / 2);
+    uint32_t kept = P2P__MIN(node->desc.max.conns, node->desc.max.peer_streams / 2);
     uint32_t left = node->desc.max.peer_streams - node->granted;
-    return left > idle ? left - idle
-                       : 0; /* one is kept back for every session that may still come */
+    return left > kept ? left - kept : 0;
 }
 
 static uint64_t p2p__conn_promised(const p2p__conn *conn) {
@@ -4382,20 +4383,32 @@ static uint64_t p2p__conn_promised(const p2p__conn *conn) {
     return sum;
 }
 
-/* The peer used up what it was granted of this kind, or said so: grant more while the table has
- * places. A connection without any stream may have one of those kept back. */
-static void p2p__grant_more(p2p_node *node, p2p__conn *conn, uint32_t kind) {
+/* How many more streams a connection gets. The last of its places, and those kept back, go one by one
+ * to a kind that the peer waits for: promised to another kind they might never be used. */
+static uint64_t p2p__grant_size(const p2p_node *node, const p2p__conn *conn, bool waits) {
     uint64_t have = p2p__conn_promised(conn) + conn->peer_streams, more;
+    uint32_t most = node->desc.max.peer_streams_per_conn;
+    if (have >= most)
+        return 0;
+    more = P2P__MIN((p2p__grantable(node) + 1) / 2, most - have - 1);
+    if (more == 0 && waits && (conn->peer_streams == 0 || p2p__grantable(node)))
+        more = node->granted < node->desc.max.peer_streams;
+    return more;
+}
+
+/* The peer used up what it was granted of this kind, or waits: it said so, and gets more as soon as
+ * there is some. */
+static void p2p__grant_more(p2p_node *node, p2p__conn *conn, uint32_t kind, bool waits) {
+    uint64_t more;
     if (!P2P__ROUTER && kind == P2P__KIND_REQUEST)
         return;
-    if (!conn->attached || conn->taken[kind] < conn->taken_limit[kind] ||
-        have >= node->desc.max.peer_streams_per_conn)
+    if (!conn->attached)
         return;
-    more = (p2p__grantable(node) + 1) / 2;
-    if (more == 0 && conn->peer_streams == 0)
-        more = node->granted < node->desc.max.peer_streams;
-    more = P2P__MIN(more, node->desc.max.peer_streams_per_conn - have);
-    conn->starved = (uint8_t)(conn->starved | 1u << kind);
+    conn->starved = (uint8_t)(conn->starved | (uint32_t)waits << kind);
+    node->starving |= waits;
+    if (conn->taken[kind] < conn->taken_limit[kind]) /* it overtook the streams that used them up */
+        return;
+    more = p2p__grant_size(node, conn, conn->starved >> kind & 1);
     if (more == 0)
         return;
     conn->starved = (uint8_t)(conn->starved & ~(1u << kind));
@@ -4404,14 +4417,17 @@ static void p2p__grant_more(p2p_node *node, p2p__conn *conn, uint32_t kind) {
     p2p__conn_control(node, conn, (uint32_t)P2P__CONTROL_MAX_STREAMS << kind);
 }
 
-/* Places that a lost connection held, or was promised, are free: those that got none before are
+/* Places are free, of a stream that ended or of a lost connection: those that got none before are
  * looked at again. */
 static void p2p__grant_starved(p2p_node *node) {
     uint32_t kind;
+    if (!node->starving)
+        return;
+    node->starving = 0;
     for (p2p__conn *conn = NULL; (conn = p2p__conn_next(node, conn)) != NULL;) {
         for (kind = 0; kind < P2P__KINDS && conn->starved; kind++)
             if (conn->starved >> kind & 1)
-                p2p__grant_more(node, conn, kind);
+                p2p__grant_more(node, conn, kind, true);
     }
 }
 
@@ -4808,10 +4824,9 @@ static void p2p__stream_free(p2p_node *node, p2p__stream *s) {
     if (local)
         return;
     node->granted--;
+    p2p__grant_starved(node); /* whoever waits comes first, then more of the same */
     if (conn && conn->attached)
-        p2p__grant_more(node, conn, kind);
-    else
-        p2p__grant_starved(node);
+        p2p__grant_more(node, conn, kind, false);
 }
 
 static bool p2p__stream_over(const p2p__stream *s) {
@@ -7299,10 +7314,11 @@ static bool p2p__unproven_evict(p2p_node *node, const p2p_addr *from) {
 }
 
 /* How many streams of each kind a new session's HELLO promises: half of what can be given, most
- * of it to requests. */
+ * of it to requests. The others wait for a round trip: see p2p__grant_size. */
 static void p2p__session_grant(p2p_node *node, p2p__session *session) {
     static const uint8_t order[P2P__KINDS] = {P2P__KIND_REQUEST, P2P__KIND_BIDI, P2P__KIND_UNI};
     uint32_t i, left = node->desc.max.peer_streams_per_conn, more;
+    left -= left > 0; /* the last one goes to whoever waits */
     for (i = 1 - P2P__ROUTER; i < P2P__KINDS; i++) {
         more = P2P__MIN((p2p__grantable(node) + 1) / 2, (left + 1) / 2);
         session->mine.max_streams[order[i]] = more;
@@ -8912,7 +8928,7 @@ static p2p__stream *p2p__stream_named(p2p_node *node, p2p__conn *conn, uint64_t 
         }
     }
     s = p2p__stream_find(node, p2p__conn_index(node, conn), kind, false, number);
-    p2p__grant_more(node, conn, kind);
+    p2p__grant_more(node, conn, kind, false);
     return s;
 }
 
@@ -9001,6 +9017,13 @@ static void p2p__allow_streams(p2p_node *node, p2p__conn *conn, uint32_t kind, u
         if (s && p2p__stream_has_work(conn, s))
             p2p__send_list(node, s);
     }
+    for (; number < conn->made[kind]; number++) { /* whoever still waits says so of this limit */
+        p2p__stream *s = p2p__stream_find(node, p2p__conn_index(node, conn), kind, true, number);
+        if (s && (s->send.end > s->send.sent || s->send.state != P2P__SEND_OPEN)) {
+            p2p__send_list(node, s);
+            return;
+        }
+    }
 }
 
 static int p2p__conn_frame(p2p_node *node, p2p__session *session, const p2p__frame *f) {
@@ -9020,7 +9043,7 @@ static int p2p__conn_frame(p2p_node *node, p2p__session *session, const p2p__fra
         return 1;
     case P2P__FRAME_STREAMS_BLOCKED:
         if (f->value == conn->taken_limit[f->id])
-            p2p__grant_more(node, conn, (uint32_t)f->id);
+            p2p__grant_more(node, conn, (uint32_t)f->id, true);
         return 1;
     case P2P__FRAME_DATA_BLOCKED:
         if (f->value < conn->recv_limit)
@@ -12374,6 +12397,14 @@ static int p2p__stream_event(p2p_node *node, p2p__stream *s, uint32_t flag, p2p_
     }
 }
 
+/* What a stream says waits for its connection's CONNECTED or RECONNECTED; of those that ended with
+ * the session before, RECONNECTED waits. */
+static bool p2p__conn_first(p2p_node *node, uint32_t ref) {
+    const p2p__stream *s = ref & P2P__REF_STREAM ? &node->streams[ref & ~P2P__REF_STREAM] : NULL;
+    const p2p__conn *conn = s && !p2p__stream_past(s) ? p2p__stream_conn(node, s) : NULL;
+    return conn && (conn->ready.flags & P2P__EV_CONNECTED);
+}
+
 static uint32_t p2p__lowest(uint32_t flags) { return flags & (~flags + 1u); }
 /* What the last event left open is over: the connection whose DISCONNECTED was given. */
 static void p2p__events_after(p2p_node *node) {
@@ -12402,7 +12433,7 @@ static int p2p__event_take(p2p_node *node, p2p_event *out) {
         flags = p2p__ready_of(node, ref)->flags & ~(uint32_t)P2P__EV_HANDLER;
         flag = p2p__lowest(flags);
         conn = ref & P2P__REF_STREAM ? NULL : p2p__conn_at(node, ref);
-        if (flag &&
+        if (flag && !p2p__conn_first(node, ref) &&
             !(conn && (flag == P2P__EV_DISCONNECTED || (flag == P2P__EV_CONNECTED && conn->told)) &&
               p2p__streams_pending(node, conn)))
             break;

@@ -413,7 +413,7 @@ TEST(reader_resets) {
 static void few_streams(actor *self) {
     self->desc.max.conns = 1;
     self->desc.max.streams = 2;
-    self->desc.max.peer_streams = 3; /* two kept for requests, one for the rest */
+    self->desc.max.peer_streams = 3; /* a request, a stream, and one kept back */
     self->desc.bytes.message_max = P2P_NONE;
 }
 

@@ -362,16 +362,89 @@ TEST(a_connection_without_streams_gets_one) {
         c->taken_limit[kind] = 0;
     }
     node->granted += 4; /* others have these */
-    CHECK_INT(p2p__grantable(node), node->desc.max.peer_streams - 4 - 1);
-    node->granted += 3;
+    CHECK_INT(p2p__grantable(node), node->desc.max.peer_streams - 4 - 2);
+    node->granted += 2;
     CHECK_INT(p2p__grantable(node), 0);
     give_frame(s, P2P__FRAME_STREAMS_BLOCKED, 2, P2P__KIND_BIDI, 0);
     hear(P2P__FRAME_MAX_STREAMS);
     CHECK_INT(said.count, 1);
     CHECK_INT(said.id, P2P__KIND_BIDI);
     CHECK_INT(said.value, 1);
-    node->granted -= 7;
+    node->granted -= 6;
     CHECK_INT(p2p_check(node), P2P_OK);
+    p2p_node_close(node);
+}
+
+static void one_each(p2p_desc *d) { d->max.peer_streams_per_conn = 1; }
+
+/* A place promised to one kind of streams might never be used: the last one a connection may have is
+ * promised to none, goes to the kind that is asked for, and when it is free again to the next. */
+TEST(the_last_place_goes_to_whoever_waits) {
+    p2p__session *s = begin(one_each);
+    p2p_stream stream;
+    p2p_event e;
+    CHECK(s);
+    hear(0);
+    for (uint32_t kind = 0; kind < P2P__KINDS; kind++)
+        CHECK_INT(s->mine.max_streams[kind], 0);
+    give_frame(s, P2P__FRAME_STREAMS_BLOCKED, 2, P2P__KIND_UNI, 0);
+    hear(P2P__FRAME_MAX_STREAMS);
+    CHECK_INT(said.count, 1);
+    CHECK_INT(said.id, P2P__KIND_UNI);
+    give_bytes(s, 3, 0, 100); /* the server's first one way */
+    stream = peers_stream();
+    CHECK(stream.id);
+    give_frame(s, P2P__FRAME_STREAMS_BLOCKED, 2, P2P__KIND_BIDI, 0);
+    hear(P2P__FRAME_MAX_STREAMS);
+    CHECK_INT(said.count, 0);
+    p2p__stream_free(node, p2p__stream_get(node, stream));
+    hear(P2P__FRAME_MAX_STREAMS);
+    CHECK_INT(said.count, 1);
+    CHECK_INT(said.id, P2P__KIND_BIDI);
+    CHECK_INT(said.value, 1);
+    while (p2p_next_event(node, &e) > 0)
+        continue;
+    CHECK_INT(p2p_check(node), P2P_OK);
+    p2p_node_close(node);
+}
+
+/* STREAMS_BLOCKED that overtakes the stream which used up the limit is not forgotten. */
+TEST(a_blocked_that_overtakes_is_remembered) {
+    p2p__session *s = begin(NULL);
+    p2p__conn *c;
+    uint64_t limit;
+    CHECK(s);
+    c = the_conn();
+    hear(0);
+    limit = c->taken_limit[P2P__KIND_UNI];
+    CHECK(limit > 0);
+    node->granted = node->desc.max.peer_streams - 1; /* no more than one place is left */
+    give_frame(s, P2P__FRAME_STREAMS_BLOCKED, 2, P2P__KIND_UNI, limit);
+    hear(P2P__FRAME_MAX_STREAMS);
+    CHECK_INT(said.count, 0);
+    CHECK(c->starved >> P2P__KIND_UNI & 1);
+    p2p_node_close(node);
+}
+
+static void many(p2p_desc *d) { d->max.streams = 8; }
+
+/* The peer allows 4 streams: the fifth says that it waits, and the sixth of the new limit. */
+TEST(the_next_that_waits_says_so_of_the_new_limit) {
+    p2p__session *s = begin(many);
+    CHECK(s);
+    for (int i = 0; i < 6; i++)
+        CHECK_INT(p2p_stream_write(node, open_stream(0), zeros, 10), 10);
+    hear(P2P__FRAME_STREAMS_BLOCKED);
+    CHECK_INT(said.count, 1);
+    CHECK_INT(said.value, 4);
+    give_ack(s, 0, said.top);
+    give_frame(s, P2P__FRAME_MAX_STREAMS, 2, P2P__KIND_BIDI, 5);
+    hear(P2P__FRAME_STREAMS_BLOCKED);
+    CHECK_INT(said.count, 1);
+    CHECK_INT(said.value, 5);
+    give_frame(s, P2P__FRAME_MAX_STREAMS, 2, P2P__KIND_BIDI, 6);
+    hear(P2P__FRAME_STREAMS_BLOCKED);
+    CHECK_INT(said.count, 0);
     p2p_node_close(node);
 }
 
@@ -493,6 +566,9 @@ TEST_MAIN(P2P_TEST_ENTRY(windows_grow_to_the_buffer),
           P2P_TEST_ENTRY(a_stale_blocked_is_answered),
           P2P_TEST_ENTRY(a_burst_of_a_window_gets_all_of_it_again),
           P2P_TEST_ENTRY(a_connection_without_streams_gets_one),
+          P2P_TEST_ENTRY(the_last_place_goes_to_whoever_waits),
+          P2P_TEST_ENTRY(a_blocked_that_overtakes_is_remembered),
+          P2P_TEST_ENTRY(the_next_that_waits_says_so_of_the_new_limit),
           P2P_TEST_ENTRY(a_blocked_stream_says_so_once_a_limit),
           P2P_TEST_ENTRY(a_blocked_connection_says_so_once_a_limit),
           P2P_TEST_ENTRY(updates_go_before_bulk))

@@ -110,7 +110,7 @@ TEST(the_peer_is_granted_none_of_it) {
         CHECK_INT(session->theirs.max_streams[P2P__KIND_REQUEST], 0);
         CHECK_INT(session->theirs.datagram_max, 0);
         CHECK_INT(session->theirs.message_max, 0);
-        p2p__grant_more(nodes[who], conn, P2P__KIND_REQUEST);
+        p2p__grant_more(nodes[who], conn, P2P__KIND_REQUEST, true);
         CHECK_INT(conn->taken_limit[P2P__KIND_REQUEST], 0);
     }
     p2p_sim_close(sim);

@@ -624,6 +624,26 @@ TEST(places_of_a_lost_connection_go_to_who_asked) {
     p2p_node_close(node);
 }
 
+/* A stream may be known before the connection is up; what it says comes after CONNECTED. */
+TEST(connected_comes_before_its_streams_events) {
+    uint8_t packet[512];
+    static const uint8_t done[] = {1, P2P__FRAME_DONE};
+    p2p__session *s = dial();
+    p2p_stream stream;
+    p2p_event e;
+    CHECK(s);
+    stream = open_stream();
+    p2p__raise(node, p2p__stream_get(node, stream), P2P__EV_WRITABLE);
+    give(s, packet, proof_packet(0, -1, packet));
+    give(s, done, sizeof done);
+    CHECK_INT(p2p_next_event(node, &e), 1);
+    CHECK_INT(e.type, P2P_EVENT_CONNECTED);
+    CHECK_INT(p2p_next_event(node, &e), 1);
+    CHECK_INT(e.type, P2P_EVENT_WRITABLE);
+    CHECK_INT(e.stream.id, stream.id);
+    p2p_node_close(node);
+}
+
 /* Reset before the dial moves to another session: there nothing was sent, and the size says so. */
 TEST(a_reset_stream_moves_with_size_0) {
     uint8_t packet[512];
@@ -656,5 +676,6 @@ TEST_MAIN(P2P_TEST_ENTRY(rings_as_a_byte_array), P2P_TEST_ENTRY(pieces_in_any_or
           P2P_TEST_ENTRY(a_stopped_stream_that_ends_by_itself),
           P2P_TEST_ENTRY(a_datagram_of_a_packet_not_taken),
           P2P_TEST_ENTRY(a_datagram_queued_too_early), P2P_TEST_ENTRY(a_message_of_2_62_bytes),
+          P2P_TEST_ENTRY(connected_comes_before_its_streams_events),
           P2P_TEST_ENTRY(a_reset_stream_moves_with_size_0),
           P2P_TEST_ENTRY(places_of_a_lost_connection_go_to_who_asked))
