@@ -20,13 +20,14 @@ include tools/mbedtls.mk
 include tools/lwip.mk
 
 headers  = p2p.h p2p_sim.h $(wildcard ports/*.h)
-own_c    = $(wildcard examples/*.[ch] examples/*/*.[ch] tools/*.[ch] bench/*.[ch] tests/*.h tests/*/*.[ch])
+own_c    = $(wildcard examples/*.[ch] examples/*/*.[ch] tools/*.[ch] bench/*.[ch] tests/*.[ch] tests/*/*.[ch])
 programs = $(BUILD)/p2p $(patsubst %.c,$(BUILD)/%,$(wildcard examples/*.c))
 benches  = $(patsubst %.c,$(BUILD)/%,$(wildcard bench/*.c))
 worlds   = $(addprefix $(BUILD)/tests/behaviour/,sim_null sim_dtls udp_dtls lwip_dtls)
 replays  = $(patsubst %.c,$(BUILD)/%,$(wildcard tests/fuzz/fuzz_*.c))
 fuzzers  = $(patsubst tests/fuzz/%.c,build/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
-tests    = $(patsubst %.c,$(BUILD)/%,$(wildcard tests/*/test_*.c)) $(worlds) $(replays)
+tests    = $(patsubst %.c,$(BUILD)/%,$(wildcard tests/*/test_*.c)) $(worlds) $(replays) \
+           $(BUILD)/tests/swarm
 scripts  = $(wildcard tests/*/test_*.sh tests/*/test_*.py)
 # What valgrind runs: it is some 30 times slower, so not the scenarios with many seeds.
 slow     = $(filter build/tests/unit/% build/tests/behaviour/sim_null,$(tests))
@@ -43,7 +44,7 @@ again    = @$(MAKE) --no-print-directory
 .DELETE_ON_ERROR:
 .SECONDARY:
 .PHONY: help test test-asan test-valgrind test-portable lint demo bench fuzz flags install deps format clean \
-        size firmware firmware-budget test-firmware firmware-images interop build-all build-fuzz print-flags
+        size swarm firmware firmware-budget test-firmware firmware-images interop build-all build-fuzz print-flags
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1|/p' Makefile | \
@@ -77,6 +78,11 @@ interop: ## the transport cases of the QUIC interop runner in the simulator, SEE
 	@tools/deps.sh test
 	$(again) $(BUILD)/tests/sim/test_interop
 	@SEEDS=$${SEEDS:-1000} $(BUILD)/tests/sim/test_interop
+
+swarm: ## worlds drawn from SEEDS (1000) seeds from START (1) on; SEED=N: one, told; SECURE=dtls
+	@tools/deps.sh test
+	$(again) $(BUILD)/tests/swarm
+	@JOBS=$(JOBS) COMMIT="$$(git describe --always --dirty 2>/dev/null)" $(BUILD)/tests/swarm
 
 demo: ## two processes on loopback, one plays a piece of music from the other by its public key
 	@tools/deps.sh build
