@@ -3960,14 +3960,11 @@ P2P_DEF void p2p_sim_trace(p2p_sim *sim, p2p_sim_trace_fn fn, void *ctx) {
     sim->trace_ctx = ctx;
 }
 
-/* The network's time of what a node wants by its own clock. Set back, that shows less than the node
- * was told: for the node it stays there until then. */
+/* The network's time of what a node wants by its own clock. Of a node whose clock was set back the
+ * library gives 0 for what is due by the time it was told before. */
 P2P_SIM__RARE static uint64_t p2p_sim__wanted_skewed(const p2p_sim *s, const p2p_sim__vertex *v,
                                                      uint64_t at_us) {
-    uint64_t told_us = p2p_now(v->node), shown_us = p2p_sim__shown_us(s, v);
-    if (at_us <= (told_us > shown_us ? told_us : shown_us))
-        return s->now_us;
-    return p2p_sim__true_us(&v->clock, at_us);
+    return at_us <= p2p_sim__shown_us(s, v) ? s->now_us : p2p_sim__true_us(&v->clock, at_us);
 }
 /* When this node is to be served. With on_event its events are the simulator's work too. */
 static uint64_t p2p_sim__wanted(const p2p_sim *s, const p2p_sim__vertex *v) {

@@ -171,6 +171,7 @@ TEST(paused_nodes_forward) {
 /* Calls of on_event and of handlers: the node's turn ends there and then. */
 static struct {
     int events, at_pause;
+    uint64_t at_us;
     p2p_sim_stats stats;
 } own;
 static void pause_at_first(void *ctx, p2p_sim *sim, p2p_node *n, const p2p_event *e) {
@@ -319,6 +320,48 @@ TEST(timers_follow_the_clock) {
     CHECK_INT(timer_at(0, -2 * (int64_t)SECOND, 2 * SECOND), 12 * SECOND);
     CHECK_INT(timer_at(-999999, 10 * (int64_t)SECOND - 2 * (int64_t)SECOND - 3, 2 * SECOND),
               5 * SECOND);
+}
+/* Whatever it does, the node was told no time but its own: half of the network's. */
+TEST(nodes_are_told_their_own_time) {
+    p2p_sim_desc d;
+    p2p_sim *sim;
+    p2p_id id[2];
+    p2p_conn conn;
+    uint64_t us;
+    memset(&d, 0, sizeof d);
+    CHECK_INT(open_talkers(&sim, &d, id), 0);
+    CHECK_INT(p2p_sim_clock(sim, &id[0], -500000, 0), 0);
+    CHECK_INT(p2p_connect(node[0], &id[1], NULL, &conn), 0);
+    for (int i = 0; i < 200; i++) {
+        CHECK(p2p_sim_step(sim) != P2P_NEVER);
+        CHECK_INT(p2p_sim_node_now(sim, &id[0], &us), 0);
+        CHECK_INT(us, p2p_sim_now(sim) / 2);
+        CHECK(p2p_now(node[0]) <= us);
+    }
+    p2p_sim_close(sim);
+}
+/* From on_event of one node, while the other one sleeps. */
+static void leap(void *ctx, p2p_sim *sim, p2p_node *n, const p2p_event *e) {
+    (void)ctx;
+    if (e->type == P2P_EVENT_TIMER && n == node[1])
+        own.at_pause = p2p_sim_clock(sim, p2p_node_id(node[0]), 0, 20 * (int64_t)SECOND);
+    if (e->type == P2P_EVENT_TIMER && n == node[0])
+        own.at_us = p2p_sim_now(sim);
+}
+TEST(clocks_may_leap_while_time_runs) {
+    p2p_sim_desc d;
+    p2p_sim *sim;
+    p2p_id id[2];
+    memset(&d, 0, sizeof d);
+    memset(&own, 0, sizeof own);
+    d.on_event = leap;
+    CHECK_INT(open_talkers(&sim, &d, id), 0);
+    CHECK_INT(p2p_timer_set(node[0], 0, 10 * SECOND), 0);
+    CHECK_INT(p2p_timer_set(node[1], 0, 3 * SECOND), 0);
+    CHECK_INT(p2p_sim_run_until(sim, 20 * SECOND), 0);
+    CHECK_INT(own.at_pause, 0);
+    CHECK_INT(own.at_us, 3 * SECOND);
+    p2p_sim_close(sim);
 }
 /* Connected, with work to do, on a clock that stands or was set back: time goes on in few steps. */
 TEST(a_clock_that_stands_makes_nothing_spin) {
@@ -674,7 +717,8 @@ TEST_MAIN(P2P_TEST_ENTRY(paused_nodes_take_all_in_order_later),
           P2P_TEST_ENTRY(paused_nodes_forward), P2P_TEST_ENTRY(nodes_pause_in_their_own_turn),
           P2P_TEST_ENTRY(answers_wait_for_a_paused_node),
           P2P_TEST_ENTRY(clocks_translate_both_ways), P2P_TEST_ENTRY(clocks_drift_and_jump),
-          P2P_TEST_ENTRY(timers_follow_the_clock),
+          P2P_TEST_ENTRY(timers_follow_the_clock), P2P_TEST_ENTRY(nodes_are_told_their_own_time),
+          P2P_TEST_ENTRY(clocks_may_leap_while_time_runs),
           P2P_TEST_ENTRY(a_clock_that_stands_makes_nothing_spin),
           P2P_TEST_ENTRY(nodes_with_wrong_clocks_talk), P2P_TEST_ENTRY(the_clock_outlives_a_crash),
           P2P_TEST_ENTRY(wrong_clocks_are_named),
