@@ -152,6 +152,7 @@ int p2p_see_set_vertex(p2p_see *see, const char *name, const p2p_id *id, p2p_nod
         return fail(see, P2P_ERR_ARENA, "p2p_see_set_vertex: no memory");
     memcpy(p->vertex.name, name, strlen(name) + 1);
     p->vertex.node = node;
+    p->vertex.time_us = p2p_sim_now(see->sim);
     (void)p2p_sim_addr(see->sim, id, &p->vertex.addr);
     tell_vertex(see, p);
     return P2P_OK;
@@ -424,6 +425,7 @@ void p2p_see_tell_event(p2p_see *see, const p2p_node *node, const p2p_event *eve
     size_t i;
     item.time_us = p2p_sim_now(see->sim);
     item.at = p2p_see_find(see, p2p_node_id(node));
+    item.peer = p2p_see_find(see, &event->peer);
     item.event = event;
     if (!item.at)
         return;

@@ -32,8 +32,9 @@ typedef struct p2p_see_vertex {
     char name[P2P_SEE_NAME];
     p2p_id id;
     p2p_addr addr;
-    p2p_node *node; /* NULL: it only forwards, or does not run now */
-    uint32_t index; /* from 0 on */
+    p2p_node *node;   /* NULL: it only forwards, or does not run now */
+    uint32_t index;   /* from 0 on */
+    uint64_t time_us; /* when it became what it is */
 } p2p_see_vertex;
 
 /* Something became of a datagram; the trace's item, and whom it speaks of. to is NULL when the
@@ -57,7 +58,7 @@ typedef struct p2p_see_packet {
 
 typedef struct p2p_see_event {
     uint64_t time_us;
-    const p2p_see_vertex *at;
+    const p2p_see_vertex *at, *peer; /* peer NULL: the event has none, or it is unknown */
     const p2p_event *event;
 } p2p_see_event;
 

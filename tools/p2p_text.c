@@ -186,6 +186,22 @@ void json_number(json *j, const char *name, uint64_t value) {
     (void)fprintf(j->out, "%llu", (unsigned long long)value);
 }
 
+void json_thousandths(json *j, const char *name, uint64_t value) {
+    json_name(j, name);
+    (void)fprintf(j->out, "%llu.%03u", (unsigned long long)(value / 1000),
+                  (unsigned)(value % 1000));
+}
+
+void json_hex(json *j, const char *name, const void *data, size_t size) {
+    const uint8_t *at = (const uint8_t *)data;
+    size_t i;
+    json_name(j, name);
+    (void)fputc('"', j->out);
+    for (i = 0; i < size; i++)
+        (void)fprintf(j->out, "%02x", at[i]);
+    (void)fputc('"', j->out);
+}
+
 void json_bool(json *j, const char *name, bool value) {
     json_name(j, name);
     (void)fputs(value ? "true" : "false", j->out);

@@ -58,6 +58,8 @@ void json_end(json *j, char bracket);
 void json_text(json *j, const char *name, const void *data, size_t size);
 void json_string(json *j, const char *name, const char *text);
 void json_number(json *j, const char *name, uint64_t value);
+void json_thousandths(json *j, const char *name, uint64_t value); /* 1234567: 1234.567 */
+void json_hex(json *j, const char *name, const void *data, size_t size);
 void json_bool(json *j, const char *name, bool value);
 void json_line(json *j); /* ends the value's line and flushes it */
 

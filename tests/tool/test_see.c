@@ -3,6 +3,9 @@
 #include "see_run.h"
 #include "../../tools/p2p_see.c"
 #include "../../tools/p2p_pcap.c"
+#include "../../tools/p2p_frames.c"
+#include "../../tools/p2p_text.c"
+#include "../../tools/p2p_qlog.c"
 
 static see_run run;
 
@@ -189,6 +192,16 @@ static int add_pcap(see_run *r) {
     return err < 0 ? err : p2p_see_add(r->see, &sink);
 }
 
+static int add_qlog(see_run *r) {
+    p2p_qlog_desc desc;
+    p2p_see_sink sink;
+    int err;
+    desc.title = "alice, bob \"and\" carol";
+    desc.seed = r->seed;
+    err = file ? p2p_qlog_open(file, &desc, &sink) : P2P_ERR_IO;
+    return err < 0 ? err : p2p_see_add(r->see, &sink);
+}
+
 /* The bytes that a run writes; NULL when it failed. */
 static char *bytes_of(uint64_t seed, int (*add)(see_run *), size_t *size) {
     char *bytes = NULL;
@@ -213,6 +226,7 @@ static void same_run_same_bytes(int (*add)(see_run *)) {
     CHECK(other);
 }
 TEST(same_run_same_capture) { same_run_same_bytes(add_pcap); }
+TEST(same_run_same_log) { same_run_same_bytes(add_qlog); }
 
 static void full_disk(int (*add)(see_run *)) {
     file = fopen("/dev/full", "wb");
@@ -221,6 +235,7 @@ static void full_disk(int (*add)(see_run *)) {
     CHECK_INT(run_close(&run), P2P_ERR_IO);
 }
 TEST(full_disk_is_told_of_captures) { full_disk(add_pcap); }
+TEST(full_disk_is_told_of_logs) { full_disk(add_qlog); }
 
 /* ---- what test_see.py looks at ---- */
 
@@ -264,6 +279,9 @@ static int add_files(see_run *r) {
     list = open_in(write_to, write_name, "list");
     if (!file || !list || (err = add_pcap(r)) < 0)
         return P2P_ERR_IO;
+    file = open_in(write_to, write_name, "sqlog");
+    if ((err = add_qlog(r)) < 0)
+        return err;
     memset(&sink, 0, sizeof sink);
     sink.datagram = list_datagram;
     sink.close = list_close;
@@ -298,6 +316,8 @@ static int run_tests(int argc, char **argv) {
                                      P2P_TEST_ENTRY(samples_come_as_often_as_told),
                                      P2P_TEST_ENTRY(nine_sinks_are_too_many),
                                      P2P_TEST_ENTRY(same_run_same_capture),
-                                     P2P_TEST_ENTRY(full_disk_is_told_of_captures)};
+                                     P2P_TEST_ENTRY(same_run_same_log),
+                                     P2P_TEST_ENTRY(full_disk_is_told_of_captures),
+                                     P2P_TEST_ENTRY(full_disk_is_told_of_logs)};
     return test_run_all(all, sizeof all / sizeof *all, argc, argv);
 }
