@@ -4327,9 +4327,9 @@ P2P_DEF int p2p_sim_desc_from_env(p2p_sim_desc *desc, p2p_getenv_fn get, void *c
     if (!desc || !get)
         return P2P_ERR_ARG;
     d = *desc;
+    memset(&env, 0, sizeof env);
     env.get = get;
     env.ctx = ctx;
-    env.bad = NULL;
     d.seed = p2p_sim__env_get(&env, "SIMULATOR_SEED", 1, 0, 0, UINT64_MAX, 1);
     latency_us = p2p_sim__env_ms(&env, "SIMULATOR_DEFAULT_LATENCY_MS", 50);
     d.link.latency_us = p2p_sim__env_ms(&env, "SIMULATOR_P2P_LATENCY_MS", latency_us / 1000);
