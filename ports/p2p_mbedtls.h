@@ -23,6 +23,9 @@
  *     P2P_MBEDTLS_THREAD_LOCAL  storage class of the pointer to the session being served. Default:
  *                               thread-local where there is an operating system, else nothing. With
  *                               an RTOS that runs nodes in several tasks, define it
+ *     P2P_MBEDTLS_KEYLOG        globally: p2p_mbedtls_keylog is there, and can give away the secret of
+ *                               every session. For looking at packets in Wireshark; never in a
+ *                               program that anybody relies on
  *     P2P_MBEDTLS_CALLOC(n, m), P2P_MBEDTLS_FREE(p)   both or none: memory for other users of
  *                               mbedTLS in the same program. Default: they get none
  *
@@ -80,6 +83,13 @@ extern "C" {
 #endif
 /* Fills in the secure channel. Returns 0. */
 P2P_DEF int p2p_mbedtls_secure(p2p_secure *out);
+#ifdef P2P_MBEDTLS_KEYLOG
+/* DANGER: whoever has these lines reads and forges all that the sessions carry, past packets that
+ * were recorded among them. fn gets one line a handshake and end, without a newline, in the format
+ * of SSLKEYLOGFILE ("CLIENT_RANDOM ..."), also of handshakes that fail later; NULL: none, as at the
+ * start. For all nodes of the process: set it before other threads start. */
+P2P_DEF void p2p_mbedtls_keylog(void (*fn)(void *ctx, const char *line), void *ctx);
+#endif
 #ifdef __cplusplus
 }
 #endif
@@ -513,6 +523,39 @@ static int p2p_mbedtls__timer_get(void *ctx) {
     return s->timer_at_us == P2P_NEVER ? -1 : 0;
 }
 
+#ifdef P2P_MBEDTLS_KEYLOG
+static struct {
+    void (*fn)(void *ctx, const char *line);
+    void *ctx;
+} p2p_mbedtls__keylog;
+
+P2P_DEF void p2p_mbedtls_keylog(void (*fn)(void *ctx, const char *line), void *ctx) {
+    p2p_mbedtls__keylog.fn = fn;
+    p2p_mbedtls__keylog.ctx = ctx;
+}
+static char *p2p_mbedtls__hex(char *out, const uint8_t *data, size_t size) {
+    static const char digits[] = "0123456789abcdef";
+    size_t i;
+    for (i = 0; i < size; i++) {
+        *out++ = digits[data[i] >> 4];
+        *out++ = digits[data[i] & 15];
+    }
+    return out;
+}
+/* The master secret of TLS 1.2 has 48 bytes, always. */
+static void p2p_mbedtls__log_key(const unsigned char *secret, size_t secret_size,
+                                 const unsigned char client_random[32]) {
+    char line[14 + 64 + 1 + 96 + 1] = "CLIENT_RANDOM ", *at = line + 14;
+    if (!p2p_mbedtls__keylog.fn || secret_size != 48)
+        return;
+    at = p2p_mbedtls__hex(at, client_random, 32);
+    *at++ = ' ';
+    *p2p_mbedtls__hex(at, secret, 48) = 0;
+    p2p_mbedtls__keylog.fn(p2p_mbedtls__keylog.ctx, line);
+    mbedtls_platform_zeroize(line, sizeof line);
+}
+#endif
+
 /* Runs when the master secret exists, before Finished is verified: what is noted here counts only
  * once the handshake is complete. mbedtls_ssl_export_keying_material would do after that, but not
  * on the side that sent the last flight. */
@@ -524,6 +567,9 @@ static void p2p_mbedtls__keys(void *ctx, mbedtls_ssl_key_export_type type,
     uint8_t seed[64];
     if (type != MBEDTLS_SSL_KEY_EXPORT_TLS12_MASTER_SECRET)
         return;
+#ifdef P2P_MBEDTLS_KEYLOG
+    p2p_mbedtls__log_key(secret, secret_size, client_random);
+#endif
     memcpy(seed, client_random, 32);
     memcpy(seed + 32, server_random, 32);
     s->keyed = mbedtls_ssl_tls_prf(prf, secret, secret_size, "EXPERIMENTAL p2p.h auth", seed,

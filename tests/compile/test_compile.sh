@@ -40,7 +40,7 @@ source_of "$work/all.c" "$impl" "$all"
 source_of "$work/core.c" "P2P_IMPLEMENTATION" "p2p.h"
 source_of "$work/sim.c" "P2P_IMPLEMENTATION P2P_SIM_IMPLEMENTATION" "p2p_sim.h"
 source_of "$work/static.c" "P2P_STATIC $impl" "$all"
-source_of "$work/debug.c" "P2P_DEBUG $impl" "$all"
+source_of "$work/debug.c" "P2P_DEBUG P2P_MBEDTLS_KEYLOG $impl" "$all"
 source_of "$work/use.c" "" "$all"
 sed 's/main/used/' "$work/use.c" >"$work/use2.c"
 

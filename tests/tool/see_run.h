@@ -71,7 +71,6 @@ static void run_connected(see_run *r, const p2p_event *e) {
     if (e->incoming)
         return;
     (void)p2p_send(r->node[RUN_ALICE], r->conn, "good morning", 12);
-    (void)p2p_datagram_send(r->node[RUN_ALICE], r->conn, "tick", 4);
     if (p2p_stream_open(r->node[RUN_ALICE], r->conn, &one_way, &r->stream) == P2P_OK)
         run_write(r);
 }
@@ -84,8 +83,10 @@ static void run_event(void *ctx, p2p_sim *sim, p2p_node *node, const p2p_event *
         p2p_see_tell_event(r->see, node, e);
     if (e->type == P2P_EVENT_CONNECTED)
         run_connected(r, e);
-    if (e->type == P2P_EVENT_WRITABLE && node == r->node[RUN_ALICE])
+    if (e->type == P2P_EVENT_WRITABLE && node == r->node[RUN_ALICE]) {
+        (void)p2p_datagram_send(r->node[RUN_ALICE], r->conn, "tick", 4);
         run_write(r);
+    }
     if (e->type == P2P_EVENT_READABLE)
         run_read(r, e->stream);
     if (e->type == P2P_EVENT_MESSAGE && p2p_recv(node, e->conn, room, sizeof room) == 12)
@@ -141,7 +142,8 @@ static int run_links(see_run *r) {
     bad.rate_bps = 4000000;
     bad.queue_bytes = 10000;
     bad.loss_ppm = 30000;
-    bad.duplicate_ppm = bad.corrupt_ppm = 20000;
+    bad.duplicate_ppm = 20000;
+    bad.corrupt_ppm = 50000;
     err = p2p_sim_connect(r->sim, &r->id[RUN_ALICE], &r->router, &good);
     return err < 0 ? err : p2p_sim_connect(r->sim, &r->router, &r->id[RUN_BOB], &bad);
 }

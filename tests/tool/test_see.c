@@ -1,5 +1,6 @@
-/* Runs of the simulator that are looked at: tools/p2p_see.c and its sinks. `--write DIRECTORY`
- * writes what tests/tool/test_see.py gives to Wireshark. */
+/* Runs of the simulator that are looked at: tools/p2p_see.c and its sinks. For tests/tool/test_see.py
+ *     --write DIRECTORY                 writes captures of runs, and what is in them
+ *     --fuzz DIRECTORY SEED [FILE...]   writes one of packets that are malformed, or hardly not */
 #include "see_run.h"
 #include "../../tools/p2p_see.c"
 #include "../../tools/p2p_pcap.c"
@@ -256,9 +257,25 @@ static void list_datagram(void *ctx, const p2p_see_datagram *d) {
                   names[d->item->fate], d->at->name, (unsigned)d->item->number, from, to,
                   (unsigned)d->item->data.size, d->next ? d->next->name : "-");
 }
-static int list_close(void *ctx) {
+/* A line a packet that was seen in clear: where, datagram, "sent" or "opened", session, bytes. */
+static FILE *packets;
+static void put_hex(FILE *out, const uint8_t *data, size_t size) {
+    for (size_t i = 0; i < size; i++)
+        (void)fprintf(out, "%02x", data[i]);
+}
+static void list_packet(void *ctx, const p2p_see_packet *p) {
     (void)ctx;
-    return fclose(list) == 0 ? P2P_OK : P2P_ERR_IO;
+    (void)fprintf(packets, "%s %u %s ", p->at->name, (unsigned)p->datagram,
+                  p->sent ? "sent" : "opened");
+    put_hex(packets, p->session, sizeof p->session);
+    (void)fputc(' ', packets);
+    put_hex(packets, p->plain.data, p->plain.size);
+    (void)fputc('\n', packets);
+}
+static int list_close(void *ctx) {
+    int err = fclose(list) != 0;
+    (void)ctx;
+    return fclose(packets) != 0 || err ? P2P_ERR_IO : P2P_OK;
 }
 
 static FILE *open_in(const char *directory, const char *name, const char *ending) {
@@ -271,19 +288,27 @@ static FILE *open_in(const char *directory, const char *name, const char *ending
     return out;
 }
 
+static FILE *keys;
+static void log_key(void *ctx, const char *line) {
+    (void)ctx;
+    (void)fprintf(keys, "%s\n", line);
+}
+
 static const char *write_to, *write_name;
 static int add_files(see_run *r) {
     p2p_see_sink sink;
     int err;
     file = open_in(write_to, write_name, "pcapng");
     list = open_in(write_to, write_name, "list");
-    if (!file || !list || (err = add_pcap(r)) < 0)
+    packets = open_in(write_to, write_name, "packets");
+    if (!file || !list || !packets || (err = add_pcap(r)) < 0)
         return P2P_ERR_IO;
     file = open_in(write_to, write_name, "sqlog");
     if ((err = add_qlog(r)) < 0)
         return err;
     memset(&sink, 0, sizeof sink);
     sink.datagram = list_datagram;
+    sink.packet = list_packet;
     sink.close = list_close;
     return p2p_see_add(r->see, &sink);
 }
@@ -292,16 +317,136 @@ static int write_run(const char *directory, const char *name, bool dtls) {
     int err;
     write_to = directory;
     write_name = name;
+    keys = open_in(directory, name, "keys");
+    if (!keys)
+        return P2P_ERR_IO;
+    p2p_mbedtls_keylog(log_key, NULL);
     err = go(1, dtls, true, add_files);
+    p2p_mbedtls_keylog(NULL, NULL);
     if (err == P2P_OK)
         err = run_close(&run);
+    if (fclose(keys) != 0 && err == P2P_OK)
+        err = P2P_ERR_IO;
     if (err < 0)
         (void)fprintf(stderr, "%s: %s %s\n", name, p2p_err_name(err), run.why.text);
     return err;
 }
 
+/* ---- bytes that no node would send, for the dissector ---- */
+
+enum { KEPT = 300, KEPT_SIZE = 1400 };
+static struct {
+    uint8_t plain[KEPT_SIZE];
+    size_t size;
+} kept[KEPT];
+static size_t kept_count;
+
+static void keep(const uint8_t *data, size_t size) {
+    if (kept_count == KEPT || size > KEPT_SIZE || size == 0)
+        return;
+    memcpy(kept[kept_count].plain, data, size);
+    kept[kept_count++].size = size;
+}
+static void keep_packet(void *ctx, const p2p_see_packet *p) {
+    (void)ctx;
+    if (p->sent)
+        keep(p->plain.data, p->plain.size);
+}
+static int add_keeper(see_run *r) {
+    p2p_see_sink sink;
+    memset(&sink, 0, sizeof sink);
+    sink.packet = keep_packet;
+    return p2p_see_add(r->see, &sink);
+}
+
+/* Whether p2p.h takes it for a packet. */
+static bool well_formed(const uint8_t *plain, size_t size) {
+    p2p__reader r = p2p__reader_of(plain, size);
+    p2p__frame f;
+    p2p__hello hello;
+    int rc;
+    (void)p2p__get_varint(&r);
+    while ((rc = p2p__frame_get(&r, &f)) == 1)
+        if (f.type == P2P__FRAME_HELLO && p2p__hello_get(f.data, &hello) < 0)
+            return false;
+    return rc == 0;
+}
+
+/* One to three bytes change; now and then it is cut. */
+static size_t mutate(uint64_t *random, uint8_t *data, size_t size) {
+    uint64_t n = p2p_sim__below(random, 4), i;
+    for (i = 0; i < n; i++)
+        data[p2p_sim__below(random, size < 40 || i ? size : 40)] = (uint8_t)p2p_sim__draw(random);
+    return p2p_sim__below(random, 4) ? size : 1 + (size_t)p2p_sim__below(random, size);
+}
+
+/* A data datagram of the null channel around it; what comes before it changes as well at times. */
+static size_t wrap(uint64_t *random, uint8_t *out, const uint8_t *plain, size_t size, bool whole) {
+    static const uint8_t head[10] = {0xbf, 0xb4, 1, 2, 3, 4, 5, 6, 7, 8};
+    memset(out, 0, 18);
+    memcpy(out, head, sizeof head);
+    memcpy(out + 18, plain, size);
+    p2p_sim__store(out + 18 + size, p2p_sim__hash(1, plain, size));
+    size += 26;
+    if (!whole)
+        out[p2p_sim__below(random, 12)] = (uint8_t)p2p_sim__draw(random);
+    return whole ? size : 1 + (size_t)p2p_sim__below(random, size);
+}
+
+/* A line a datagram: what p2p.h says of the packet in it, or "any" where there may be none. */
+static void write_one(const p2p_see_sink *sink, uint64_t *random, uint32_t number) {
+    static uint8_t plain[KEPT_SIZE], datagram[KEPT_SIZE + 32];
+    size_t from = number % kept_count, size;
+    bool whole = p2p_sim__below(random, 5) != 0;
+    p2p_sim_trace_item item;
+    p2p_see_datagram d;
+    p2p_see_vertex vertex;
+    memset(&item, 0, sizeof item);
+    memset(&d, 0, sizeof d);
+    memset(&vertex, 0, sizeof vertex);
+    memcpy(plain, kept[from].plain, kept[from].size);
+    size = number < kept_count ? kept[from].size : mutate(random, plain, kept[from].size);
+    whole = whole || number < kept_count;
+    item.number = number;
+    item.data.data = datagram;
+    item.data.size = wrap(random, datagram, plain, size, whole);
+    item.source.family = item.target.family = 4;
+    item.source.port = item.target.port = 4000;
+    d.item = &item;
+    d.from = d.to = d.at = &vertex;
+    (void)strcpy(vertex.name, "fuzz");
+    sink->datagram(sink->ctx, &d);
+    (void)fprintf(list, "%s\n", !whole ? "any" : well_formed(plain, size) ? "good" : "bad");
+}
+
+/* Packets of a run, files of the corpus, and both with changed bytes. */
+static int write_fuzz(const char *directory, const char *seed, int count, char **files) {
+    uint64_t random = strtoull(seed, NULL, 10);
+    p2p_see_sink sink;
+    if (go(2, false, true, add_keeper) < 0 || run_close(&run) < 0)
+        return 1;
+    kept_count = kept_count > KEPT / 2 ? KEPT / 2 : kept_count;
+    for (int i = 0; i < count; i++) {
+        uint8_t bytes[KEPT_SIZE] = {9}; /* a packet number */
+        FILE *in = fopen(files[i], "rb");
+        size_t n = in ? fread(bytes + 1, 1, sizeof bytes - 1, in) : 0;
+        if (in)
+            (void)fclose(in);
+        keep(bytes, n + 1);
+    }
+    file = open_in(directory, "fuzz", "pcapng");
+    list = open_in(directory, "fuzz", "list");
+    if (!file || !list || p2p_pcap_open(file, &sink) < 0)
+        return 1;
+    for (uint32_t i = 0; i < 10 * kept_count; i++)
+        write_one(&sink, &random, i);
+    return sink.close(sink.ctx) < 0 || fclose(list) != 0;
+}
+
 static int run_tests(int argc, char **argv);
 int main(int argc, char **argv) {
+    if (argc > 3 && strcmp(argv[1], "--fuzz") == 0)
+        return write_fuzz(argv[2], argv[3], argc - 4, argv + 4);
     if (argc != 3 || strcmp(argv[1], "--write") != 0)
         return run_tests(argc, argv);
     return write_run(argv[2], "clear", false) < 0 || write_run(argv[2], "dtls", true) < 0;

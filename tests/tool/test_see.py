@@ -4,12 +4,17 @@
 test_see.c writes two runs, one over the null channel and one over DTLS, and a plain list of what the
 simulator's trace told of them; tshark reads the captures, and both must agree."""
 import collections
+import glob
 import os
+import random
 import subprocess
+import xml.etree.ElementTree as ElementTree
 
 import tool
 
 Item = collections.namedtuple("Item", "time fate at number source target size next")
+Packet = collections.namedtuple("Packet", "at number how session plain")
+SCRIPT = ("-X", "lua_script:" + os.path.join(tool.ROOT, "tools", "p2p.lua"))
 DROPS = {"lost", "queue", "mtu", "route", "nat", "nobody", "full"}
 
 
@@ -48,6 +53,15 @@ class Runs:
     def remove(cls):
         if cls.folder:
             cls.context.__exit__(None, None, None)
+
+
+def keys(name):
+    return ("-o", "tls.keylog_file:" + Runs.path(name + ".keys"))
+
+
+def packets(name):
+    with open(Runs.path(name + ".packets"), encoding="utf-8") as lines:
+        return [Packet(*line.split()) for line in lines]
 
 
 def items(name):
@@ -110,6 +124,151 @@ def test_loss_is_a_datagram_that_was_sent_and_not_delivered():
     assert came <= sent
     assert sent - came == dropped - came, (sent - came, dropped)
     assert len(dropped) > 3
+
+
+# ---- the dissector ---------------------------------------------------------------------------------
+
+def check_packets(name, *options):
+    """Each packet that a node sealed or opened is decoded where it was sent or delivered."""
+    rows = fields(Runs.path(name + ".pcapng"), "frame.packet_id", "frame.interface_name",
+                  "frame.packet_flags_direction", "p2p.session", "p2p.packet", "p2p.malformed",
+                  options=(*SCRIPT, *options))
+    got = {}
+    for number, at, direction, session, packet, bad in rows:
+        if direction and packet and int(direction, 16):
+            got[number, at, "sent" if int(direction, 16) == 2 else "opened"] = session, packet, bad
+    want = packets(name)
+    assert len(want) > 200
+    for p in want:
+        first = int(p.plain[0:2], 16)
+        width = 1 << (first >> 6)
+        number = int(p.plain[:2 * width], 16) & ((1 << (8 * width - 2)) - 1)
+        assert got[p.number, p.at, p.how] == (p.session, str(number), ""), p
+
+
+def child(frame, name):
+    found = frame.find(f"field[@name='{name}']")
+    return None if found is None else found.get("value")
+
+
+def check_content(name, *options):
+    """What the program sent is in the frames that came to bob: stream, message, datagram."""
+    where = 'frame.interface_name == "bob" && frame.packet_flags_direction == 1'
+    xml = "\n".join(tshark(Runs.path(name + ".pcapng"), "-T", "pdml", "-Y", where, *SCRIPT, *options))
+    whole = {p.number for p in packets(name) if p.at == "bob" and p.how == "opened"}
+    stream, names, texts = {}, collections.Counter(), set()
+    for packet in ElementTree.fromstring(xml).iter("packet"):
+        number = packet.find(".//field[@name='frame.packet_id']")
+        if number.get("show") not in whole:
+            continue  # changed on the way
+        for frame in packet.iter("field"):
+            if frame.get("name") != "p2p.frame.type":
+                continue
+            names[frame.find("field[@name='p2p.frame.name']").get("show")] += 1
+            data = bytes.fromhex(child(frame, "p2p.data") or "")
+            if child(frame, "p2p.stream.id") == "02":
+                offset = frame.find("field[@name='p2p.stream.offset']")
+                offset = int(offset.get("show")) if offset is not None else 0
+                stream[offset] = max(data, stream.get(offset, b""), key=len)
+            else:
+                texts.add(data)
+    assert {"HELLO", "AUTH", "ACK", "STREAM", "DATAGRAM"} <= set(names), names
+    assert b"tick" in texts and any(b"good morning" in text for text in texts), texts
+    joined = bytearray()
+    for offset, data in sorted(stream.items()):
+        assert offset <= len(joined), f"a hole before {offset}"
+        joined[offset:offset + len(data)] = data
+    assert joined == bytes((i * 7 + (i >> 8)) & 255 for i in range(60000)), len(joined)
+
+
+def test_null_channel_is_decoded():
+    check_packets("clear")
+    check_content("clear")
+
+
+def test_dtls_is_opened_by_a_key_log():
+    check_packets("dtls", *keys("dtls"))
+    check_content("dtls", *keys("dtls"))
+    check_packets("dtls", "-o", "p2p.keylog:" + Runs.path("dtls.keys"))
+
+
+def test_dtls_stays_closed_without_keys():
+    names = ("p2p.session", "dtls.record.content_type", "dtls.handshake.type", "p2p.packet")
+    rows = fields(Runs.path("dtls.pcapng"), *names, options=SCRIPT)
+    assert not any(row[3] for row in rows)
+    assert all(row[0] and row[1] for row in rows)
+    assert {"1", "2|12|14"} <= {row[2] for row in rows}, {row[2] for row in rows}
+
+
+def test_changed_records_are_told_from_good_ones():
+    """Every record of data that the link changed does not authenticate, and no other."""
+    rows = fields(Runs.path("dtls.pcapng"), "frame.packet_id", "frame.interface_name", "p2p.forged",
+                  "_ws.col.Info", where="p2p.type == 0xb4 || p2p.type == 0xb5",
+                  options=(*SCRIPT, *keys("dtls")))
+    changed = {item.number for item in items("dtls") if item.fate == "corrupted"}
+    seen = set()
+    for number, at, _, info in rows:
+        if "does not authenticate" in info:
+            assert number in changed, (number, info)
+            assert at in ("r", "bob", "alice")
+            seen.add(number)
+    assert len(seen) > 3, (seen, changed)
+
+
+def test_malformed_packets_are_marked():
+    """The dissector and p2p.h agree on every packet, and nothing raises an error in it."""
+    seed = int(os.environ.get("SEED", "0")) or random.randrange(1, 1 << 30)
+    print(f"SEED={seed} tests/tool/test_see.py test_malformed_packets_are_marked")
+    corpus = sorted(sum((glob.glob(os.path.join(tool.ROOT, "tests/fuzz/corpus", name, "*"))
+                         for name in ("fuzz_frame", "fuzz_hello", "fuzz_session")), []))
+    folder = os.path.dirname(Runs.path(""))
+    subprocess.run([os.path.join(tool.BUILD, "tests/tool/test_see"), "--fuzz", folder, str(seed),
+                    *corpus], check=True, timeout=60)
+    verdicts = tool.read(os.path.join(folder, "fuzz.list")).decode().split()
+    capture = os.path.join(folder, "fuzz.pcapng")
+    rows = fields(capture, "_ws.col.Info", options=SCRIPT)
+    assert len(rows) == len(verdicts) > 1000
+    for i, ((info,), verdict) in enumerate(zip(rows, verdicts)):
+        assert verdict == "any" or ("malformed" in info) == (verdict == "bad"), (i, verdict, info)
+    assert {"good", "bad", "any"} <= set(verdicts)
+    marked = fields(capture, "frame.number", where="p2p.malformed", options=SCRIPT)
+    assert len(marked) == sum("malformed" in info for (info,) in rows)
+    assert not [line for line in tshark(capture, "-V", *SCRIPT) if "Lua" in line]
+
+
+def test_changed_captures_raise_no_error():
+    """Any byte of a DTLS capture may change, with its keys at hand."""
+    seed = int(os.environ.get("SEED", "0")) or random.randrange(1, 1 << 30)
+    print(f"SEED={seed} tests/tool/test_see.py test_changed_captures_raise_no_error")
+    rng, data = random.Random(seed), bytearray(tool.read(Runs.path("dtls.pcapng")))
+    at, changed = 0, 0
+    while at < len(data):
+        kind, size = (int.from_bytes(data[at + i:at + i + 4], "little") for i in (0, 4))
+        payload = at + 28 + 28
+        if kind == 6 and rng.random() < 0.5:
+            length = int.from_bytes(data[at + 20:at + 24], "little") - 28
+            for _ in range(rng.randrange(1, 4)):
+                data[payload + rng.randrange(min(length, rng.choice((12, 60, 2000))))] = rng.randrange(256)
+            changed += 1
+        at += size
+    assert changed > 100
+    path = tool.write(os.path.join(os.path.dirname(Runs.path("")), "changed.pcapng"), bytes(data))
+    lines = tshark(path, "-V", *SCRIPT, *keys("dtls"))
+    errors = [line for line in lines if "Lua" in line]
+    assert len(lines) > 1000 and not errors, errors[:5]
+
+
+def test_other_ports_are_recognized():
+    """By the first bytes, with the port's own entry taken away."""
+    for name in ("clear", "dtls"):
+        rows = fields(Runs.path(name + ".pcapng"), "p2p.session", options=(
+            *SCRIPT, "-o", "p2p.port:0", "-o", "udp.try_heuristic_first:TRUE"))
+        assert sum(bool(row[0]) for row in rows) > len(rows) * 0.9
+
+
+def test_normal_builds_have_no_key_log():
+    names = subprocess.run(["nm", tool.P2P], stdout=subprocess.PIPE, check=True).stdout.decode()
+    assert "p2p_mbedtls_secure" in names and "keylog" not in names
 
 
 try:
