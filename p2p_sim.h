@@ -2008,8 +2008,6 @@ static bool p2p_sim__nat_in(p2p_sim *s, uint32_t box, p2p_sim__head *h) {
     bool hairpin = p2p_sim__translates(b) && h->source == b->seat.ip;
     uint32_t filtering = b->desc.filtering;
     p2p_sim__flow *f;
-    if (b->desc.kind == P2P_SIM_NAT_BLOCKED)
-        return false;
     if (hairpin)
         filtering = P2P_SIM_NAT_ENDPOINT_INDEPENDENT;
     f = p2p_sim__flow_in(s, box, h, filtering);
@@ -2399,10 +2397,9 @@ static uint32_t p2p_sim__ip_for(const p2p_sim *s, uint32_t zone, uint32_t who) {
         return p2p_sim__overlap_ip(s, zone);
     return who & P2P_SIM__BOX ? p2p_sim__box_ip(s, zone, box) : P2P_SIM__NET_VERTEX + who + 1;
 }
-/* Who has this address in a zone, or P2P_SIM__NOTHING. */
+/* Who has this address, or P2P_SIM__NOTHING: in this zone, if it is one that comes in many. */
 static uint32_t p2p_sim__who_has(const p2p_sim *s, uint32_t zone, uint32_t ip) {
     uint32_t who = P2P_SIM__NOTHING, carrier = ip - P2P_SIM__NET_CARRIER - 1;
-    const p2p_sim__seat *seat;
     if (ip >> 8 == P2P_SIM__NET_OVERLAP >> 8) {
         who = p2p_sim__overlaps(s, zone) ? s->boxes[zone].first : P2P_SIM__NOTHING;
         while (who != P2P_SIM__NOTHING && p2p_sim__seat_of(s, who)->ip != ip)
@@ -2415,10 +2412,7 @@ static uint32_t p2p_sim__who_has(const p2p_sim *s, uint32_t zone, uint32_t ip) {
         who = P2P_SIM__BOX | (ip - P2P_SIM__NET_OUTER - 1) % s->desc.boxes;
     else if (carrier < 0x3fffffu)
         who = P2P_SIM__BOX | carrier % s->desc.boxes;
-    if (who == P2P_SIM__NOTHING)
-        return who;
-    seat = p2p_sim__seat_of(s, who);
-    return seat->ip == ip && p2p_sim__zone(s, seat->behind) == zone ? who : P2P_SIM__NOTHING;
+    return who != P2P_SIM__NOTHING && p2p_sim__seat_of(s, who)->ip == ip ? who : P2P_SIM__NOTHING;
 }
 /* What a datagram to this address meets next within a scope: who has it, or the firewall before
  * that; P2P_SIM__NOTHING: nobody here has it. */

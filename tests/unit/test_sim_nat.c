@@ -197,6 +197,9 @@ TEST(hosts_stand_still_while_paused) {
     CHECK(!comes(0, 8, &to));
     wait_us(1000);
     CHECK_INT(bell.rings, 0);
+    CHECK_INT(p2p_sim_host_timer(w.sim, &id, 2000), 0);
+    wait_us(2000);
+    CHECK_INT(bell.rings, 0);
     CHECK_INT(p2p_sim_resume(w.sim, &id), 0);
     CHECK_INT(p2p_sim_resume(w.sim, &w.id[1]), 0);
     wait_us(1);
@@ -204,6 +207,14 @@ TEST(hosts_stand_still_while_paused) {
     CHECK_INT(w.count, 2);
     CHECK_INT(w.got[0].from.port, 7);
     CHECK_INT(w.got[1].from.port, 8);
+    CHECK_INT(p2p_sim_host_timer(w.sim, &id, 9000), 0); /* a crash forgets it */
+    CHECK_INT(p2p_sim_crash(w.sim, &id), 0);
+    CHECK_INT(p2p_sim_restart(w.sim, &id, NULL), 0);
+    wait_us(9000);
+    CHECK_INT(p2p_sim_pause(w.sim, &id), 0);
+    CHECK_INT(p2p_sim_resume(w.sim, &id), 0);
+    wait_us(1);
+    CHECK_INT(bell.rings, 1);
     CHECK_INT(p2p_sim_clock(w.sim, &id, 1, 0), P2P_ERR_ARG);
     CHECK_STR(w.why.text, "p2p_sim_clock: a host has no clock: clock");
     p2p_sim_close(w.sim);
@@ -357,6 +368,11 @@ TEST(second_one_with_a_port_gets_another) {
         CHECK_BYTES(a.ip, b.ip, 4);
         c = seen_by(3, 1, 40000, 9);
         CHECK(same(&b, &c));
+        for (uint32_t i = 0; i < 2; i++) { /* p2p_sim_addr tells the port that each has got */
+            p2p_addr got = seen_by(2, i, 4000, 7), told;
+            CHECK_INT(p2p_sim_addr(w.sim, &w.id[i], &told), 0);
+            CHECK(same(&got, &told));
+        }
         CHECK(comes(2, 7, &a) && w.got[w.count - 1].host == 0);
         CHECK(comes(2, 7, &b) && w.got[w.count - 1].host == 1);
         CHECK_INT(w.got[w.count - 1].port, 40000);
@@ -448,6 +464,22 @@ TEST(inbound_refreshes_unless_it_may_not) {
     }
 }
 
+/* What comes in refreshes its own flow, also where another would have let it in. */
+TEST(inbound_refreshes_its_own_flow) {
+    p2p_addr back, other;
+    begin(2);
+    box(&w.id[0], kind(P2P_SIM_NAT_ADDR));
+    back = seen_by(1, 0, 4000, 7);
+    wait_us(10 * SECOND);
+    other = own(1, 8);
+    CHECK(comes(0, 4000, &other));
+    wait_us(SECOND);
+    CHECK(comes(1, 7, &back)); /* 11 s old: 120 s from here; the other is but 1 s old */
+    wait_us(60 * SECOND);
+    CHECK(comes(1, 7, &back));
+    p2p_sim_close(w.sim);
+}
+
 /* ---- early datagrams, table, blocked, firewall ---- */
 
 TEST(early_datagram_takes_the_port_towards_its_sender) {
@@ -512,24 +544,83 @@ TEST(full_table_takes_no_more_until_one_ends) {
     CHECK_STR(w.why.text, "nat.table_max: more than p2p_sim_desc.flows");
     p2p_sim_close(w.sim);
 }
-/* All boxes share desc.flows; where one ended there is room again. */
+/* The full table is looked through again when the first in it can have ended, not when the last. */
+TEST(full_table_has_room_as_soon_as_one_ends) {
+    for (int forget = 0; forget < 2; forget++) {
+        p2p_sim_nat_desc d = kind(P2P_SIM_NAT_PORT);
+        p2p_addr to, back;
+        begin(2);
+        d.table_max = 1;
+        box(&w.id[0], d);
+        to = own(1, 7);
+        back = seen_by(1, 0, 4000, 7);
+        wait_us(3 * SECOND);
+        CHECK(comes(1, 7, &back)); /* it lives for 120 s now */
+        CHECK(!comes(0, 5000, &to));
+        if (forget) {
+            CHECK_INT(p2p_sim_nat_rebind_to(w.sim, &w.id[0], 0, P2P_SIM_REBIND_FLUSH), 0);
+            CHECK(comes(0, 6000, &to)); /* and this for 30 */
+            wait_us(31 * SECOND);
+        } else {
+            wait_us(119 * SECOND);
+            CHECK(!comes(0, 5000, &to));
+            wait_us(SECOND);
+        }
+        CHECK(comes(0, 5000, &to));
+        p2p_sim_close(w.sim);
+    }
+}
+/* Flows of an endpoint that have ended make way for its next ones. */
+TEST(ended_flows_do_not_pile_up) {
+    p2p_sim_nat_desc d = kind(P2P_SIM_NAT_PORT);
+    begin(2);
+    d.lone_us = d.assured_us = 10;
+    box(&w.id[0], d);
+    for (uint16_t port = 1; port <= 100; port++) {
+        p2p_addr to = own(1, port);
+        CHECK(comes(0, 4000, &to));
+        wait_us(20);
+        CHECK_INT(w.sim->boxes[0].flow_count, 1);
+    }
+    p2p_sim_close(w.sim);
+}
+/* All boxes share desc.flows; where one ended there is room again, as soon as the first can have. */
+static uint32_t opened(uint32_t host, uint32_t flows) {
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < flows; i++) {
+        p2p_addr to = own(2, (uint16_t)(1 + i));
+        n += comes(host, 4000, &to) ? 1 : 0;
+    }
+    return n;
+}
 TEST(memory_for_flows_is_shared) {
-    p2p_addr to[4];
+    enum { ALL = 32 };
+    p2p_addr back;
     memset(&w.net, 0, sizeof w.net);
-    w.net.flows = 2;
-    open_world(4);
+    w.net.flows = ALL;
+    open_world(3);
     for (uint32_t i = 0; i < 2; i++)
         box(&w.id[i], kind(P2P_SIM_NAT_PORT));
-    for (uint32_t i = 2; i < 4; i++)
-        to[i] = own(i, 7);
-    CHECK(comes(0, 4000, &to[2]));
-    CHECK(comes(1, 4000, &to[2]));
-    CHECK(!comes(1, 4000, &to[3]));
-    CHECK(!comes(0, 4000, &to[3]));
+    CHECK_INT(opened(0, ALL - 1), ALL - 1);
+    CHECK_INT(opened(1, 2), 1);
+    CHECK_INT(opened(0, ALL), ALL - 1); /* those that are there go on */
     wait_us(31 * SECOND);
-    CHECK(comes(0, 4000, &to[3]));
-    CHECK(comes(1, 4000, &to[3]));
-    CHECK(!comes(1, 4000, &to[2]));
+    CHECK_INT(opened(1, 2), 2);
+    CHECK_INT(opened(0, ALL), ALL - 2);
+    /* One box has all of it, for 120 s; then for 30, after it forgot. */
+    wait_us(31 * SECOND);
+    CHECK_INT(opened(0, ALL), ALL);
+    wait_us(3 * SECOND);
+    CHECK_INT(p2p_sim_addr(w.sim, &w.id[0], &back), 0);
+    for (uint16_t port = 1; port <= ALL; port++)
+        CHECK(comes(2, port, &back));
+    wait_us(31 * SECOND);
+    CHECK_INT(opened(1, 1), 0);
+    CHECK_INT(p2p_sim_nat_rebind_to(w.sim, &w.id[0], 0, P2P_SIM_REBIND_FLUSH), 0);
+    CHECK_INT(opened(0, ALL), ALL);
+    CHECK_INT(opened(1, 1), 0);
+    wait_us(31 * SECOND);
+    CHECK_INT(opened(1, 1), 1);
     p2p_sim_close(w.sim);
 }
 TEST(blocked_lan_talks_within) {
@@ -702,6 +793,62 @@ TEST(overlapping_lans_keep_apart) {
     CHECK(!comes(2, 7, &a));
     p2p_sim_close(w.sim);
 }
+/* Addresses within a LAN mean nothing outside, though no one else has them. */
+TEST(inner_addresses_stay_inside) {
+    p2p_sim_nat_desc d = kind(P2P_SIM_NAT_FULL);
+    p2p_addr inside, between;
+    p2p_id carrier, home;
+    begin(3);
+    carrier = lan("carrier", d);
+    home = lan("home", d);
+    CHECK_INT(p2p_sim_behind(w.sim, &home, &carrier), 0);
+    join(0, &home);
+    join(1, &carrier);
+    inside = own(0, 4000);
+    between = seen_by(1, 0, 4000, 7); /* from one LAN further out: the home router's 100.64 */
+    CHECK_BYTES(between.ip, "\x64\x40", 2);
+    CHECK(comes(1, 7, &between));
+    CHECK(!comes(2, 7, &between));
+    CHECK(!comes(2, 7, &inside));
+    CHECK(!comes(1, 7, &inside));
+    CHECK_INT(fate(P2P_SIM_NOBODY), 3);
+    p2p_sim_close(w.sim);
+}
+/* It left the LAN: what its box still lets in for it finds nobody, and does not go out again. */
+TEST(who_left_a_lan_is_not_found_there) {
+    p2p_addr back, other;
+    p2p_id r;
+    begin(3);
+    r = lan("r", kind(P2P_SIM_NAT_FULL));
+    join(0, &r);
+    join(1, &r);
+    back = seen_by(2, 0, 4000, 7);
+    CHECK_INT(p2p_sim_behind(w.sim, &w.id[0], NULL), 0);
+    CHECK(!comes(2, 7, &back));
+    CHECK_INT(fate(P2P_SIM_NOBODY), 1);
+    other = own(0, 4000);
+    CHECK(comes(1, 4000, &other)); /* it is outside now */
+    CHECK_INT(w.got[w.count - 1].from.ip[0], 11);
+    p2p_sim_close(w.sim);
+}
+/* The box is taken away while a datagram is on its way to it. */
+TEST(datagram_to_a_box_that_is_gone_is_lost) {
+    p2p_sim_nat_desc none = kind(P2P_SIM_NAT_NONE);
+    p2p_addr to;
+    p2p_id r;
+    begin(2);
+    r = lan("r", kind(P2P_SIM_NAT_FULL));
+    join(0, &r);
+    CHECK_INT(p2p_sim_latency(w.sim, &w.id[0], &r, 1000), 0);
+    to = own(1, 7);
+    CHECK(!comes(0, 4000, &to));
+    CHECK_INT(p2p_sim_behind(w.sim, &w.id[0], NULL), 0);
+    CHECK_INT(p2p_sim_nat(w.sim, &r, &none), 0);
+    wait_us(2000);
+    CHECK_INT(w.count, 0);
+    CHECK_INT(fate(P2P_SIM_NOBODY), 1);
+    p2p_sim_close(w.sim);
+}
 TEST(moving_between_lans_changes_addresses) {
     p2p_sim_nat_desc d = kind(P2P_SIM_NAT_PORT);
     p2p_addr at, seen;
@@ -743,8 +890,9 @@ TEST(rebinding_forgets_and_changes_what_it_says) {
                 join(0, &r);
             }
             if (shared == 2) {
-                d.overlap = 1;
-                outer = lan("outer", d);
+                p2p_sim_nat_desc overlap = d;
+                overlap.overlap = 1;
+                outer = lan("outer", overlap);
                 CHECK_INT(p2p_sim_behind(w.sim, &r, &outer), 0);
                 join(1, &outer);
             }
@@ -762,6 +910,8 @@ TEST(rebinding_forgets_and_changes_what_it_says) {
             CHECK_INT(memcmp(after.ip, before.ip, 4) == 0, how != P2P_SIM_REBIND_ADDR);
             CHECK(comes(1, 7, &after));
             CHECK(!comes(1, 7, &before) || how == P2P_SIM_REBIND_FLUSH);
+            CHECK_INT(p2p_sim_nat(w.sim, at, &d), 0); /* as new */
+            CHECK_INT(seen_by(1, 0, 4000, 7).port, 4000);
             p2p_sim_close(w.sim);
         }
 }
@@ -1026,30 +1176,32 @@ TEST(tables_hold_whatever_comes) {
     }
 }
 
-TEST_MAIN(P2P_TEST_ENTRY(hosts_have_ports_and_timers), P2P_TEST_ENTRY(hosts_crash_and_come_back),
-          P2P_TEST_ENTRY(hosts_stand_still_while_paused),
-          P2P_TEST_ENTRY(hosts_may_send_while_they_read),
-          P2P_TEST_ENTRY(wrong_calls_of_hosts_say_which),
-          P2P_TEST_ENTRY(boxes_let_in_whom_their_kind_says),
-          P2P_TEST_ENTRY(mappings_depend_on_what_they_say),
-          P2P_TEST_ENTRY(filters_depend_on_what_they_say),
-          P2P_TEST_ENTRY(second_one_with_a_port_gets_another), P2P_TEST_ENTRY(ports_run_out),
-          P2P_TEST_ENTRY(lone_flows_live_30_s_and_answered_ones_120),
-          P2P_TEST_ENTRY(inbound_refreshes_unless_it_may_not),
-          P2P_TEST_ENTRY(early_datagram_takes_the_port_towards_its_sender),
-          P2P_TEST_ENTRY(early_datagrams_are_forgotten_after_a_pause),
-          P2P_TEST_ENTRY(full_table_takes_no_more_until_one_ends),
-          P2P_TEST_ENTRY(memory_for_flows_is_shared), P2P_TEST_ENTRY(blocked_lan_talks_within),
-          P2P_TEST_ENTRY(firewall_router_translates_nothing),
-          P2P_TEST_ENTRY(hairpin_goes_back_in_with_the_outer_source),
-          P2P_TEST_ENTRY(own_box_hairpins_to_its_own_node), P2P_TEST_ENTRY(boxes_stack),
-          P2P_TEST_ENTRY(carrier_hairpins_between_homes),
-          P2P_TEST_ENTRY(overlapping_lans_keep_apart),
-          P2P_TEST_ENTRY(moving_between_lans_changes_addresses),
-          P2P_TEST_ENTRY(rebinding_forgets_and_changes_what_it_says),
-          P2P_TEST_ENTRY(addresses_of_boxes_come_round_without_clash),
-          P2P_TEST_ENTRY(wrong_boxes_say_which), P2P_TEST_ENTRY(boxes_run_out_and_come_back),
-          P2P_TEST_ENTRY(who_lies_behind_whom_is_kept_a_forest),
-          P2P_TEST_ENTRY(a_lan_of_192_168_1_is_full_with_253),
-          P2P_TEST_ENTRY(nodes_learn_their_inner_address),
-          P2P_TEST_ENTRY(tables_hold_whatever_comes))
+TEST_MAIN(
+    P2P_TEST_ENTRY(hosts_have_ports_and_timers), P2P_TEST_ENTRY(hosts_crash_and_come_back),
+    P2P_TEST_ENTRY(hosts_stand_still_while_paused), P2P_TEST_ENTRY(hosts_may_send_while_they_read),
+    P2P_TEST_ENTRY(wrong_calls_of_hosts_say_which),
+    P2P_TEST_ENTRY(boxes_let_in_whom_their_kind_says),
+    P2P_TEST_ENTRY(mappings_depend_on_what_they_say),
+    P2P_TEST_ENTRY(filters_depend_on_what_they_say),
+    P2P_TEST_ENTRY(second_one_with_a_port_gets_another), P2P_TEST_ENTRY(ports_run_out),
+    P2P_TEST_ENTRY(lone_flows_live_30_s_and_answered_ones_120),
+    P2P_TEST_ENTRY(inbound_refreshes_unless_it_may_not),
+    P2P_TEST_ENTRY(inbound_refreshes_its_own_flow),
+    P2P_TEST_ENTRY(early_datagram_takes_the_port_towards_its_sender),
+    P2P_TEST_ENTRY(early_datagrams_are_forgotten_after_a_pause),
+    P2P_TEST_ENTRY(full_table_takes_no_more_until_one_ends),
+    P2P_TEST_ENTRY(full_table_has_room_as_soon_as_one_ends),
+    P2P_TEST_ENTRY(ended_flows_do_not_pile_up), P2P_TEST_ENTRY(memory_for_flows_is_shared),
+    P2P_TEST_ENTRY(blocked_lan_talks_within), P2P_TEST_ENTRY(firewall_router_translates_nothing),
+    P2P_TEST_ENTRY(hairpin_goes_back_in_with_the_outer_source),
+    P2P_TEST_ENTRY(own_box_hairpins_to_its_own_node), P2P_TEST_ENTRY(boxes_stack),
+    P2P_TEST_ENTRY(carrier_hairpins_between_homes), P2P_TEST_ENTRY(overlapping_lans_keep_apart),
+    P2P_TEST_ENTRY(inner_addresses_stay_inside), P2P_TEST_ENTRY(who_left_a_lan_is_not_found_there),
+    P2P_TEST_ENTRY(datagram_to_a_box_that_is_gone_is_lost),
+    P2P_TEST_ENTRY(moving_between_lans_changes_addresses),
+    P2P_TEST_ENTRY(rebinding_forgets_and_changes_what_it_says),
+    P2P_TEST_ENTRY(addresses_of_boxes_come_round_without_clash),
+    P2P_TEST_ENTRY(wrong_boxes_say_which), P2P_TEST_ENTRY(boxes_run_out_and_come_back),
+    P2P_TEST_ENTRY(who_lies_behind_whom_is_kept_a_forest),
+    P2P_TEST_ENTRY(a_lan_of_192_168_1_is_full_with_253),
+    P2P_TEST_ENTRY(nodes_learn_their_inner_address), P2P_TEST_ENTRY(tables_hold_whatever_comes))
