@@ -8289,8 +8289,10 @@ static void p2p__conn_down(p2p_node *node, p2p__conn *conn, int err, uint32_t co
         s->send.kept = 0;
         p2p__raise_conn(node, conn, P2P__EV_SENT);
     }
+    /* Who dialled knows the handle; the callee hears of it by CONNECTED, also when all is over. */
     p2p__ready_clear(node, p2p__conn_index(node, conn),
-                     (uint32_t)P2P__EV_WRITABLE | (conn->told ? 0u : (uint32_t)P2P__EV_CONNECTED));
+                     (uint32_t)P2P__EV_WRITABLE |
+                         (conn->told || conn->incoming ? 0u : (uint32_t)P2P__EV_CONNECTED));
     p2p__raise_conn(node, conn, P2P__EV_DISCONNECTED);
     p2p__conn_schedule(node, conn);
     p2p__log(&node->log, P2P__LOG_DISCONNECTED);
