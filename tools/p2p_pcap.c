@@ -235,6 +235,7 @@ static const char *words_of(uint32_t fate) {
     case P2P_SIM_NAT: return "dropped: a NAT box or firewall refused it";
     case P2P_SIM_NOBODY: return "dropped: nobody is at its target";
     case P2P_SIM_FULL: return "dropped: as many datagrams as p2p_sim_desc.packets are under way";
+    case P2P_SIM_BUFFER: return "dropped: its node is paused, and its receive_bytes are full";
     case P2P_SIM_FORWARDED: return "forwarded";
     case P2P_SIM_DUPLICATED: return "doubled on the link to ";
     case P2P_SIM_CORRUPTED: return "one byte changed on the link to ";

@@ -134,7 +134,7 @@ static void qlog_on_datagram(void *ctx, const p2p_see_datagram *d) {
     const p2p_sim_trace_item *t = d->item;
     bool came = t->fate == P2P_SIM_DELIVERED;
     const char *name = qlog_fate_event(t->fate);
-    json *j = qlog_begin(q, t->time_us, name, came ? d->at : d->from, came ? d->from : d->to);
+    json *j = qlog_begin(q, t->time_us, name, came ? d->at : d->from, d->peer);
     json_number(j, "datagram_id", t->number);
     qlog_raw(j, t->data.size);
     qlog_endpoint(j, "source", &t->source);

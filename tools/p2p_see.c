@@ -14,6 +14,12 @@ typedef struct sealed {
     uint8_t plain[];
 } sealed;
 
+/* A connection as it was when it was sampled last. */
+typedef struct sampled {
+    p2p_conn conn;
+    p2p_stats stats;
+} sampled;
+
 /* A vertex, and what is known of it beyond what sinks see. */
 typedef struct place {
     p2p_see_vertex vertex;
@@ -22,6 +28,9 @@ typedef struct place {
     p2p_secure inner;
     p2p_secure_api tap;
     sealed *first, *last;
+    sampled *samples;
+    size_t sample_count, sample_room;
+    uint64_t next_sample_us;
     /* the datagram that is being given to the node */
     struct {
         const struct place *peer;
@@ -31,12 +40,11 @@ typedef struct place {
     } in;
 } place;
 
-typedef struct sampled {
-    const place *at;
-    p2p_conn conn;
-    uint64_t time_us;
-    p2p_stats stats;
-} sampled;
+/* Who has this session, as far as they sent something: client and server. */
+typedef struct session {
+    uint8_t id[8];
+    place *end[2];
+} session;
 
 struct p2p_see {
     p2p_sim *sim;
@@ -47,8 +55,10 @@ struct p2p_see {
     size_t place_count, place_room;
     uint32_t *table; /* by id: index + 1, or 0 */
     size_t table_size;
-    sampled *samples;
-    size_t sample_count, sample_room;
+    session *sessions; /* by id; without any end: empty */
+    size_t session_count, session_room;
+    p2p_conn *conns;
+    size_t conn_room;
     uint64_t every_us;
     bool short_of_memory; /* something was not told */
 };
@@ -160,24 +170,22 @@ int p2p_see_set_vertex(p2p_see *see, const char *name, const p2p_id *id, p2p_nod
 
 /* ---- samples --------------------------------------------------------------------------------- */
 
-/* NULL: no memory, and the connection is not sampled. */
-static sampled *sampled_of(p2p_see *see, const place *at, p2p_conn conn) {
-    sampled *s = see->samples, *end = s + see->sample_count;
+/* The last sample of the connection, or zeros where there is none yet. NULL: no memory. */
+static sampled *sampled_of(place *at, p2p_conn conn) {
+    sampled *s = at->samples, *end = s + at->sample_count;
     for (; s != end; s++)
-        if (s->at == at && s->conn.id == conn.id)
+        if (s->conn.id == conn.id)
             return s;
-    if (see->sample_count == see->sample_room) {
-        size_t room = see->sample_room ? 2 * see->sample_room : 32;
-        s = (sampled *)realloc(see->samples, room * sizeof *s);
-        see->short_of_memory |= !s;
+    if (at->sample_count == at->sample_room) {
+        size_t room = at->sample_room ? 2 * at->sample_room : 4;
+        s = (sampled *)realloc(at->samples, room * sizeof *s);
         if (!s)
             return NULL;
-        see->samples = s;
-        see->sample_room = room;
+        at->samples = s;
+        at->sample_room = room;
     }
-    s = &see->samples[see->sample_count++];
+    s = &at->samples[at->sample_count++];
     memset(s, 0, sizeof *s);
-    s->at = at;
     s->conn = conn;
     return s;
 }
@@ -189,19 +197,17 @@ static bool same(const p2p_stats *a, const p2p_stats *b) {
            a->packets_lost == b->packets_lost;
 }
 
-static void sample(p2p_see *see, const place *at, p2p_conn conn, uint64_t now_us) {
-    sampled *s = sampled_of(see, at, conn);
+static void sample(p2p_see *see, place *at, p2p_conn conn, uint64_t now_us) {
+    sampled *s = sampled_of(at, conn);
     p2p_see_sample item = {0};
     p2p_stats stats;
     p2p_id peer;
     size_t i;
-    if (!s || (s->time_us != 0 && now_us - s->time_us < see->every_us) ||
-        p2p_conn_stats(at->vertex.node, conn, &stats) < 0 ||
-        p2p_remote_id(at->vertex.node, conn, &peer) < 0 ||
-        (s->time_us != 0 && same(&s->stats, &stats)))
+    see->short_of_memory |= !s;
+    if (!s || p2p_conn_stats(at->vertex.node, conn, &stats) < 0 ||
+        p2p_remote_id(at->vertex.node, conn, &peer) < 0 || same(&s->stats, &stats))
         return;
     s->stats = stats;
-    s->time_us = now_us;
     item.time_us = now_us;
     item.at = &at->vertex;
     item.peer = p2p_see_find(see, &peer);
@@ -212,13 +218,31 @@ static void sample(p2p_see *see, const place *at, p2p_conn conn, uint64_t now_us
             see->sinks[i].sample(see->sinks[i].ctx, &item);
 }
 
+/* All connections of the node: how many of them now stand in see->conns. */
+static size_t connections(p2p_see *see, const p2p_node *node) {
+    int n = p2p_connections(node, see->conns, see->conn_room);
+    p2p_conn *more;
+    if (n <= 0 || (size_t)n <= see->conn_room)
+        return n > 0 ? (size_t)n : 0;
+    more = (p2p_conn *)realloc(see->conns, 2 * (size_t)n * sizeof *more);
+    if (more) {
+        see->conns = more;
+        see->conn_room = 2 * (size_t)n;
+        return connections(see, node);
+    }
+    see->short_of_memory = true;
+    return see->conn_room;
+}
+
 /* Between a datagram and the next a node is at rest, so it can be asked. */
-static void sample_all(p2p_see *see, const place *at, uint64_t now_us) {
-    p2p_conn conns[64];
-    size_t i;
-    int n = at->vertex.node ? p2p_connections(at->vertex.node, conns, 64) : 0;
-    for (i = 0; i < 64 && n > 0 && i < (size_t)n; i++)
-        sample(see, at, conns[i], now_us);
+static void sample_all(p2p_see *see, place *at, uint64_t now_us) {
+    size_t i, n;
+    if (!at->vertex.node || now_us < at->next_sample_us)
+        return;
+    at->next_sample_us = now_us + see->every_us;
+    n = connections(see, at->vertex.node);
+    for (i = 0; i < n; i++)
+        sample(see, at, see->conns[i], now_us);
 }
 
 void p2p_see_sample_every(p2p_see *see, uint64_t every_us) { see->every_us = every_us; }
@@ -332,14 +356,56 @@ int p2p_see_secure(p2p_see *see, const p2p_id *id, p2p_desc *desc) {
 
 /* ---- datagrams ------------------------------------------------------------------------------- */
 
-/* The session id of a data datagram, behind the byte that some channels put before it; NULL: none.
- * 0xB4 goes from the client to the server, 0xB5 back. */
-static const uint8_t *session_of(const place *p, p2p_span d, bool *to_server) {
-    size_t at = p->inner.api && p->inner.api->prefix ? 1 : 0;
-    if (!p->inner.api || d.size < at + 9 || (d.data[at] & 0xfeu) != 0xb4u)
+/* The session id of a datagram of p2p.h, behind the byte that some channels put before it; NULL: it
+ * is none. From 0xB0 on: envelope to the server, to the client, RETRY, with cookie, data to the
+ * server, to the client. */
+static const uint8_t *session_of(p2p_span d, bool *to_server, bool *data) {
+    size_t at = d.size > 0 && d.data[0] == 0xbfu ? 1 : 0;
+    uint8_t type = d.size >= at + 9 ? d.data[at] : 0;
+    *to_server = type == 0xb0u || type == 0xb3u || type == 0xb4u;
+    *data = type == 0xb4u || type == 0xb5u;
+    return type >= 0xb0u && type <= 0xb5u ? d.data + at + 1 : NULL;
+}
+
+static session *session_slot(session *table, size_t room, const uint8_t id[8]) {
+    size_t at = 0, i;
+    for (i = 0; i < 8; i++)
+        at = at * 31 + id[i];
+    for (at &= room - 1; table[at].end[0] || table[at].end[1]; at = (at + 1) & (room - 1))
+        if (memcmp(table[at].id, id, 8) == 0)
+            break;
+    return &table[at];
+}
+
+static bool grow_sessions(p2p_see *see) {
+    size_t room = see->session_room ? 2 * see->session_room : 64, i;
+    session *more = (session *)calloc(room, sizeof *more);
+    if (!more)
+        return false;
+    for (i = 0; i < see->session_room; i++)
+        if (see->sessions[i].end[0] || see->sessions[i].end[1])
+            *session_slot(more, room, see->sessions[i].id) = see->sessions[i];
+    free(see->sessions);
+    see->sessions = more;
+    see->session_room = room;
+    return true;
+}
+
+/* Notes who was the first to send for this end; the other end, where it is known already. */
+static place *other_end(p2p_see *see, place *from, const uint8_t id[8], bool to_server) {
+    session *s;
+    if (2 * see->session_count >= see->session_room && !grow_sessions(see)) {
+        see->short_of_memory = true;
         return NULL;
-    *to_server = d.data[at] == 0xb4u;
-    return d.data + at + 1;
+    }
+    s = session_slot(see->sessions, see->session_room, id);
+    if (!s->end[0] && !s->end[1]) {
+        memcpy(s->id, id, 8);
+        see->session_count++;
+    }
+    if (!s->end[to_server ? 0 : 1])
+        s->end[to_server ? 0 : 1] = from;
+    return s->end[to_server ? 1 : 0];
 }
 
 /* Takes from the list what was sealed for this datagram, and what was before it and never sent. */
@@ -358,19 +424,20 @@ static sealed *sealed_for(place *p, p2p_span d) {
     return s;
 }
 
-static void packet_sent(p2p_see *see, place *p, const place *peer, const p2p_sim_trace_item *t) {
+static void packet_sent(p2p_see *see, place *p, const p2p_see_vertex *peer,
+                        const p2p_sim_trace_item *t) {
     p2p_see_packet packet = {0};
-    bool to_server = false;
-    const uint8_t *session = session_of(p, t->data, &to_server);
-    sealed *s = session ? sealed_for(p, t->data) : NULL;
+    bool to_server, data;
+    const uint8_t *id = session_of(t->data, &to_server, &data);
+    sealed *s = id && data ? sealed_for(p, t->data) : NULL;
     if (!s)
         return;
     packet.time_us = t->time_us;
     packet.at = &p->vertex;
-    packet.peer = peer ? &peer->vertex : NULL;
+    packet.peer = peer;
     packet.sent = 1;
     packet.server = !to_server;
-    memcpy(packet.session, session, sizeof packet.session);
+    memcpy(packet.session, id, sizeof packet.session);
     packet.datagram = t->number;
     packet.size = (uint32_t)t->data.size;
     packet.plain.data = s->plain;
@@ -380,15 +447,34 @@ static void packet_sent(p2p_see *see, place *p, const place *peer, const p2p_sim
 }
 
 static void remember_delivered(place *p, const place *peer, const p2p_sim_trace_item *t) {
-    bool to_server = false;
-    const uint8_t *session = session_of(p, t->data, &to_server);
-    if (!session)
+    bool to_server, data;
+    const uint8_t *id = session_of(t->data, &to_server, &data);
+    if (!id || !data)
         return;
-    memcpy(p->in.session, session, sizeof p->in.session);
+    memcpy(p->in.session, id, sizeof p->in.session);
     p->in.peer = peer;
     p->in.server = to_server;
     p->in.number = t->number;
     p->in.size = (uint32_t)t->data.size;
+}
+
+static void tell_datagram(p2p_see *see, const p2p_see_datagram *d) {
+    size_t i;
+    for (i = 0; i < see->sink_count; i++)
+        if (see->sinks[i].datagram)
+            see->sinks[i].datagram(see->sinks[i].ctx, d);
+}
+
+/* Whom the sender means: behind boxes that is not who the datagram goes to next. */
+static const place *meant(p2p_see *see, place *from, const place *to, const p2p_sim_trace_item *t) {
+    bool to_server, data;
+    const uint8_t *id = session_of(t->data, &to_server, &data);
+    const place *other = NULL;
+    if (id && t->fate == P2P_SIM_SENT)
+        other = other_end(see, from, id, to_server);
+    else if (id && see->session_room)
+        other = session_slot(see->sessions, see->session_room, id)->end[to_server ? 1 : 0];
+    return other ? other : to;
 }
 
 static void trace(void *ctx, const p2p_sim_trace_item *t) {
@@ -396,22 +482,22 @@ static void trace(void *ctx, const p2p_sim_trace_item *t) {
     place *from = place_of(see, t->from), *at = place_of(see, t->at);
     place *to = t->to ? place_of(see, t->to) : NULL,
           *next = t->next ? place_of(see, t->next) : NULL;
+    const place *peer;
     p2p_see_datagram d = {0};
-    size_t i;
     if (!from || !at) {
         see->short_of_memory = true;
         return;
     }
+    peer = t->fate == P2P_SIM_DELIVERED ? from : meant(see, from, to, t);
     d.item = t;
     d.from = &from->vertex;
     d.at = &at->vertex;
     d.to = to ? &to->vertex : NULL;
     d.next = next ? &next->vertex : NULL;
+    d.peer = peer ? &peer->vertex : NULL;
     if (t->fate == P2P_SIM_SENT)
-        packet_sent(see, at, to, t);
-    for (i = 0; i < see->sink_count; i++)
-        if (see->sinks[i].datagram)
-            see->sinks[i].datagram(see->sinks[i].ctx, &d);
+        packet_sent(see, at, d.peer, t);
+    tell_datagram(see, &d);
     if (t->fate == P2P_SIM_DELIVERED)
         remember_delivered(at, from, t);
     if (t->fate == P2P_SIM_SENT || t->fate == P2P_SIM_DELIVERED)
@@ -478,6 +564,7 @@ static void free_place(place *p) {
         p->first = s->next;
         free(s);
     }
+    free(p->samples);
     free(p);
 }
 
@@ -494,7 +581,8 @@ int p2p_see_close(p2p_see *see) {
         free_place(see->places[i]);
     free(see->places);
     free(see->table);
-    free(see->samples);
+    free(see->sessions);
+    free(see->conns);
     free(see);
     return err;
 }

@@ -37,11 +37,13 @@ typedef struct p2p_see_vertex {
     uint64_t time_us; /* when it became what it is */
 } p2p_see_vertex;
 
-/* Something became of a datagram; the trace's item, and whom it speaks of. to is NULL when the
- * address is nobody's, next unless a link did it. */
+/* Something became of a datagram; the trace's item, and whom it speaks of. to is where it goes, which
+ * may be a box, or NULL when the address is nobody's; next is NULL unless a link did it. peer is who
+ * has the other end of the session: seen from the node that it was DELIVERED to the sender, else the
+ * one that is meant, and where that is not known yet the same as to. */
 typedef struct p2p_see_datagram {
     const p2p_sim_trace_item *item;
-    const p2p_see_vertex *from, *to, *at, *next;
+    const p2p_see_vertex *from, *to, *at, *next, *peer;
 } p2p_see_datagram;
 
 /* A packet in clear, whatever the channel: as it was sealed, just before its datagram is SENT, or
@@ -104,7 +106,7 @@ int p2p_see_secure(p2p_see *see, const p2p_id *id, p2p_desc *desc);
 void p2p_see_tell_event(p2p_see *see, const p2p_node *node, const p2p_event *event);
 /* at NULL: of the network. */
 void p2p_see_tell_note(p2p_see *see, const p2p_id *at, const char *type, const char *text);
-/* Shortest time between two samples of a connection; 0: at every datagram. */
+/* Shortest time between two samples of a node's connections; 0: at every datagram. */
 void p2p_see_sample_every(p2p_see *see, uint64_t every_us);
 /* By id; NULL: never heard of. */
 const p2p_see_vertex *p2p_see_find(const p2p_see *see, const p2p_id *id);

@@ -21,6 +21,7 @@ enum { RUN_ALICE, RUN_BOB, RUN_CAROL, RUN_NODES, RUN_BYTES = 60000 };
 
 typedef struct see_run {
     bool dtls, wrapped; /* wrapped: packets can be seen */
+    bool boxed;         /* alice is behind a NAT box */
     uint64_t seed;
     /* filled in */
     p2p_see *see; /* NULL: nobody watches */
@@ -135,6 +136,7 @@ static int run_open(see_run *r, bool watched) {
 
 static int run_links(see_run *r) {
     p2p_sim_link good, bad;
+    p2p_sim_nat_desc box;
     int err;
     memset(&good, 0, sizeof good);
     good.latency_us = 5 * RUN_MS;
@@ -144,6 +146,12 @@ static int run_links(see_run *r) {
     bad.loss_ppm = 30000;
     bad.duplicate_ppm = 20000;
     bad.corrupt_ppm = 50000;
+    memset(&box, 0, sizeof box);
+    box.kind = P2P_SIM_NAT_PORT;
+    if (r->boxed && ((err = p2p_sim_nat(r->sim, &r->id[RUN_ALICE], &box)) < 0 ||
+                     (r->see && (err = p2p_see_set_vertex(r->see, "alice", &r->id[RUN_ALICE],
+                                                          r->node[RUN_ALICE])) < 0)))
+        return err;
     err = p2p_sim_connect(r->sim, &r->id[RUN_ALICE], &r->router, &good);
     return err < 0 ? err : p2p_sim_connect(r->sim, &r->router, &r->id[RUN_BOB], &bad);
 }

@@ -52,6 +52,7 @@ static void count_packet(void *ctx, const p2p_see_packet *p) {
     if (told.packets == PACKETS_MAX)
         return;
     told.wrong += !p->peer || p->server != (strcmp(p->at->name, "bob") == 0);
+    told.wrong += p->peer && strcmp(p->peer->name, p->server ? "alice" : "bob") != 0;
     told.packet[told.packets].datagram = p->datagram;
     told.packet[told.packets].size = p->size;
     told.packet[told.packets].hash = p2p_sim__hash(1, p->plain.data, p->plain.size);
@@ -139,6 +140,20 @@ static void packets_are_seen(bool dtls) {
 }
 TEST(packets_are_seen_in_clear) { packets_are_seen(false); }
 TEST(packets_are_seen_in_clear_with_dtls) { packets_are_seen(true); }
+
+/* Boxes change addresses, and not who talks with whom. */
+TEST(peers_are_known_through_boxes) {
+    memset(&run, 0, sizeof run);
+    run.seed = 10;
+    run.wrapped = run.boxed = true;
+    CHECK_INT(run_open(&run, true), 0);
+    CHECK_INT(add_teller(&run), 0);
+    CHECK_INT(run_go(&run), 0);
+    CHECK_INT(run_close(&run), 0);
+    CHECK_INT(run.got, RUN_BYTES);
+    CHECK(told.packets > 100);
+    CHECK_INT(told.wrong, 0);
+}
 
 TEST(watching_changes_nothing) {
     uint64_t digest;
@@ -251,7 +266,7 @@ static void list_datagram(void *ctx, const p2p_see_datagram *d) {
     char from[P2P_ADDR_TEXT_SIZE], to[P2P_ADDR_TEXT_SIZE] = "0.0.0.0:0";
     (void)ctx;
     (void)p2p_addr_text(&d->item->source, from);
-    if (d->item->to)
+    if (d->item->target.family)
         (void)p2p_addr_text(&d->item->target, to);
     (void)fprintf(list, "%llu %s %s %u %s %s %u %s\n", (unsigned long long)d->item->time_us,
                   names[d->item->fate], d->at->name, (unsigned)d->item->number, from, to,
@@ -457,6 +472,7 @@ static int run_tests(int argc, char **argv) {
                                      P2P_TEST_ENTRY(all_is_told_with_dtls),
                                      P2P_TEST_ENTRY(packets_are_seen_in_clear),
                                      P2P_TEST_ENTRY(packets_are_seen_in_clear_with_dtls),
+                                     P2P_TEST_ENTRY(peers_are_known_through_boxes),
                                      P2P_TEST_ENTRY(watching_changes_nothing),
                                      P2P_TEST_ENTRY(samples_come_as_often_as_told),
                                      P2P_TEST_ENTRY(nine_sinks_are_too_many),
