@@ -238,8 +238,7 @@ lwip) get_lwip ;;
 libsodium) get_libsodium ;;
 -h | --help) sed -n '2,/^set/{s/^# \{0,1\}//;/^set/d;p;}' "$0" ;;
 *)
-    echo "usage: tools/deps.sh build|bench|test|lint|portable|mbedtls|lwip" >&2
-    echo "usage: tools/deps.sh build|bench|test|lint|firmware|mbedtls|lwip|libsodium" >&2
+    echo "usage: tools/deps.sh build|bench|test|lint|portable|firmware|mbedtls|lwip|libsodium" >&2
     exit 2
     ;;
 esac

@@ -41,10 +41,11 @@ cpu = -mcpu=cortex-m4 -mthumb
 kasan = -fsanitize=kernel-address -fasan-shadow-offset=0x1c200000 \
     --param asan-instrumentation-with-call-threshold=0 --param asan-stack=1 --param asan-globals=1
 checks = $(kasan) -fsanitize=undefined -fno-sanitize=alignment -fsanitize-undefined-trap-on-error \
-    -DP2P_DEBUG -DBOARD_CHECKED
+    -DP2P_DEBUG
 lwip_assert =
-link = -Wl,--defsym=FLASH_SIZE=2M,--defsym=RAM_SIZE=1M,--defsym=STACK_SIZE=64K
-own_checked = kasan
+link = -Wl,--defsym=FLASH_SIZE=2M,--defsym=RAM_SIZE=1M,--defsym=STACK_SIZE=64K \
+    -Wl,--wrap=memcpy,--wrap=memmove,--wrap=memset
+own_checked = kasan overflow
 endif
 ifeq ($(VARIANT),riscv)
 prefix = riscv64-unknown-elf-

@@ -15,6 +15,8 @@ void board_reset(void);
 void board_fault(void);
 void board_systick(void);
 void board_eth_irq(void);
+/* Of an image that checks its own accesses to memory. */
+void board_checks_start(void) __attribute__((weak));
 
 static volatile uint32_t *reg(uint32_t address) { return (volatile uint32_t *)address; }
 
@@ -73,6 +75,8 @@ static __attribute__((used, noreturn)) void start(void) {
         *to++ = 0;
     *reg(0xe000ed24) |= 7u << 16; /* SHCSR: memory, bus and usage faults are told apart */
     *reg(0xe000ed14) |= 1u << 4;  /* CCR: a division by zero is one */
+    if (board_checks_start)
+        board_checks_start();
     board_clock_start();
     board_exit(main());
 }

@@ -127,6 +127,27 @@ def on_a_cortex_m3():
         expect(said == sha256_of(track), "another hash")
 
 
+@test
+def memory_is_checked():
+    """The checked image finds overflows of globals, of the stack, in libc, and a bad shift."""
+    for kind, code in ((1, 77), (2, 77), (3, 77), (4, 99)):
+        guest = Guest(IMAGES["checked"], {"overflow": kind}, ["-nic", "none"])
+        expect(Process.finish(guest, 20) == code, "overflow=%d was not found\n%s" %
+               (kind, guest.told()))
+
+
+@test
+def every_access_checked():
+    """A track and live sound under KASAN, UBSan and lwIP's assertions."""
+    with at_work() as work:
+        track = os.path.join(work, "song.wav")
+        sound = wave(track, 100000, 16000)
+        said, _, _ = play("checked", track, 120)
+        expect(said == sha256_of(track), "another hash")
+        said, lost, _ = play("checked", track, 120, live=1)
+        expect(lost > 0 or said == sound, "another hash")
+
+
 # ---- two guests -----------------------------------------------------------------------------------
 
 def two_guests(speaker_arguments, streamer_arguments):
