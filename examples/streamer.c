@@ -1,8 +1,9 @@
 /* streamer: offers audio files to whoever holds its ticket, until Ctrl-C.
  *
- *     streamer [--listen ADDR[:PORT]] FILE...
+ *     streamer [--key FILE] [--listen ADDR[:PORT]] FILE...
  *
- * Without --listen it takes any port of every address. Prints its ticket in the first line of stdout. Routes and event handler are in streamer_app.h;
+ * Without --key it is somebody new each time ('p2p keygen FILE' makes one); without --listen it
+ * takes any port of every address. Prints its ticket in the first line of stdout. Routes and event handler are in streamer_app.h;
  * here is only what the world needs: mapped files, sockets, a clock, Ctrl-C. */
 #define P2P_IMPLEMENTATION
 #define P2P_POSIX_IMPLEMENTATION
@@ -124,40 +125,76 @@ static void drive(p2p_node *node, streamer *app) {
     }
 }
 
-int main(int argc, char **argv) {
+typedef struct arguments {
+    const char *key, *listen;
+    int first; /* of the files */
+} arguments;
+
+static int usage(void) {
+    (void)fputs("usage: streamer [--key FILE] [--listen ADDR[:PORT]] FILE...\n", stderr);
+    return 2;
+}
+
+static int parse(arguments *a, int argc, char **argv) {
+    for (a->first = 1; a->first + 1 < argc && argv[a->first][0] == '-'; a->first += 2) {
+        if (strcmp(argv[a->first], "--key") == 0)
+            a->key = argv[a->first + 1];
+        else if (strcmp(argv[a->first], "--listen") == 0)
+            a->listen = argv[a->first + 1];
+        else
+            return usage();
+    }
+    return a->first < argc ? 0 : usage();
+}
+
+/* Sockets, key, memory, node; 0, or the exit code when it was told why. */
+static int open_node(const arguments *a, p2p_node **node, void **arena) {
     static p2p_desc desc;
-    static streamer app;
+    static p2p_key key;
     p2p_error_detail why;
-    p2p_node *node = NULL;
-    void *arena;
-    size_t size;
     p2p_posix_desc sockets;
-    int i, first = 1;
+    size_t size;
+    int err = 0;
     memset(&why, 0, sizeof why);
     memset(&sockets, 0, sizeof sockets);
     sockets.why = &why;
-    if (argc > 3 && strcmp(argv[1], "--listen") == 0) {
-        sockets.bind = (const char *const *)&argv[2];
-        sockets.bind_count = 1;
-        first = 3;
-    }
-    if (argc <= first || sodium_init() < 0) {
-        (void)fputs("usage: streamer [--listen ADDR[:PORT]] FILE...\n", stderr);
-        return 2;
-    }
-    for (i = first; i < argc; i++)
-        if (add_track(&app, argv[i]) != 0)
-            return 1;
+    sockets.bind = a->listen ? &a->listen : NULL;
+    sockets.bind_count = a->listen ? 1 : 0;
     desc.why = &why;
     desc.time.stop_us = 500000;
-    app.volume = "40";
     streamer_limits(&desc);
     if (p2p_posix_open(&io, &sockets, &desc) < 0)
         return fail("sockets", why.text);
+    if (a->key)
+        err = p2p_posix_key_load(a->key, &desc.crypto, &key, &why);
+    if (err < 0)
+        return fail("key", why.text);
+    desc.key = a->key ? &key : NULL;
     size = p2p_arena_size(&desc);
-    arena = malloc(size ? size : 1);
-    if (!arena || p2p_node_open(&node, &desc, arena, size) < 0)
+    *arena = malloc(size ? size : 1);
+    if (!*arena || p2p_node_open(node, &desc, *arena, size) < 0)
         return fail("node", why.text);
+    p2p_wipe(&key, sizeof key);
+    return 0;
+}
+
+int main(int argc, char **argv) {
+    static streamer app;
+    static arguments a;
+    p2p_node *node = NULL;
+    void *arena = NULL;
+    int i, rc = parse(&a, argc, argv);
+    if (rc != 0)
+        return rc;
+    if (sodium_init() < 0)
+        return fail("libsodium", "it finds no entropy");
+    for (i = a.first; i < argc; i++)
+        if (add_track(&app, argv[i]) != 0)
+            return 1;
+    app.volume = "40";
+    rc = open_node(&a, &node, &arena);
+    if (rc != 0)
+        return rc;
     if (streamer_start(&app, node) < 0)
         return fail("routes", "the node does not take them");
     (void)signal(SIGINT, on_signal);

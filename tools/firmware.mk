@@ -44,8 +44,8 @@ checks = $(kasan) -fsanitize=undefined -fno-sanitize=alignment -fsanitize-undefi
     -DP2P_DEBUG
 lwip_assert =
 link = -Wl,--defsym=FLASH_SIZE=2M,--defsym=RAM_SIZE=1M,--defsym=STACK_SIZE=64K \
-    -Wl,--wrap=memcpy,--wrap=memmove,--wrap=memset
-own_checked = kasan overflow
+    -Wl,--wrap=memcpy,--wrap=memmove,--wrap=memset,--wrap=pbuf_alloc
+own_checked = kasan overflow shortage
 endif
 ifeq ($(VARIANT),riscv)
 prefix = riscv64-unknown-elf-

@@ -2,7 +2,7 @@
  * given, and plays what it is told to: see speaker_app.h, which also runs on the desktop.
  *
  * Arguments (by semihosting): ticket=TICKET, at=ADDR:PORT in place of the ticket's addresses,
- * key=N the identity, track=NAME and live=1 to play at once, once=1 to end after that, port=N,
+ * outside=ADDR:PORT where others reach it, for its own ticket, key=N the identity, track=NAME and live=1 to play at once, once=1 to end after that, port=N,
  * s=N the seconds after which to give up; and those of board.h and network.h. The last line of
  * output is PASS or FAIL, and the exit code says the same. */
 #include "board.h"
@@ -30,7 +30,12 @@ static int fail(const char *why, int err) {
 static void tell_ready(const p2p_node *node) {
     static p2p_ticket ticket;
     static char text[P2P_TICKET_TEXT_SIZE];
-    if (p2p_ticket_of(node, &ticket) < 0 || p2p_ticket_text(&ticket, text) < 0)
+    const char *outside = board_arg("outside");
+    if (p2p_ticket_of(node, &ticket) < 0)
+        return;
+    if (outside != NULL && p2p_addr_parse(outside, &ticket.addrs[0]) >= 0)
+        ticket.addr_count = 1;
+    if (p2p_ticket_text(&ticket, text) < 0)
         return;
     board_print("ip ");
     board_print(ip4addr_ntoa(netif_ip4_addr(&network)));
@@ -50,9 +55,9 @@ static void tell_played(void) {
 
 static void tell(const p2p_event *e) {
     static uint32_t told;
-    if (e->type == P2P_EVENT_CONNECTED)
+    if (e->type == P2P_EVENT_CONNECTED && !e->incoming)
         board_print_line("connected at ms", board_now_us(NULL) / 1000);
-    if (e->type == P2P_EVENT_DISCONNECTED)
+    if (e->type == P2P_EVENT_DISCONNECTED && !e->incoming)
         board_print_line("disconnected, error -", (uint64_t)-e->err);
     if (app.done && told != app.plays) {
         told = app.plays;

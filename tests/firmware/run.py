@@ -7,11 +7,13 @@ Runs all tests, or those named; the last line is "N passed, N failed". CONNECTS 
 (100000) say how much the tests of endurance do. Random bytes come from SEED (1), which is printed.
 """
 import hashlib
+import json
 import os
 import random
 import re
-import subprocess
+import socket
 import struct
+import subprocess
 import sys
 import tempfile
 import time
@@ -55,10 +57,11 @@ def sha256_of(path):
 class Streamer(Process):
     """examples/streamer of the host."""
 
-    def __init__(self, *files, port=None):
+    def __init__(self, *files, port=None, key=None):
         self.port = port or free_port()
-        super().__init__([os.path.join(ROOT, "build/examples/streamer"), "--listen",
-                          "127.0.0.1:%d" % self.port, *files], "streamer")
+        super().__init__([os.path.join(ROOT, "build/examples/streamer"),
+                          *(["--key", key] if key else []),
+                          "--listen", "127.0.0.1:%d" % self.port, *files], "streamer")
         self.ticket = self.wait_for("^p2p1[a-z0-9]+$", 20).group(0)
 
     def arguments(self, **more):
@@ -146,6 +149,275 @@ def every_access_checked():
         expect(said == sha256_of(track), "another hash")
         said, lost, _ = play("checked", track, 120, live=1)
         expect(lost > 0 or said == sound, "another hash")
+
+
+# ---- a desktop that calls the speaker -------------------------------------------------------------
+
+P2P = os.path.join(ROOT, "build/p2p")
+
+
+class Speaker(Guest):
+    """A guest that stays, dials the streamer, and can be called by the command p2p."""
+
+    def __init__(self, streamer, image="speaker", options=None, **more):
+        self.port = free_port()
+        super().__init__(IMAGES[image],
+                         streamer.arguments(outside="127.0.0.1:%d" % self.port, **more),
+                         options(self.port) if options else user_network(self.port))
+        self.ticket = self.wait_for("^ticket (p2p1[a-z0-9]+)$", 30).group(1)
+        self.wait_for("^connected", 30)
+
+    def call(self, method, path, body=None, timeout=10):
+        """(status, body), or (None, why) when there was no answer."""
+        words = [P2P, "call", method, self.ticket, path, "--json", "--timeout", str(timeout)]
+        done = subprocess.run(words + (["--body", "-"] if body is not None else []),
+                              input=(body or "").encode(), capture_output=True, check=False,
+                              timeout=timeout + 40)
+        self.alive()
+        if not done.stdout:
+            return None, done.stderr.decode()
+        answer = json.loads(done.stdout)
+        return answer["status"], answer.get("body", "")
+
+    def status(self):
+        """The speaker's answer to GET /status; a busy machine gets a second chance."""
+        for _ in range(3):
+            status, body = self.call("GET", "/status")
+            if status == 200:
+                return json.loads(body)
+        raise Wrong("GET /status: %s %s\n%s" % (status, body, self.told()))
+
+    def expect(self, status, method, path, body=None):
+        got, said = self.call(method, path, body)
+        expect(got == status, "%s %s %s: %s %s, not %d\n%s" %
+               (method, path, body, got, said, status, self.told()))
+
+    def wait_idle(self, seconds):
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            said = self.status()
+            if said["state"] == "idle":
+                return said
+            time.sleep(0.2)
+        raise Wrong("it still plays after %d s: %s" % (seconds, said))
+
+
+@test
+def routes():
+    """GET /status, PUT /volume, POST /play, and what they refuse."""
+    with at_work() as work:
+        track = os.path.join(work, "song.wav")
+        wave(track, 150000, 16000)
+        speaker = Speaker(Streamer(track))
+        for wrong in ("101", "-1", "", "loud", "4294967296", "1 2"):
+            speaker.expect(400, "PUT", "/volume", wrong)
+        expect(speaker.status()["volume"] == 40, "the volume that the streamer set")
+        speaker.expect(204, "PUT", "/volume", "0")
+        speaker.expect(204, "PUT", "/volume", "100")
+        expect(speaker.status()["volume"] == 100, "the volume that was set")
+        for wrong in ("", "a/b", "song.wav  live", "\u00e4", "x" * 64, "song.wav live live"):
+            speaker.expect(400, "POST", "/play", wrong)
+        speaker.expect(404, "POST", "/play", "nothing.wav")
+        speaker.expect(404, "POST", "/play", "nothing.wav live")
+        speaker.expect(404, "GET", "/nowhere")
+        speaker.expect(405, "DELETE", "/volume")
+        speaker.expect(413, "PUT", "/volume", "1" * 2000)
+        speaker.expect(202, "POST", "/play", "song.wav")
+        said = speaker.wait_idle(60)
+        expect(said["sha256"] == sha256_of(track) and said["played"] == 150044, str(said))
+        speaker.expect(202, "POST", "/play", "song.wav live")
+        speaker.expect(409, "POST", "/play", "song.wav")
+        expect(speaker.status()["state"] == "live", "it plays live")
+
+
+# ---- breaks ---------------------------------------------------------------------------------------
+
+@test
+def guest_restarts():
+    """The speaker is switched off without a word and on again, with the same key: it plays."""
+    with at_work() as work:
+        track = os.path.join(work, "song.wav")
+        wave(track, 150000, 16000)
+        streamer = Streamer(track)
+        for _ in range(3):
+            speaker = Speaker(streamer, key=5)
+            speaker.expect(202, "POST", "/play", "song.wav")
+            expect(speaker.wait_idle(60)["sha256"] == sha256_of(track), "another hash")
+            speaker.process.kill()
+            speaker.stop()
+
+
+@test
+def streamer_restarts():
+    """The speaker dials again by itself, and plays."""
+    with at_work() as work:
+        track, key = os.path.join(work, "song.wav"), os.path.join(work, "key")
+        wave(track, 150000, 16000)
+        subprocess.run([P2P, "keygen", key], check=True, stdout=subprocess.DEVNULL)
+        streamer = Streamer(track, key=key)
+        speaker = Speaker(streamer)
+        streamer.stop()
+        speaker.wait_for("^disconnected", 60)
+        speaker.expect(503, "POST", "/play", "song.wav")
+        streamer = Streamer(track, key=key, port=streamer.port)
+        speaker.wait_for("^connected", 60)
+        speaker.expect(202, "POST", "/play", "song.wav")
+        expect(speaker.wait_idle(60)["sha256"] == sha256_of(track), "another hash")
+
+
+@test
+def pulled_link():
+    """The cable is pulled in the middle of a track, and put in again: the hash is right."""
+    with at_work() as work:
+        track = os.path.join(work, "song.wav")
+        wave(track, 12000000, 176400)
+        speaker = Speaker(Streamer(track))
+        speaker.expect(202, "POST", "/play", "song.wav")
+        for _ in range(2):
+            time.sleep(0.7)
+            speaker.monitor("set_link net off")
+            time.sleep(2)
+            speaker.monitor("set_link net on")
+        speaker.wait_for("^played song.wav bytes 12000044", 180)
+        expect(speaker.status()["sha256"] == sha256_of(track), "another hash")
+
+
+# ---- shortage and endurance -----------------------------------------------------------------------
+
+@test
+def no_pbufs():
+    """lwIP has no memory for 3 s, then for every tenth frame: it plays all the same."""
+    with at_work() as work:
+        track = os.path.join(work, "song.wav")
+        wave(track, 3000000, 176400)
+        streamer = Streamer(track)
+        speaker = Speaker(streamer, image="checked", starve_at=3000, starve_ms=3000, starve=10)
+        speaker.expect(202, "POST", "/play", "song.wav")
+        speaker.wait_for("^played song.wav bytes 3000044", 180)
+        expect(speaker.status()["sha256"] == sha256_of(track), "another hash")
+
+
+@test
+def full_arena():
+    """Both connections are taken: others are refused, and served when there is room again."""
+    with at_work() as work:
+        track = os.path.join(work, "song.wav")
+        wave(track, 100000, 16000)
+        speaker = Speaker(Streamer(track))
+        for _ in range(5):
+            first = Process([P2P, "ping", speaker.ticket, "-c", "1000", "-i", "100"], "ping")
+            first.wait_for("status|ms", 30)
+            status, why = speaker.call("GET", "/status", timeout=5)
+            expect(status is None, "a third connection was let in: %s %s" % (status, why))
+            first.process.terminate()
+            first.finish(20)
+            speaker.status()
+        speaker.expect(202, "POST", "/play", "song.wav")
+        speaker.wait_idle(30)
+
+
+@test
+def a_thousand_connects():
+    """CONNECTS times somebody connects, asks, and leaves."""
+    with at_work() as work:
+        track = os.path.join(work, "song.wav")
+        wave(track, 100000, 16000)
+        speaker = Speaker(Streamer(track))
+        for _ in range(int(os.environ.get("CONNECTS", "1000"))):
+            speaker.status()
+        speaker.expect(202, "POST", "/play", "song.wav")
+        expect(speaker.wait_idle(30)["sha256"] == sha256_of(track), "another hash")
+
+
+def hub(port, own_port, other_port):
+    """The user network and a socket for raw frames, which also hears everything."""
+    return ["-netdev", "user,id=net,hostfwd=udp:127.0.0.1:%d-:8800" % port,
+            "-netdev", "dgram,id=raw,local.type=inet,local.host=127.0.0.1,local.port=%d,"
+            "remote.type=inet,remote.host=127.0.0.1,remote.port=%d" % (own_port, other_port),
+            "-netdev", "hubport,id=h0,hubid=0", "-netdev", "hubport,id=h1,hubid=0,netdev=net",
+            "-netdev", "hubport,id=h2,hubid=0,netdev=raw", "-net", "nic,netdev=h0"]
+
+
+MAC = bytes([0x52, 0x54, 0x00, 0x70, 0x32, 0x01])
+
+
+def udp_frame(dice, payload):
+    """A frame to the speaker's port, from anywhere, without a checksum."""
+    size = 28 + len(payload)
+    head = bytearray(struct.pack(">BBHHHBBH4s4s", 0x45, 0, size, dice.getrandbits(16), 0, 64, 17, 0,
+                                 dice.choice([bytes([10, 0, 2, 2]), dice.randbytes(4)]),
+                                 bytes([10, 0, 2, 15])))
+    total = sum(struct.unpack(">10H", head))
+    total = (total & 0xffff) + (total >> 16)
+    head[10:12] = struct.pack(">H", ~((total & 0xffff) + (total >> 16)) & 0xffff)
+    udp = struct.pack(">HHHH", dice.getrandbits(16), 8800, 8 + len(payload), 0)
+    return MAC + dice.randbytes(6) + b"\x08\x00" + bytes(head) + udp + payload
+
+
+def mutated(dice, frame):
+    frame = bytearray(frame[:dice.randrange(14, len(frame) + 1)])
+    for _ in range(dice.randrange(4)):
+        frame[dice.randrange(len(frame))] = dice.getrandbits(8)
+    return bytes(frame)
+
+
+def junk_frame(dice, heard):
+    kind = dice.randrange(6)
+    if kind == 0:
+        return dice.randbytes(dice.randrange(14, 1515))
+    if kind == 1:
+        return MAC + dice.randbytes(6) + dice.choice([b"\x08\x00", b"\x08\x06", b"\x86\xdd"]) + \
+            dice.randbytes(dice.randrange(0, 1500))
+    if kind == 2 or not heard:
+        return udp_frame(dice, dice.randbytes(dice.randrange(0, 1473)))
+    return mutated(dice, dice.choice(heard)) # a real one, replayed or damaged
+
+
+def throw(speaker, raw, port, frames):
+    """Sends junk until the guest has taken so many frames; asks it now and then how it is."""
+    dice = random.Random(SEED)
+    heard, asked = [], 0
+    end = time.monotonic() + 60 + frames / 200
+    while True:
+        for _ in range(20):
+            raw.sendto(junk_frame(dice, heard), ("127.0.0.1", port))
+        time.sleep(0.002)
+        heard = listen(raw, heard)
+        taken = max([int(line[7:]) for line in speaker.lines[-3:] if line.startswith("frames ")],
+                    default=0)
+        if taken >= frames:
+            return
+        expect(time.monotonic() < end, "only %d frames came in\n%s" % (taken, speaker.told()))
+        if taken >= asked + 10000:
+            asked = taken
+            speaker.status()
+
+
+@test
+def junk_frames():
+    """FRAMES frames of junk, among them damaged and repeated real ones: nothing is disturbed."""
+    with at_work() as work, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as raw:
+        track = os.path.join(work, "song.wav")
+        wave(track, 100000, 16000)
+        raw.bind(("127.0.0.1", 0))
+        raw.setblocking(False)
+        own = free_port()
+        speaker = Speaker(Streamer(track), image="checked",
+                          options=lambda port: hub(port, own, raw.getsockname()[1]))
+        throw(speaker, raw, own, int(os.environ.get("FRAMES", "100000")))
+        speaker.expect(202, "POST", "/play", "song.wav")
+        expect(speaker.wait_idle(60)["sha256"] == sha256_of(track), "another hash")
+
+
+def listen(raw, heard):
+    """The last frames on the wire."""
+    try:
+        while True:
+            frame = raw.recv(2000)
+            if frame[:6] == MAC:
+                heard.append(frame)
+    except BlockingIOError:
+        return heard[-50:]
 
 
 # ---- two guests -----------------------------------------------------------------------------------
