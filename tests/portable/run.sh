@@ -13,8 +13,8 @@ cd "$(dirname "$0")/../.." || exit 1
 build=${BUILD:-build}/portable
 pinned=tests/portable/pinned.txt
 others="unit/test_base unit/test_bytes unit/test_cc unit/test_discovery unit/test_pool
-    unit/test_request unit/test_rooms unit/test_router unit/test_sim unit/test_wire
-    sim/test_breaks sim/test_critical sim/test_pmtu"
+    unit/test_request unit/test_rooms unit/test_router unit/test_sim unit/test_sim_nat
+    unit/test_wire sim/test_breaks sim/test_critical sim/test_nat_matrix sim/test_pmtu"
 passed=0 failed=0
 
 # Name, compiler and flags, what runs it ("-": nothing), "all" when the other tests run there too.
