@@ -2,6 +2,7 @@
  * the nodes, and what the trace saw of them. */
 #ifndef SIM_NET_H
 #define SIM_NET_H
+#define P2P_DEBUG
 #define P2P_IMPLEMENTATION
 #define P2P_SIM_IMPLEMENTATION
 #include "p2p_sim.h"
