@@ -461,7 +461,7 @@ static bool member_add(parser *p, scene_group *g, uint32_t vertex) {
     g->count++;
     return true;
 }
-static bool vertex_new(parser *p, const word *w, const char *name, bool router, scene_group *g) {
+static bool vertex_new(parser *p, const word *w, const char *name, scene_group *g) {
     scene *s = p->s;
     scene_vertex *v;
     uint32_t *at;
@@ -481,7 +481,7 @@ static bool vertex_new(parser *p, const word *w, const char *name, bool router, 
     memset(v, 0, sizeof *v);
     (void)snprintf(v->name, sizeof v->name, "%s", name);
     v->statement = s->statement_count;
-    v->router = router;
+    v->made = (uint8_t)p->t->verb;
     *at = ++s->vertex_count;
     return member_add(p, g, s->vertex_count - 1);
 }
@@ -516,8 +516,7 @@ static bool group_word(parser *p, const field *f, scene_group *g) {
         return false;
     for (i = r.first; i <= r.last; i++) {
         range_name(&r, i, name);
-        if (!(f->kind == NEW ? vertex_new(p, &w, name, p->t->verb == SCENE_router, g)
-                             : vertex_known(p, &w, name, g)))
+        if (!(f->kind == NEW ? vertex_new(p, &w, name, g) : vertex_known(p, &w, name, g)))
             return false;
     }
     next(p);
@@ -868,6 +867,9 @@ static bool sense(parser *p) {
     if (t->verb == SCENE_route && scene_given(t, SCENE_route_status) &&
         t->value[SCENE_route_status] < 100)
         return fail(p, &w, "status: 100 to 599");
+    if (t->verb == SCENE_behind && scene_given(t, SCENE_behind_b) &&
+        scene_group_of(t, SCENE_behind_b).count != 1)
+        return fail(p, &w, "behind: one router, not a group");
     if (t->verb == SCENE_name && scene_group_of(t, SCENE_name_a).count != 1)
         return fail(p, &w, "name: one node, not a group");
     if ((t->verb == SCENE_links || t->verb == SCENE_network || t->verb == SCENE_clock) &&
@@ -922,7 +924,7 @@ static void line(parser *p) {
     p->t->at_us = SCENE_NO_TIME;
     p->t->first = (uint32_t)(p->now.at - p->text);
     /* A node whose options are wrong is there all the same, lest each line about it be wrong. */
-    if (statement(p) || p->t->verb == SCENE_node || p->t->verb == SCENE_router)
+    if (statement(p) || fields[p->t->verb][0].kind == NEW)
         s->statement_count++;
     p->t->size = (uint32_t)(p->last - p->text) - p->t->first;
 }

@@ -407,11 +407,26 @@ static void nat(scene_run *r, const scene_statement *t) {
     uint32_t i;
     memset(&desc, 0, sizeof desc);
     desc.kind = kinds[t->value[SCENE_nat_kind]];
+    desc.level = (uint8_t)t->value[SCENE_nat_level];
     desc.table_max = (uint32_t)t->value[SCENE_nat_table];
     desc.lone_us = t->value[SCENE_nat_lone];
     desc.assured_us = t->value[SCENE_nat_assured];
+    desc.mapping = (uint8_t)t->value[SCENE_nat_mapping]; /* the words stand as the enums do */
+    desc.filtering = (uint8_t)t->value[SCENE_nat_filtering];
+    desc.ports = (uint8_t)t->value[SCENE_nat_ports];
+    desc.hairpin = scene_given(t, SCENE_nat_hairpin);
+    desc.early = scene_given(t, SCENE_nat_early);
+    desc.outbound_only = scene_given(t, SCENE_nat_outbound_only);
+    desc.overlap = scene_given(t, SCENE_nat_overlap);
     for (i = 0; i < g.count; i++)
-        (void)sim_failed(r, t, p2p_sim_nat(r->sim, id_of(r, g, i), &desc));
+        if (!sim_failed(r, t, p2p_sim_nat(r->sim, id_of(r, g, i), &desc)))
+            tell_vertex(r, member(r, g, i)); /* it has another address now */
+}
+static void behind(scene_run *r, const scene_statement *t, uint32_t vertex) {
+    const p2p_id *router =
+        scene_given(t, SCENE_behind_b) ? id_of(r, scene_group_of(t, SCENE_behind_b), 0) : NULL;
+    if (!sim_failed(r, t, p2p_sim_behind(r->sim, &r->nodes[vertex].id, router)))
+        tell_vertex(r, vertex);
 }
 static void crash(scene_run *r, const scene_statement *t, uint32_t vertex) {
     if (sim_failed(r, t, p2p_sim_crash(r->sim, &r->nodes[vertex].id)))
@@ -423,7 +438,8 @@ static void restart(scene_run *r, const scene_statement *t, uint32_t vertex) {
     if (sim_failed(r, t, p2p_sim_restart(r->sim, &r->nodes[vertex].id, &r->nodes[vertex].node)))
         return;
     tell_vertex(r, vertex);
-    scene_app_start(r, vertex);
+    if (r->nodes[vertex].node)
+        scene_app_start(r, vertex);
 }
 static void pause_node(scene_run *r, const scene_statement *t, uint32_t vertex) {
     (void)sim_failed(r, t, p2p_sim_pause(r->sim, &r->nodes[vertex].id));
@@ -449,7 +465,11 @@ static void drop(scene_run *r, const scene_statement *t) {
                              p2p_sim_drop(r->sim, id_of(r, a, i), id_of(r, b, k), first, count));
 }
 static void rebind(scene_run *r, const scene_statement *t, uint32_t vertex) {
-    (void)sim_failed(r, t, p2p_sim_nat_rebind(r->sim, &r->nodes[vertex].id));
+    (void)sim_failed(r, t,
+                     p2p_sim_nat_rebind_to(r->sim, &r->nodes[vertex].id,
+                                           (uint8_t)t->value[SCENE_rebind_level],
+                                           (uint32_t)t->value[SCENE_rebind_how]));
+    tell_vertex(r, vertex);
 }
 static void name(scene_run *r, const scene_statement *t, uint32_t vertex) {
     (void)sim_failed(
@@ -461,7 +481,7 @@ static bool running(scene_run *r, const scene_statement *t, uint32_t vertex) {
     if (r->nodes[vertex].node)
         return true;
     scene_fail(r, t, "%s is %s", r->s->vertices[vertex].name,
-               r->s->vertices[vertex].router ? "a router" : "down");
+               r->s->vertices[vertex].made == SCENE_node ? "down" : "no node of p2p.h");
     return false;
 }
 static void node_failed(scene_run *r, const scene_statement *t, uint32_t vertex, int err) {
@@ -541,6 +561,7 @@ static void happen(scene_run *r, const scene_statement *t) {
     case SCENE_link: link_set(r, t); break;
     case SCENE_mesh: mesh(r, t); break;
     case SCENE_nat: nat(r, t); break;
+    case SCENE_behind: each(r, t, SCENE_behind_a, behind); break;
     case SCENE_rebind: each(r, t, SCENE_rebind_a, rebind); break;
     case SCENE_name: each(r, t, SCENE_name_a, name); break;
     case SCENE_register: each(r, t, SCENE_register_a, register_name); break;
@@ -551,6 +572,7 @@ static void happen(scene_run *r, const scene_statement *t) {
     case SCENE_message:
     case SCENE_datagram:
     case SCENE_request: each_pair(r, t, scene_app_send); break;
+    case SCENE_udp: each_pair(r, t, scene_host_send); break;
     case SCENE_drop: drop(r, t); break;
     case SCENE_partition:
         cut(r, t, SCENE_partition_a, SCENE_partition_b,
@@ -682,6 +704,8 @@ static void net_apply(scene_run *r, const scene_statement *t) {
     NET_SET(unanswered, name_silent_ppm, uint32_t, 0)
     NET_SET(routing, routing, uint32_t, 0)
     NET_SET(drops, drops, uint32_t, 0)
+    NET_SET(boxes, boxes, uint32_t, 0)
+    NET_SET(flows, flows, uint32_t, 0)
     NET_SET(receive, receive_bytes, uint32_t, 1)
     NET_SET(idle, idle_us, uint64_t, 1)
     NET_SET(connect, connect_us, uint64_t, 1)
@@ -771,8 +795,9 @@ static bool memory(scene_run *r, size_t *size) {
     }
     for (i = 0; i < r->s->vertex_count; i++) {
         const scene_statement *t = &r->s->statements[r->s->vertices[i].statement];
-        size_t one = r->s->vertices[i].router ? 0 : p2p_sim_node_size(&r->net, &r->nodes[i].desc);
-        if (one == 0 && !r->s->vertices[i].router) {
+        bool node = r->s->vertices[i].made == SCENE_node;
+        size_t one = node ? p2p_sim_node_size(&r->net, &r->nodes[i].desc) : 0;
+        if (one == 0 && node) {
             scene_fail(r, t, "%s: %s", r->s->vertices[i].name, r->why.text);
             return false;
         }
@@ -783,24 +808,31 @@ static bool memory(scene_run *r, size_t *size) {
         scene_fail(r, NULL, "out of memory: this network takes %zu MB", *size / 1000000);
     return r->arena != NULL;
 }
-static bool nodes(scene_run *r) {
+static int vertex(scene_run *r, uint32_t i) {
+    const scene_vertex *v = &r->s->vertices[i];
+    scene_node *n = &r->nodes[i];
+    int err = 0;
+    if (v->made == SCENE_router)
+        return p2p_sim_router(r->sim, v->name, &n->id);
+    if (v->made == SCENE_host)
+        return scene_host_make(r, i);
+    if (r->see) {
+        err = p2p_sim_id(r->sim, v->name, &n->id);
+        if (err >= 0)
+            err = p2p_see_secure(r->see, &n->id, &n->desc);
+    }
+    if (err >= 0)
+        err = p2p_sim_node(r->sim, v->name, &n->desc, &n->node);
+    if (err >= 0)
+        n->id = *p2p_node_id(n->node);
+    return err;
+}
+static bool vertices(scene_run *r) {
     uint32_t i;
     for (i = 0; i < r->s->vertex_count; i++) {
-        const scene_vertex *v = &r->s->vertices[i];
-        const scene_statement *t = &r->s->statements[v->statement];
-        scene_node *n = &r->nodes[i];
-        int err = v->router || !r->see ? 0 : p2p_sim_id(r->sim, v->name, &n->id);
-        if (r->see && !v->router && err >= 0)
-            err = p2p_see_secure(r->see, &n->id, &n->desc);
-        if (sim_failed(r, t, err))
+        if (sim_failed(r, &r->s->statements[r->s->vertices[i].statement], vertex(r, i)))
             return false;
-        err = v->router ? p2p_sim_router(r->sim, v->name, &n->id)
-                        : p2p_sim_node(r->sim, v->name, &n->desc, &n->node);
-        if (sim_failed(r, t, err))
-            return false;
-        if (n->node)
-            n->id = *p2p_node_id(n->node);
-        *id_slot(r, &n->id) = i + 1;
+        *id_slot(r, &r->nodes[i].id) = i + 1;
         tell_vertex(r, i);
     }
     for (i = 0; i < r->s->vertex_count; i++)
@@ -820,7 +852,7 @@ static bool tables(scene_run *r) {
     }
     count_conns(r, conns);
     for (i = 0; i < r->s->vertex_count; i++)
-        if (!r->s->vertices[i].router) {
+        if (r->s->vertices[i].made == SCENE_node) {
             node_desc(r, &r->s->statements[r->s->vertices[i].statement], conns[i],
                       &r->nodes[i].desc);
             r->nodes[i].desc.why = &r->why;
@@ -844,7 +876,7 @@ static bool start(scene_run *r) {
         scene_fail(r, NULL, "the network: %s", r->why.text);
         return false;
     }
-    return see_open(r) && nodes(r);
+    return see_open(r) && vertices(r);
 }
 
 /* ---- from outside ---------------------------------------------------------------------------- */

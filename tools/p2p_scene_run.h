@@ -130,6 +130,9 @@ void scene_app_close(scene_run *r, const scene_statement *t, uint32_t from, uint
 /* stream, message, datagram, request */
 void scene_app_send(scene_run *r, const scene_statement *t, uint32_t from, uint32_t to);
 void scene_app_end(scene_run *r);
+/* Hosts: programs that know only UDP. */
+int scene_host_make(scene_run *r, uint32_t vertex);
+void scene_host_send(scene_run *r, const scene_statement *t, uint32_t from, uint32_t to);
 /* After any event: are expectations met now? */
 void scene_expect_look(scene_run *r);
 

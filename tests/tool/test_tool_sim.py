@@ -117,6 +117,20 @@ def test_names_and_boxes():
     assert summary(blocked)["met"] == 2
 
 
+def test_hosts_and_shared_boxes():
+    text = ("node {a b}\nhost {h1 h2} echo\nhost out\nrouter {lan wan}\nlink {a h1 h2} lan\nlink {lan b out} wan latency=5ms\n"
+            "nat lan port\nbehind {a h1 h2} lan\nat 1s udp out h1 100B\nat 2s udp h2 out 50B count=3\nat 3s rebind lan how=address\n"
+            "at 3s dial a b\nend 6s\nexpect out datagrams = 3 from h2\nexpect h1 datagrams = 0\nexpect network nat = 1\n"
+            "expect a connected to b\n")
+    assert summary(text)["met"] == 4
+    answered = "host {x y}\nhost z echo\nmesh {x y z}\nudp x z 100B count=2\nend 1s\nexpect x datagrams 2 from z\nexpect y datagrams = 0\n"
+    assert summary(answered)["met"] == 2
+    for same, met in (("", 1), (" hairpin", 0)):
+        text = f"host {{h i}}\nrouter lan\nlink {{h i}} lan\nnat lan full{same}\nbehind {{h i}} lan\n"
+        text += "udp i h 10B\nudp h i 10B\nend 1s\nexpect i datagrams = 0\n"
+        assert run(text, "--json").json()["met"] == met
+
+
 def test_random_scenarios_repeat_from_their_file():
     digests = set()
     for seed in range(1, 13):

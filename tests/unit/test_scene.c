@@ -63,7 +63,7 @@ TEST(groups_and_ranges) {
     CHECK_STR(said("node {a n0..11 b}\nrouter r\nmesh {b n10..11 r}\nlink a {b r}"), "");
     CHECK_INT(s.vertex_count, 15);
     CHECK_STR(s.vertices[11].name, "n10");
-    CHECK(s.vertices[14].router && !s.vertices[13].router);
+    CHECK(s.vertices[14].made == SCENE_router && s.vertices[13].made == SCENE_node);
     g = scene_group_of(&s.statements[2], SCENE_mesh_a);
     CHECK_INT(g.count, 4);
     CHECK_INT(s.members[g.first], 13);
