@@ -72,7 +72,8 @@ test-portable: ## same seed, same bytes: two compilers, -O0 and -O3, 32 bits, bi
 
 lint: ## format, contents list, warnings as errors, C99, C++11, 32 bits, clang-tidy, cppcheck
 	@tools/deps.sh lint
-	@FLAGS="$(mbedtls) $(call lwip_cppflags,pools)" tools/lint.sh
+	$(again) build/p2p_page.h
+	@FLAGS="$(mbedtls) -Ibuild $(call lwip_cppflags,pools)" tools/lint.sh
 
 interop: ## the transport cases of the QUIC interop runner in the simulator, SEEDS (1000) of each
 	@tools/deps.sh test
@@ -166,9 +167,14 @@ $(BUILD)/%: %.c $(MBEDTLS_LIB)
 	$(compile) $(CFLAGS) -MF $@.d -o $@ $< $(libs)
 
 # Several sources in one command: -MF would keep what the last one includes, so all is named here.
-$(BUILD)/p2p: $(wildcard tools/p2p*.[ch]) $(headers) $(MBEDTLS_LIB)
+$(BUILD)/p2p: $(wildcard tools/p2p*.[ch]) $(BUILD)/p2p_page.h $(headers) $(MBEDTLS_LIB)
 	@mkdir -p $(@D)
-	$(filter-out -MMD -MP,$(compile)) $(CFLAGS) -o $@ $(filter %.c,$^) $(libs)
+	$(filter-out -MMD -MP,$(compile)) -I$(BUILD) $(CFLAGS) -o $@ $(filter %.c,$^) $(libs)
+
+# The page of p2p sim --html as an initializer of an array.
+$(BUILD)/p2p_page.h: tools/p2p_html.html
+	@mkdir -p $(@D)
+	od -An -v -tx1 $< | sed 's/ \(..\)/0x\1,/g' >$@
 
 # OpenSSL is what the bench compares with, where it is installed.
 openssl = $(shell echo '\#include <openssl/ssl.h>' | $(CC) -E - >/dev/null 2>&1 && \

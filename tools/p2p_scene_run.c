@@ -316,9 +316,6 @@ static void link_apply(const scene_statement *t, uint32_t first, p2p_sim_link *l
     LINK_SET(state, down, uint8_t);
 #undef LINK_SET
 }
-typedef struct scene_edge {
-    uint32_t from, to;
-} scene_edge;
 typedef struct scene_before {
     p2p_sim_link link;
     uint32_t from, to, statement;
@@ -597,6 +594,12 @@ static void undo(scene_run *r, const scene_statement *t) {
     default: break;
     }
 }
+/* Not the network at its start, and what repeats only once. */
+static bool worth_telling(const scene_statement *t, const scene_action *a) {
+    if (t->at_us == SCENE_NO_TIME)
+        return t->verb >= SCENE_dial;
+    return !t->every_us || a->at_us == t->at_us;
+}
 static void act(scene_run *r, const scene_action *a) {
     const scene_statement *t = &r->s->statements[a->statement];
     if (a->kind == ACTION_DEADLINE) {
@@ -607,7 +610,8 @@ static void act(scene_run *r, const scene_action *a) {
         expect_now(r, t);
         return;
     }
-    tell(r, "scene", t, a->kind == ACTION_UNDO ? ": over" : "");
+    if (worth_telling(t, a))
+        tell(r, "scene", t, a->kind == ACTION_UNDO ? ": over" : "");
     if (a->kind == ACTION_UNDO)
         undo(r, t);
     else

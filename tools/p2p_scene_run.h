@@ -65,6 +65,11 @@ typedef struct scene_options {
     void *ctx;
 } scene_options;
 
+/* A direction of a link. */
+typedef struct scene_edge {
+    uint32_t from, to;
+} scene_edge;
+
 struct scene_run {
     const scene *s;
     const char *text;
@@ -83,7 +88,7 @@ struct scene_run {
     uint32_t action_count, action_room;
     uint32_t *open; /* statements: expectations with `by` that are not decided */
     uint32_t open_count;
-    struct scene_edge *edges; /* directions of links, in the order they were made */
+    scene_edge *edges; /* directions of links, in the order they were made */
     uint32_t edge_count, edge_room;
     struct scene_before *before; /* links as they were before a statement with `for` */
     uint32_t before_count, before_room;

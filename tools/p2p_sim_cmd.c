@@ -3,6 +3,7 @@
 #include "p2p_scene_random.h"
 #include "p2p_scene_run.h"
 #include "p2p_pcap.h"
+#include "p2p_html.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -218,8 +219,35 @@ static int sink_open(const char *path, sink_fn open, scene_options *o) {
     o->sink_count++;
     return TOOL_OK;
 }
+/* The page, which is told more at the end. */
+static p2p_html *html;
+static int html_open(FILE *out, p2p_see_sink *sink) { return p2p_html_open(out, sink, &html); }
 static int sinks_open(const tool_args *args, scene_options *o) {
-    return sink_open(args->pcap, p2p_pcap_open, o);
+    if (sink_open(args->pcap, p2p_pcap_open, o) != TOOL_OK ||
+        sink_open(args->html, html_open, o) != TOOL_OK)
+        return TOOL_FAILED;
+    return TOOL_OK;
+}
+static void html_tell(const sim_command *c) {
+    const scene_run *r = c->run;
+    p2p_html_facts f;
+    p2p_sim_stats stats;
+    uint32_t i;
+    memset(&f, 0, sizeof f);
+    p2p_sim_stats_get(r->sim, &stats);
+    f.title = c->file;
+    f.channel = r->dtls ? "dtls" : "null";
+    f.source = c->text;
+    f.source_size = c->size;
+    f.seed = r->net.seed;
+    f.digest = p2p_sim_digest(r->sim);
+    f.end_us = p2p_sim_now(r->sim);
+    f.met = r->met;
+    f.failed = r->failed;
+    f.stats = &stats;
+    for (i = 0; i < r->edge_count; i++)
+        p2p_html_link(html, &r->nodes[r->edges[i].from].id, &r->nodes[r->edges[i].to].id);
+    p2p_html_tell(html, &f);
 }
 
 /* ---- the command ------------------------------------------------------------------------------ */
@@ -251,6 +279,8 @@ static int simulate(sim_command *c) {
         return TOOL_FAILED;
     failed = scene_run_go(c->run);
     c->seconds = seconds_now() - began;
+    if (c->args->html)
+        html_tell(c);
     if (c->args->json)
         json_summary(c);
     else
