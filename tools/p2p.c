@@ -98,7 +98,8 @@ static const char help_ping[] =
     "      --json          the figures as one JSON object\n";
 
 static const char help_sim[] =
-    "usage: p2p sim FILE.scn|--random [--seed N] [--print] [--pcap F] [--json]\n"
+    "usage: p2p sim FILE.scn|--random [--seed N] [--print] [--json]\n"
+    "               [--pcap F] [--qlog F] [--html F]\n"
     "\n"
     "Runs a scenario in the simulator: a network of nodes, what they send each other, what goes "
     "wrong,\n"
@@ -111,6 +112,8 @@ static const char help_sim[] =
     "      --random     draws a scenario from --seed N and runs it\n"
     "      --print      with --random: print it as a file, and do not run it\n"
     "      --pcap F     write what went over the network as a capture for Wireshark (pcapng)\n"
+    "      --qlog F     write what the nodes saw and did as qlog, JSON text sequences\n"
+    "      --html F     write a page that plays the run: graph, datagrams, charts, events\n"
     "      --json       the summary as one JSON object\n";
 
 static const struct command {

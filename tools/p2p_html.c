@@ -123,15 +123,19 @@ static uint32_t came_from(tracked *t, uint32_t at, uint64_t now_us, uint64_t *si
         return at;
     }
     *since_us = t->time_us[i - 1];
-    if (i == t->count) {
-        t->at[i] = at;
-        t->time_us[i] = now_us;
+    t->at[i] = at;
+    t->time_us[i] = now_us;
+    if (i == t->count)
         t->count++;
-    }
     return t->at[i - 1];
 }
 static bool arrives(uint32_t fate) {
     return fate == P2P_SIM_FORWARDED || fate == P2P_SIM_DELIVERED;
+}
+
+/* It, or a copy of it, has come here at this very instant: it does not come once more. */
+static bool is_there(const tracked *t, uint32_t at, uint64_t now_us) {
+    return t->at[t->count - 1] == at && t->time_us[t->count - 1] == now_us;
 }
 
 static void on_datagram(void *ctx, const p2p_see_datagram *d) {
@@ -153,7 +157,7 @@ static void on_datagram(void *ctx, const p2p_see_datagram *d) {
     now.fate = item->fate;
     if (d->next)
         now.to = d->next->index; /* on a link: it is not at its end */
-    else if (t->count && t->at[t->count - 1] != d->at->index)
+    else if (t->count && (arrives(item->fate) || !is_there(t, d->at->index, item->time_us)))
         now.from = came_from(t, d->at->index, item->time_us, &now.from_us);
     hops_add(arrives(item->fate) ? &h->arrived : &h->dropped, &now);
 }

@@ -897,7 +897,7 @@ scene_run *scene_run_open(const scene *s, const char *text, const scene_options 
         (void)scene_run_close(r);
         return NULL;
     }
-    r->net.seed = options->seed ? *options->seed : 1;
+    r->net.seed = options->seed ? *options->seed : SCENE_SEED;
     r->net.nodes = s->vertex_count;
     r->net.why = &r->why;
     r->net.on_event = scene_app_event;

@@ -54,7 +54,13 @@ typedef struct scene_action {
     uint32_t statement, kind;
 } scene_action;
 
-enum { SCENE_SINKS = 4, SCENE_COMPLAINTS = 3, SCENE_ACTIONS = 5000000, SCENE_PATTERN = 65521 };
+enum {
+    SCENE_SINKS = 4,
+    SCENE_COMPLAINTS = 3,
+    SCENE_ACTIONS = 5000000,
+    SCENE_PATTERN = 65521,
+    SCENE_SEED = 1 /* of a file that has none */
+};
 typedef struct scene_options {
     const char *file;                /* for messages */
     const uint64_t *seed;            /* NULL: the file's */

@@ -4,6 +4,7 @@
 #include "p2p_scene_run.h"
 #include "p2p_pcap.h"
 #include "p2p_html.h"
+#include "p2p_qlog.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -204,27 +205,46 @@ static void json_summary(const sim_command *c) {
 
 /* ---- who looks on ----------------------------------------------------------------------------- */
 
-typedef int (*sink_fn)(FILE *out, p2p_see_sink *sink);
-static int sink_open(const char *path, sink_fn open, scene_options *o) {
+typedef int (*sink_fn)(const sim_command *c, FILE *out, p2p_see_sink *sink);
+static int sink_open(const sim_command *c, const char *path, sink_fn open, scene_options *o) {
     FILE *out;
     if (!path)
         return TOOL_OK;
     out = fopen(path, "wb");
     if (!out)
         return tool_fail("sim", "cannot write %s: %s", path, strerror(errno));
-    if (open(out, &o->sinks[o->sink_count]) < 0) {
+    if (open(c, out, &o->sinks[o->sink_count]) < 0) {
         (void)fclose(out);
         return tool_fail("sim", "out of memory");
     }
     o->sink_count++;
     return TOOL_OK;
 }
-/* The page, which is told more at the end. */
+static int pcap_open(const sim_command *c, FILE *out, p2p_see_sink *sink) {
+    (void)c;
+    return p2p_pcap_open(out, sink);
+}
+static int qlog_open(const sim_command *c, FILE *out, p2p_see_sink *sink) {
+    p2p_qlog_desc desc;
+    uint32_t i;
+    memset(&desc, 0, sizeof desc);
+    desc.title = c->file;
+    desc.seed = c->args->seeded ? c->args->seed : SCENE_SEED;
+    for (i = 0; i < c->s.statement_count && !c->args->seeded; i++)
+        if (c->s.statements[i].verb == SCENE_seed)
+            desc.seed = c->s.statements[i].value[SCENE_seed_number];
+    return p2p_qlog_open(out, &desc, sink);
+}
+/* The page is told more at the end. */
 static p2p_html *html;
-static int html_open(FILE *out, p2p_see_sink *sink) { return p2p_html_open(out, sink, &html); }
-static int sinks_open(const tool_args *args, scene_options *o) {
-    if (sink_open(args->pcap, p2p_pcap_open, o) != TOOL_OK ||
-        sink_open(args->html, html_open, o) != TOOL_OK)
+static int html_open(const sim_command *c, FILE *out, p2p_see_sink *sink) {
+    (void)c;
+    return p2p_html_open(out, sink, &html);
+}
+static int sinks_open(const sim_command *c, scene_options *o) {
+    if (sink_open(c, c->args->pcap, pcap_open, o) != TOOL_OK ||
+        sink_open(c, c->args->qlog, qlog_open, o) != TOOL_OK ||
+        sink_open(c, c->args->html, html_open, o) != TOOL_OK)
         return TOOL_FAILED;
     return TOOL_OK;
 }
@@ -269,7 +289,7 @@ static int simulate(sim_command *c) {
     o.file = c->file;
     o.seed = c->args->seeded ? &c->args->seed : NULL;
     o.complain = complain;
-    if (sinks_open(c->args, &o) != TOOL_OK) {
+    if (sinks_open(c, &o) != TOOL_OK) {
         for (; o.sink_count; o.sink_count--)
             (void)o.sinks[o.sink_count - 1].close(o.sinks[o.sink_count - 1].ctx);
         return TOOL_FAILED;
