@@ -1716,12 +1716,15 @@ static uint32_t p2p__varint_size(uint64_t value) {
 
 /* RFC 9000 section 16; a longer form than needed is bad, so that every value has one encoding. */
 static uint64_t p2p__get_varint(p2p__reader *r) {
-    uint32_t size = p2p__left(r) ? 1u << (*r->at >> 6) : 1u;
-    const uint8_t *bytes = p2p__get_bytes(r, size);
+    const uint8_t *bytes = p2p__get_bytes(r, 1);
+    uint32_t more = bytes ? (1u << (*bytes >> 6)) - 1 : 0;
     uint64_t value = bytes ? *bytes & 63u : 0;
-    for (uint32_t i = 1; bytes && i < size; i++)
+    if (more == 0) /* most of them */
+        return value;
+    bytes = p2p__get_bytes(r, more);
+    for (uint32_t i = 0; bytes && i < more; i++)
         value = value << 8 | bytes[i];
-    if (p2p__varint_size(value) == size && bytes)
+    if (bytes && p2p__varint_size(value) == more + 1)
         return value;
     r->bad = 1;
     return 0;
@@ -1779,7 +1782,8 @@ P2P__OPTIONAL static void p2p__put_u32(p2p__writer *w, uint64_t value) {
 static void p2p__put_u64(p2p__writer *w, uint64_t value) { p2p__put_uint(w, value, 8); }
 
 static void p2p__put_varint(p2p__writer *w, uint64_t value) {
-    uint32_t size, form;
+    uint32_t size;
+    uint8_t *start = w->at;
     if (value < 64 && w->at < w->end && !w->bad) { /* most of them */
         *w->at++ = (uint8_t)value;
         return;
@@ -1789,8 +1793,9 @@ static void p2p__put_varint(p2p__writer *w, uint64_t value) {
         return;
     }
     size = p2p__varint_size(value);
-    form = size == 1 ? 0u : size == 2 ? 1u : size == 4 ? 2u : 3u;
-    p2p__put_uint(w, value | (uint64_t)form << (8 * size - 2), size);
+    p2p__put_uint(w, value, size);
+    if (!w->bad) /* the form, 0 to 3, in the first two bits */
+        *start = (uint8_t)(*start | (size / 2 - size / 8) << 6);
 }
 
 static void p2p__put_bytes(p2p__writer *w, const void *bytes, size_t size) {
@@ -2073,10 +2078,9 @@ static void p2p__log(const p2p__log_sink *sink, uint32_t item) {
  * Covered by tests/unit/test_hash.c. */
 
 static uint64_t p2p__load64_le(const uint8_t *p) {
-    uint64_t value = 0;
-    for (int i = 8; i-- > 0;)
-        value = value << 8 | p[i];
-    return value;
+    uint32_t low = p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24;
+    uint32_t high = p[4] | (uint32_t)p[5] << 8 | (uint32_t)p[6] << 16 | (uint32_t)p[7] << 24;
+    return low | (uint64_t)high << 32; /* two loads or one, where compilers see it */
 }
 
 static uint64_t p2p__rotl64(uint64_t x, int bits) { return x << bits | x >> (64 - bits); }
@@ -7105,7 +7109,6 @@ static uint32_t p2p__ack_ranges(const p2p__session *session, p2p__range *out) {
 /* Writes the ACK that is owed; in a packet of something else it rides along. */
 static bool p2p__emit_ack(p2p_node *node, const p2p__session *session, p2p__writer *w) {
     p2p__range ranges[P2P__ACK_RANGES];
-    uint8_t *start = w->at;
     uint32_t n;
     if (session->unacked == 0)
         return false;
@@ -7113,9 +7116,8 @@ static bool p2p__emit_ack(p2p_node *node, const p2p__session *session, p2p__writ
     if (n == 0)
         return false;
     p2p__put_ack(w, ranges, n, node->now_us - session->seen_top_us);
-    if (w->bad) {
+    if (w->bad) { /* and nothing of it was written */
         w->bad = 0;
-        w->at = start;
         return false;
     }
     return true;
@@ -7697,16 +7699,17 @@ static size_t p2p__flight_output(p2p_node *node, p2p__session *session, uint8_t 
     uint32_t type = session->server       ? P2P__TO_CLIENT
                     : session->has_cookie ? P2P__TO_SERVER_COOKIE
                                           : P2P__TO_SERVER;
-    size_t head = p2p__datagram_head(node, out, type, session->id) + 16;
+    size_t head;
     uint8_t target = session->flight_to;
     bool more;
     int n;
+    if (session->opened_record || !p2p__flight_target(node, session, remote, &more))
+        return 0;
+    head = p2p__datagram_head(node, out, type, session->id) + 16;
     if (type == P2P__TO_SERVER_COOKIE) {
         P2P_MEMCPY(out + head, session->cookie, P2P__COOKIE);
         head += P2P__COOKIE;
     }
-    if (session->opened_record || !p2p__flight_target(node, session, remote, &more))
-        return 0;
     room = P2P__MIN(room, P2P__ENVELOPE_MAX + p2p__prefix_bytes(node));
     if (session->server && session->state == P2P__SESSION_HANDSHAKE && !session->proven) {
         session->held = session->bytes_out + head + 64 > 3 * session->bytes_in;
@@ -9256,14 +9259,12 @@ static void p2p__emit_hello(p2p__build *b) {
 static bool p2p__emit_plain(p2p__build *b, uint32_t flag, uint32_t type, uint32_t count,
                             uint64_t v0, uint64_t v1) {
     uint64_t v[2];
-    uint8_t *start = b->w.at;
     if (!(b->session->control & flag))
         return false;
     v[0] = v0, v[1] = v1;
     p2p__put_frame(&b->w, type, count, v);
-    if (b->w.bad) {
+    if (b->w.bad) { /* and nothing of it was written */
         b->w.bad = 0;
-        b->w.at = start;
         return false;
     }
     b->control |= flag;
@@ -9345,6 +9346,25 @@ static void p2p__emit_elicitors(p2p__build *b) {
     }
     if (!b->eliciting && !p2p__datagram_waits(b))
         session->dry_number = session->next_number; /* nothing to say, and it could be said */
+}
+
+static bool p2p__streams_listed(const p2p__conn *conn) {
+    uint32_t p = 0;
+    while (p <= P2P__PRIORITIES && conn->send_first[p] == P2P__NIL)
+        p++;
+    return p <= P2P__PRIORITIES;
+}
+
+/* Whether an open session has nothing to say, so that no packet need be begun to see it. */
+static bool p2p__session_dry(p2p_node *node, p2p__session *session) {
+    const p2p__conn *conn = p2p__conn_at(node, session->conn);
+    if (session->state != P2P__SESSION_OPEN || session->control || session->probes > 0 ||
+        session->pmtu.due || session->ack_at_us <= node->now_us ||
+        (conn && (conn->datagrams[1].count || p2p__streams_listed(conn))))
+        return false;
+    if (p2p__may_elicit(node, session))
+        session->dry_number = session->next_number; /* and it could be said */
+    return true;
 }
 
 /* Fills b->w with what is to be said; false when there is nothing. */
@@ -12134,6 +12154,8 @@ static void p2p__clock_rebase(p2p_node *node, uint64_t jump_us) {
 
 static void p2p__clock(p2p_node *node, uint64_t now_us) {
     uint64_t jump_us = now_us - node->now_us;
+    if (jump_us == 0)
+        return;
     if (now_us < node->now_us) {
         p2p__count(node, P2P_METRIC_clock_back, 1);
         p2p__log(&node->log, P2P__LOG_CLOCK_BACK);
@@ -12142,8 +12164,7 @@ static void p2p__clock(p2p_node *node, uint64_t now_us) {
     if (jump_us > P2P__FRESH_US && node->fresh == node->ticks)
         p2p__clock_rebase(node, jump_us);
     node->now_us = now_us;
-    if (jump_us)
-        node->ticks++;
+    node->ticks++;
 }
 
 static void p2p__timers_next(p2p_node *node) {
@@ -12244,12 +12265,11 @@ static size_t p2p__session_output(p2p_node *node, p2p__session *session, uint8_t
     size_t n = 0;
     if (session->state <= P2P__SESSION_OPEN)
         n = p2p__flight_output(node, session, out, room, remote);
-    if (n == 0 && session->state != P2P__SESSION_HANDSHAKE &&
-        session->state < P2P__SESSION_DRAINING) {
+    if (n == 0 && !p2p__session_dry(node, session)) {
         *remote = session->remote;
         n = p2p__data_output(node, session, out, room, NULL);
     }
-    if (n == 0)
+    if (n == 0 || p2p__session_dry(node, session))
         p2p__out_drop(node, session);
     return n;
 }
@@ -12719,7 +12739,6 @@ static size_t p2p__output_run(p2p_node *node, p2p__session *session, p2p_packet 
 }
 
 P2P_DEF int p2p_output(p2p_node *node, uint64_t now_us, p2p_packet *inout) {
-    p2p_addr remote;
     size_t room, n;
     if (p2p__may_drive(node) < 0)
         return node ? P2P_ERR_STATE : P2P_ERR_ARG;
@@ -12728,19 +12747,17 @@ P2P_DEF int p2p_output(p2p_node *node, uint64_t now_us, p2p_packet *inout) {
                               P2P__ENVELOPE_MAX + 1u);
     p2p__clock(node, now_us);
     room = inout->size;
-    P2P_MEMSET(&remote, 0, sizeof remote);
-    n = p2p__retry_output(node, (uint8_t *)inout->data, room, &remote);
+    n = p2p__retry_output(node, (uint8_t *)inout->data, room, &inout->remote);
     if (n == 0)
-        n = p2p__response_output(node, (uint8_t *)inout->data, room, &remote);
+        n = p2p__response_output(node, (uint8_t *)inout->data, room, &inout->remote);
     inout->segment = 0;
     if (n)
         p2p__count(node, P2P_METRIC_datagrams_out, 1);
     while (n == 0 && node->out_first != P2P__NIL) {
         p2p__session *session = p2p__session_at(node, node->out_first);
-        bool down = session->state == P2P__SESSION_DOWN;
         node->out_local = session->local;
         node->out_socket = session->socket;
-        n = down ? 0 : p2p__session_output(node, session, (uint8_t *)inout->data, room, &remote);
+        n = p2p__session_output(node, session, (uint8_t *)inout->data, room, &inout->remote);
         if (n)
             n = p2p__output_run(node, session, inout, room, n);
         if (n && session->queued) { /* the others' turn */
@@ -12751,7 +12768,6 @@ P2P_DEF int p2p_output(p2p_node *node, uint64_t now_us, p2p_packet *inout) {
     }
     if (n == 0)
         return 0;
-    inout->remote = remote;
     inout->local = node->out_local;
     inout->size = n;
     inout->ecn = 0;
