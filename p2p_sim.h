@@ -46,11 +46,11 @@
  *
  * TIME
  *     Virtual, in microseconds, from 0. p2p_sim_step goes to the next thing that happens (or, with
- *     step_us, on by step_us x time_multiplier); p2p_sim_run_until, p2p_sim_run_idle (until nothing
- *     is to be done) and p2p_sim_await do as many steps as needed. All look at every node first, so calls made on nodes in between are
- *     noticed; with thousands of nodes prefer few long runs to many steps. Inside a run the
- *     simulator looks only at the node it serves: a handler or on_event that calls into ANOTHER
- *     node tells it by p2p_sim_touch.
+ *     step_us, on by step_us x time_multiplier). p2p_sim_run_until (a time), p2p_sim_run_idle
+ *     (nothing is to be done any more) and p2p_sim_await (an event) do as many steps as needed. All
+ *     look at every node first, so calls made on nodes in between are noticed; with thousands of
+ *     nodes prefer few long runs to many steps. Inside a run the simulator looks only at the node
+ *     it serves: a handler or on_event that calls into ANOTHER node tells it by p2p_sim_touch.
  *
  * EVENTS
  *     Without on_event they stay with their nodes, for p2p_next_event or p2p_sim_await. With it the
@@ -154,6 +154,23 @@
  *     lead nowhere, or to the wrong neighbour, as in life. A packet's remote and local are what a
  *     socket there would see. p2p_sim_addr tells the outermost, p2p_sim_addr_inside the own.
  *     Build from outside in: a router's boxes first, then who lies behind it.
+ *
+ * ENVIRONMENT
+ *     p2p_sim_desc_from_env asks a function of yours for these names; unset is the default, anything
+ *     else than a decimal number in the range is an error that names it.
+ *       SIMULATOR_SEED                     1         seed
+ *       SIMULATOR_DEFAULT_LATENCY_MS       50        link.latency_us
+ *       SIMULATOR_P2P_LATENCY_MS           -         the same, replaces the one before
+ *       SIMULATOR_DEFAULT_PACKET_LOSS      0.01      link.loss_ppm, 0 to 1 in steps of 0.000001
+ *       SIMULATOR_P2P_PACKET_LOSS          -         the same, replaces the one before
+ *       SIMULATOR_DISCOVERY_DELAY_MS       100       discovery_us
+ *       SIMULATOR_CONNECTION_TIMEOUT_SECS  30        connect_us, 1 at least
+ *       SIMULATOR_MAX_MESSAGE_SIZE         1048576   message_max, 1 at least
+ *       SIMULATOR_TIME_MULTIPLIER          1         time_multiplier, 1 to 1000000
+ *       SIMULATOR_STEP_SIZE_MS             0         step_us
+ *       SIMULATOR_PARTITION_PROBABILITY    0         partition_ppm, 0 to 1
+ *       SIMULATOR_DNS_TTL_SECONDS          300       ttl_us, 1 at least
+ *       SIMULATOR_P2P_FAILURE_RATE         0         failure_ppm, 0 to 1
  *
  * INSECURE
  *     With p2p_sim_desc.crypto empty, keys and signatures are a stand-in made of integer mixing
@@ -1257,6 +1274,8 @@ static const char *p2p_sim__desc_wrong(const p2p_sim_desc *d) {
         return "failure_ppm: a probability above 1000000";
     if (d->oneway_ppm > P2P_SIM__PPM)
         return "oneway_ppm: a probability above 1000000";
+    if (d->step_us > P2P_SIM__END_US / (d->time_multiplier ? d->time_multiplier : 1))
+        return "step_us: times time_multiplier it is beyond 285 years";
     if (d->name_fail_ppm > P2P_SIM__PPM)
         return "name_fail_ppm: a probability above 1000000";
     if (d->name_silent_ppm > P2P_SIM__PPM)
@@ -4140,6 +4159,8 @@ P2P_DEF uint64_t p2p_sim_step(p2p_sim *sim) {
     until_us = sim->desc.step_us
                    ? p2p_sim__later(sim->now_us, sim->desc.step_us * sim->desc.time_multiplier)
                    : P2P_SIM__END_US;
+    if (until_us > P2P_SIM__END_US)
+        until_us = P2P_SIM__END_US;
     any = p2p_sim__next(sim, until_us);
     if (sim->desc.step_us) {
         while (any && p2p_sim__next(sim, until_us)) {}

@@ -1089,6 +1089,46 @@ TEST(environment_is_read) {
     CHECK_INT(from_env(&d, "SIMULATOR_P2P_FAILURE_RATE", "0.5", NULL), 0);
     CHECK_INT(d.failure_ppm, 500000);
 }
+/* Both ends of each range, and what lies just beyond. */
+TEST(environment_has_its_ranges) {
+    static const char *const ranges[13][5] = {
+        /* name, least, most, too little, too much */
+        {"SIMULATOR_SEED", "0", "18446744073709551615", "-1", "18446744073709551616"},
+        {"SIMULATOR_DEFAULT_LATENCY_MS", "0", "1000000000000", "-1", "1000000000001"},
+        {"SIMULATOR_P2P_LATENCY_MS", "0", "1000000000000", "-1", "1000000000001"},
+        {"SIMULATOR_DEFAULT_PACKET_LOSS", "0", "1", "-0", "1.000001"},
+        {"SIMULATOR_P2P_PACKET_LOSS", "0.0", "1.0", "-0.1", "2"},
+        {"SIMULATOR_DISCOVERY_DELAY_MS", "0", "1000000000000", "", "1000000000001"},
+        {"SIMULATOR_CONNECTION_TIMEOUT_SECS", "1", "1000000000", "0", "1000000001"},
+        {"SIMULATOR_MAX_MESSAGE_SIZE", "1", "4294967294", "0", "4294967295"},
+        {"SIMULATOR_TIME_MULTIPLIER", "1", "1000000", "0", "1000001"},
+        {"SIMULATOR_STEP_SIZE_MS", "0", "1000000000000", "-1", "1000000000001"},
+        {"SIMULATOR_PARTITION_PROBABILITY", "0.000001", "0.999999", "0.0000001", "1.1"},
+        {"SIMULATOR_DNS_TTL_SECONDS", "1", "1000000000", "0", "1000000001"},
+        {"SIMULATOR_P2P_FAILURE_RATE", "0", "1", "zero", "1.000001"}};
+    p2p_sim_desc d;
+    const char *bad;
+    for (size_t i = 0; i < 13; i++)
+        for (int k = 1; k < 5; k++) {
+            CHECK_INT(from_env(&d, ranges[i][0], ranges[i][k], &bad), k < 3 ? 0 : P2P_ERR_CONFIG);
+            CHECK(k < 3 ? bad == NULL : bad && strcmp(bad, ranges[i][0]) == 0);
+        }
+}
+TEST(steps_end_before_time_does) {
+    p2p_sim_desc d;
+    p2p_sim *sim;
+    memset(&d, 0, sizeof d);
+    d.step_us = P2P_SIM__END_US / 10;
+    d.time_multiplier = 11;
+    CHECK_INT(open_sim(&sim, &d), P2P_ERR_CONFIG);
+    CHECK_STR(why.text, "p2p_sim_desc.step_us: times time_multiplier it is beyond 285 years");
+    d.time_multiplier = 10;
+    CHECK_INT(open_sim(&sim, &d), 0);
+    for (int i = 0; i < 3; i++)
+        CHECK(p2p_sim_step(sim) == P2P_NEVER);
+    CHECK(p2p_sim_now(sim) == P2P_SIM__END_US);
+    p2p_sim_close(sim);
+}
 TEST(environment_errors_are_named) {
     static const char *const wrong[][2] = {
         {"SIMULATOR_SEED", "18446744073709551616"},
@@ -1233,6 +1273,7 @@ TEST_MAIN(
     P2P_TEST_ENTRY(datagrams_hop_and_stop_at_partitions),
     P2P_TEST_ENTRY(trace_tells_which_datagram_and_which_link),
     P2P_TEST_ENTRY(digest_follows_the_seed), P2P_TEST_ENTRY(environment_has_its_defaults),
-    P2P_TEST_ENTRY(environment_is_read), P2P_TEST_ENTRY(environment_errors_are_named),
+    P2P_TEST_ENTRY(environment_is_read), P2P_TEST_ENTRY(environment_has_its_ranges),
+    P2P_TEST_ENTRY(steps_end_before_time_does), P2P_TEST_ENTRY(environment_errors_are_named),
     P2P_TEST_ENTRY(helpers_make_networks), P2P_TEST_ENTRY(time_goes_in_events_or_steps),
     P2P_TEST_ENTRY(random_partitions_come_and_go))
