@@ -175,8 +175,11 @@
         dial each other at the same moment: one connection comes out, one CONNECTED on each side,
         under the handle each got from p2p_connect. Handles are a slot and a generation that starts
         at a random number. A stale or foreign one is P2P_ERR_HANDLE. DISCONNECTED is the last
-        event of a connection. An incoming connection that nobody accepts works all the same:
-        p2p_accept is for programs that would rather ask than watch events.
+        event of a connection; one that was over before its CONNECTED could be told has only that,
+        and what arrived by it. A dial whose first packets get no answer begins anew: what was sent
+        before CONNECTED the peer may then see on two connections, of which the first ends. An
+        incoming connection that nobody accepts works all the same: p2p_accept is for programs that
+        would rather ask than watch events.
         With p2p_connect_desc.share a connection to the same peer and ALPN that is open already, or
         being dialled, serves, for one more holder: p2p_connect returns 1 when it is open, and gives
         its handle; p2p_connect_name tells by CONNECTED, whose .dialled is the handle it gave. Each
@@ -12406,7 +12409,9 @@ static int p2p__stream_event(p2p_node *node, p2p__stream *s, uint32_t flag, p2p_
     case P2P__EV_READABLE:
         out->type = P2P_EVENT_READABLE;
         return s->kind != P2P__KIND_REQUEST || p2p__router_raw(s);
-    case P2P__EV_WRITABLE: out->type = P2P_EVENT_WRITABLE; return 1;
+    case P2P__EV_WRITABLE:
+        out->type = P2P_EVENT_WRITABLE; /* never of a request that the program was not told of */
+        return s->kind != P2P__KIND_REQUEST || p2p__router_writable(s);
     default:
         out->type = P2P_EVENT_CLOSED;
         out->err = s->err;

@@ -17,7 +17,10 @@
  * The parts, in the order they build on each other:
  *     swarm/plan.h    what a seed says; the table of features: begin there to add one
  *     swarm/world.h   network and nodes, faults, what is checked at every step
- *     swarm/work.h    the programs and the model; the table of actions is at its end
+ *     swarm/work.h    connections, streams, messages, datagrams, and the model of them
+ *     swarm/ask.h     requests and routes
+ *     swarm/more.h    names, timers, stops, wrong calls
+ *     swarm/program.h the program on each node; the table of actions
  *     swarm/run.h     the phases of a run
  *     this file       seeds in processes of their own, shrinking, the report */
 #define P2P_ASSERT(x)  ((x) ? (void)0 : swarm_assert(#x, __LINE__))
@@ -42,6 +45,9 @@ static void swarm_assert(const char *what, int line);
 #include "swarm/plan.h"
 #include "swarm/world.h"
 #include "swarm/work.h"
+#include "swarm/ask.h"
+#include "swarm/more.h"
+#include "swarm/program.h"
 #include "swarm/run.h"
 
 enum { JOBS_MAX = 64, CPU_LIMIT_S = 120, SHRINKS_MAX = 400 };

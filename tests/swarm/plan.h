@@ -26,6 +26,8 @@
     X(partition, "two groups cut off from each other for a while")     \
     X(oneway, "one direction of an edge down for a while")             \
     X(crash, "nodes that crash and come back")                         \
+    X(pause, "nodes that stand still for a while")                     \
+    X(clock, "clocks that leap and drift")                             \
     X(nat, "NAT boxes before some leaves")                             \
     X(tables, "limits and windows of all sizes instead of roomy ones") \
     X(timing, "idle times, keepalives and timeouts of all sizes")      \
@@ -116,8 +118,10 @@ typedef struct cut { /* two groups, or one direction of an edge, from when until
     int done; /* 0 to come, 1 there, 2 over */
 } cut;
 
-typedef struct crash {
+typedef struct crash { /* or a pause, or a clock that goes wrong */
     uint64_t at_us, back_us;
+    int64_t leap_us;
+    int32_t drift_ppm;
     uint32_t node;
     int done;
 } crash;
@@ -129,8 +133,8 @@ static struct plan {
     edge edges[EDGES_MAX];
     uint32_t degree[NODES_MAX];
     cut cuts[CUTS_MAX], oneways[CUTS_MAX];
-    uint32_t cut_count, oneway_count, crash_count;
-    crash crashes[CUTS_MAX];
+    uint32_t cut_count, oneway_count, crash_count, pause_count, clock_count;
+    crash crashes[CUTS_MAX], pauses[CUTS_MAX], clocks[CUTS_MAX];
     uint8_t nat[NODES_MAX];
 } plan;
 
@@ -191,9 +195,12 @@ static void plan_link(uint32_t edge_at, int back, uint32_t epoch, p2p_sim_link *
         out->latency_us = between(&r, 0, 100) * MS;
     if (with(F_jitter) && percent((r = rng_of(F_jitter, number), &r), 40))
         out->jitter_us = spread(&r, 100, 60000);
+    if (with(F_jitter) && out->jitter_us)
+        out->jitter = (uint8_t)between(&r, P2P_SIM_JITTER_UNIFORM, P2P_SIM_JITTER_PARETO);
     if (with(F_rate) && percent((r = rng_of(F_rate, number), &r), 40)) {
         out->rate_bps = spread(&r, 200000, 50000000);
         out->queue_bytes = between(&r, 2, 20) * 1260;
+        out->codel = (uint8_t)percent(&r, 20);
     }
 }
 
@@ -220,16 +227,19 @@ static void plan_cuts(void) {
     }
 }
 
-static void plan_crashes(void) {
-    rng r = rng_of(F_crash, 0);
-    uint32_t i;
-    plan.crash_count = with(F_crash) && percent(&r, 35) ? between(&r, 1, CUTS_MAX) : 0;
-    for (i = 0; i < plan.crash_count; i++) {
-        crash *c = &plan.crashes[i];
+/* How many crashes there are, or pauses, or clocks that go wrong. */
+static uint32_t plan_crashes(int feature, uint32_t chance, crash *out) {
+    rng r = rng_of(feature, 0);
+    uint32_t i, n = with(feature) && percent(&r, chance) ? between(&r, 1, CUTS_MAX) : 0;
+    for (i = 0; i < n; i++) {
+        crash *c = &out[i];
         c->node = below(&r, plan.nodes_drawn);
         c->at_us = below(&r, (uint32_t)(plan.duration_us / MS)) * MS;
         c->back_us = c->at_us + (percent(&r, 40) ? 0 : spread(&r, 10, 6000) * MS);
+        c->leap_us = percent(&r, 50) ? spread(&r, 1000, 40000000) : -(int64_t)below(&r, 2000000);
+        c->drift_ppm = percent(&r, 50) ? (int32_t)below(&r, 400000) - 200000 : 0;
     }
+    return n;
 }
 
 /* Only before leaves: nobody's way leads through them. */
@@ -249,8 +259,8 @@ static void plan_make(void) {
     uint32_t kind = below(&r, 60);
     memset(&plan, 0, sizeof plan);
     plan.nodes = kind < 5 ? between(&r, 2, NODES_MAX) : between(&r, 2, percent(&r, 50) ? 3 : 6);
-    plan.actions = kind == 5 ? between(&r, 200, 800) : between(&r, 5, kind < 20 ? 120 : 50);
-    plan.duration_us = spread(&r, 200, kind == 5 ? 60000 : 6000) * MS;
+    plan.actions = kind == 5 ? between(&r, 500, 2000) : spread(&r, 10, kind < 20 ? 400 : 150);
+    plan.duration_us = spread(&r, 200, kind == 5 ? 60000 : 10000) * MS;
     plan.epochs = between(&r, 1, EPOCHS_MAX);
     plan.nodes_drawn = plan.nodes;
     plan.actions_drawn = plan.actions;
@@ -261,7 +271,9 @@ static void plan_make(void) {
     plan_shape();
     plan_nats();
     plan_cuts();
-    plan_crashes();
+    plan.crash_count = plan_crashes(F_crash, 35, plan.crashes);
+    plan.pause_count = plan_crashes(F_pause, 25, plan.pauses);
+    plan.clock_count = plan_crashes(F_clock, 20, plan.clocks);
 }
 
 static uint64_t plan_action_us(uint32_t number) {

@@ -23,14 +23,6 @@ static int messages_missing(const end *e) {
     return missing > e->doubtful && world.actors[e->peer].life == 1;
 }
 
-/* A handle that outlives breaks waits for as long as the peer has no place for it. */
-static int crowded(const end *e) {
-    const p2p_node *peer = e->peer == NOBODY ? NULL : world.actors[e->peer].node;
-    return peer && e->reconnect && !p2p_is_connected(actor_of(e)->node, e->conn) &&
-           (peer->conns.used >= peer->desc.max.conns ||
-            p2p__conns_with(peer, &actor_of(e)->id) >= peer->desc.max.conns_per_peer);
-}
-
 static const char *end_pending(const end *e) {
     if (e->state == OVER || crowded(e))
         return NULL;
@@ -78,7 +70,7 @@ static int pending(char *text, size_t size) {
                  h->out ? (unsigned)h->out->sent : 0, h->out ? (unsigned)h->out->size : 0);
         return 1;
     }
-    return 0;
+    return asks_pending(text, size) || more_pending(text, size);
 }
 
 /* For a person: what both nodes know of a connection, when something hangs. */
@@ -113,6 +105,7 @@ static void chaos(void) {
         for (uint64_t t = now_us(); t < until_us; t = now_us()) { /* faults in between */
             world_run(t + 10 * MS < until_us ? t + 10 * MS : until_us);
             faults_due();
+            stops_due();
         }
         act(i);
         if (now_us() < next_check_us)
@@ -136,6 +129,7 @@ static void heal(void) {
         MUST(now_us() < limit_us, "not over %u s after all healed: %s",
              (unsigned)(HEAL_LIMIT_US / SECOND), what);
         world_run(now_us() + 20 * MS);
+        stops_due();
     }
     check_world();
 }
@@ -155,6 +149,7 @@ static void check_empty(const actor *a) {
                                         "packets in flight"};
     p2p_metrics m;
     p2p_metrics_get(a->node, &m);
+    result->tally[T_datagrams_dropped] += m.value[P2P_METRIC_app_datagrams_dropped_out];
     for (size_t i = 0; i < sizeof gauges / sizeof gauges[0]; i++)
         MUST(m.value[gauges[i]] == 0, "node %d: %u %s are left", (int)(a - world.actors),
              (unsigned)m.value[gauges[i]], names[i]);

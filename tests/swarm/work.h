@@ -9,7 +9,7 @@
 #define SWARM_WORK_H
 
 enum { ENDS = 4000, HALVES = 12000, FLOWS = 12000, MESSAGES = 60000, DATAGRAMS = 60000 };
-enum { HEAD = 8, NOBODY = -1, CLOSE_CODE = 1000, RESET_CODE = 1000000 };
+enum { HEAD = 8, NOBODY = -1, STOP_CODE = 500, CLOSE_CODE = 1000, RESET_CODE = 1000000 };
 
 enum end_state { DIALLING, UP, OVER };
 
@@ -59,7 +59,9 @@ static end ends[ENDS];
 static half halves[HALVES];
 static flow flows[FLOWS];
 static piece messages[MESSAGES], datagrams[DATAGRAMS];
-static struct { uint32_t ends, halves, flows, messages, datagrams; } made;
+static struct made {
+    uint32_t ends, halves, flows, messages, datagrams, asks, servings, queries;
+} made;
 
 static actor *actor_of(const end *e) { return &world.actors[e->node]; }
 static unsigned number_of(const end *e) { return (unsigned)(e - ends); }
@@ -142,6 +144,14 @@ static end *end_draw(const actor *a, rng *r) {
             below(r, ++n) == 0)
             found = &ends[i];
     return found;
+}
+
+/* A handle that outlives breaks waits for as long as the peer has no place for it. */
+static int crowded(const end *e) {
+    const p2p_node *peer = e->peer == NOBODY ? NULL : world.actors[e->peer].node;
+    return peer && e->reconnect && !p2p_is_connected(actor_of(e)->node, e->conn) &&
+           (peer->conns.used >= peer->desc.max.conns ||
+            p2p__conns_with(peer, &actor_of(e)->id) >= peer->desc.max.conns_per_peer);
 }
 
 /* ---- streams ---- */
@@ -409,7 +419,8 @@ static void streams_resume(actor *a) {
 static void stream_event(actor *a, end *e, const p2p_event *event) {
     half *h = (half *)event->user;
     if (event->type == P2P_EVENT_STREAM) {
-        MUST(e && e->was_up, "node %d: STREAM before CONNECTED", (int)(a - world.actors));
+        MUST(e && (e->was_up || !p2p_is_connected(a->node, e->conn)),
+             "node %d: STREAM before CONNECTED", (int)(a - world.actors));
         stream_came(a, e, event);
         return;
     }
@@ -487,7 +498,7 @@ static void message_send(actor *a, rng *r) {
 static void message_given(end *to, const uint8_t *bytes, size_t size) {
     piece *p = piece_read(to, bytes, size, messages, made.messages, "message");
     end *from = &ends[p->end];
-    if (p->order < from->next && redialled(from) && to->hears != p->end)
+    if (p->order < from->next && redialled(from) && (to->hears != p->end || to->reconnect))
         from->next = from->given = p->order; /* from the first one on again */
     MUST(p->order >= from->next, "end %u: message %u of end %u after message %u", number_of(to),
          (unsigned)p->order, number_of(from), (unsigned)from->next);
@@ -728,10 +739,14 @@ static void check_streams_over(const end *e) {
 static void check_farewell(const end *e, const p2p_event *event) {
     char reason[24];
     uint32_t by = event->code - CLOSE_CODE;
+    int peer = node_of(&event->peer);
+    if (event->err == P2P_ERR_CLOSED && event->code >= STOP_CODE && event->code < CLOSE_CODE)
+        MUST((int)event->code == STOP_CODE + peer, "end %u: stopped by node %u", number_of(e),
+             (unsigned)event->code - STOP_CODE);
     if (event->err != P2P_ERR_CLOSED || event->code < CLOSE_CODE)
         return;
     snprintf(reason, sizeof reason, "end %u", (unsigned)by);
-    MUST(by < made.ends && ends[by].node == e->peer, "end %u: closed by end %u, of another node",
+    MUST(by < made.ends && ends[by].node == peer, "end %u: closed by end %u, of another node",
          number_of(e), (unsigned)by);
     MUST(p2p_str_equal(event->reason, reason), "end %u: other words than end %u's", number_of(e),
          (unsigned)by);
@@ -742,7 +757,7 @@ static void disconnected(actor *a, end *e, const p2p_event *event) {
         (unsigned)event->code);
     MUST(event->err != P2P_OK || e->closing || a->stopping, "end %u: closed, and nobody did",
          number_of(e));
-    MUST(!e->reconnect || !e->was_up || e->closing || event->err != P2P_ERR_TIMEOUT,
+    MUST(!e->reconnect || !e->was_up || e->closing || a->stopping || event->err != P2P_ERR_TIMEOUT,
          "end %u outlives breaks, and did not", number_of(e));
     if (e->was_up)
         messages_take(a, e);
@@ -757,13 +772,24 @@ static void disconnected(actor *a, end *e, const p2p_event *event) {
     e->state = OVER;
 }
 
+/* A connection that was gone before it could be told: there is no CONNECTED, but all else. */
+static end *end_missed(actor *a, const p2p_event *event) {
+    end *e = end_make(a, event->conn, node_of(&event->peer));
+    MUST(!p2p_is_connected(a->node, event->conn), "node %d: event %u before CONNECTED",
+         (int)(a - world.actors), (unsigned)event->type);
+    e->incoming = e->was_up = 1;
+    e->state = UP;
+    return e;
+}
+
 static void conn_event(actor *a, const p2p_event *event) {
     end *e = end_find(a, event->conn);
-    if (!e && event->incoming && event->type == P2P_EVENT_DISCONNECTED)
-        return; /* a caller that was gone before it could be told */
+    if (!e && event->incoming)
+        e = end_missed(a, event);
     MUST(e != NULL, "node %d: event %u (%s) of a connection that is over or never was",
          (int)(a - world.actors), (unsigned)event->type, words(event->err));
-    MUST(e->was_up || event->type == P2P_EVENT_DISCONNECTED || event->type == P2P_EVENT_WRITABLE ||
+    MUST(e->was_up || !p2p_is_connected(a->node, e->conn) ||
+             event->type == P2P_EVENT_DISCONNECTED || event->type == P2P_EVENT_WRITABLE ||
              event->type == P2P_EVENT_SENT || event->stream.id,
          "end %u: event %u before CONNECTED", number_of(e), (unsigned)event->type);
     switch (event->type) {
@@ -777,91 +803,4 @@ static void conn_event(actor *a, const p2p_event *event) {
     }
 }
 
-/* ---- all events ---- */
-
-static void work_event(void *ctx, p2p_sim *sim, p2p_node *node, const p2p_event *event) {
-    actor *a = world.actors;
-    (void)ctx;
-    (void)sim;
-    while (a->node != node)
-        a++;
-    world.events++;
-    if (event->type == P2P_EVENT_CONNECTED)
-        connected(a, event);
-    else if (event->stream.id)
-        stream_event(a, end_find(a, event->conn), event);
-    else if (event->conn.id)
-        conn_event(a, event);
-}
-
-static void work_route(actor *a) { (void)a; }
-
-/* The node crashed: nothing of it comes to an end any more. */
-static void actor_gone(actor *a) {
-    for (uint32_t i = 0; i < made.ends; i++) {
-        end *e = &ends[i];
-        if (actor_of(e) != a || e->state == OVER)
-            continue;
-        e->state = OVER;
-        free(e->lent);
-        free(e->ref);
-        e->lent = NULL;
-        e->ref = NULL;
-    }
-    for (uint32_t i = 0; i < made.halves; i++)
-        if (actor_of(halves[i].end) == a)
-            halves[i].live = 0;
-}
-
-/* ---- actions ---- */
-
-static void resume(actor *a, rng *r) {
-    (void)r;
-    streams_resume(a);
-    for (uint32_t i = 0; i < made.ends; i++)
-        if (actor_of(&ends[i]) == a && ends[i].was_up && ends[i].state != OVER)
-            messages_take(a, &ends[i]);
-}
-
-static void network_changed(actor *a, rng *r) {
-    (void)r;
-    EXPECT(a,
-           p2p_network_changed(a->node, now_us(), a->node->desc.link.local,
-                               a->node->desc.link.local_count),
-           0);
-}
-
-/* Chances are in the weights; an action that cannot be done now is none. */
-static const struct {
-    int feature;
-    uint32_t weight;
-    void (*act)(actor *a, rng *r);
-} actions[] = {
-    {F_COUNT, 25, dial},
-    {F_streams, 25, stream_open},
-    {F_messages, 30, message_send},
-    {F_datagrams, 15, datagram_send},
-    {F_resets, 5, stream_reset},
-    {F_closes, 4, close_one},
-    {F_share, 4, hold},
-    {F_lazy, 6, resume},
-    {F_network, 2, network_changed},
-};
-enum { ACTIONS = sizeof actions / sizeof actions[0] };
-
-static void act(uint32_t number) {
-    rng r = rng_of(F_ACTION, number);
-    actor *a = &world.actors[below(&r, plan.nodes_drawn) % NODES_MAX];
-    uint32_t sum = 0, draw, i;
-    for (i = 0; i < ACTIONS; i++)
-        sum += actions[i].weight;
-    draw = below(&r, sum);
-    for (i = 0; draw >= actions[i].weight; i++)
-        draw -= actions[i].weight;
-    if (a >= world.actors + plan.nodes || !a->node ||
-        (actions[i].feature != F_COUNT && !with(actions[i].feature)))
-        return;
-    actions[i].act(a, &r);
-    world.events++;
-}
 #endif

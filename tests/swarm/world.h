@@ -7,13 +7,17 @@
 #define SWARM_WORLD_H
 
 /* What all seeds together did, so that a swarm that does nothing is noticed. */
-#define TALLIES(X)                                                                             \
-    X(connected)                                                                               \
-    X(refused)                                                                                 \
-    X(dial_failed)                                                                             \
-    X(reconnected) X(broken) X(streams) X(aborted) X(messages) X(large_messages) X(doubtful)   \
-        X(datagrams) X(requests) X(answered) X(refusals) X(found) X(timers) X(crashes) X(cuts) \
-            X(stops) X(datagrams_dropped)
+#define TALLIES(X)                                                                          \
+    X(connected)                                                                            \
+    X(refused)                                                                              \
+    X(dial_failed)                                                                          \
+    X(reconnected)                                                                          \
+    X(broken)                                                                               \
+    X(streams)                                                                              \
+    X(aborted)                                                                              \
+    X(messages)                                                                             \
+    X(large_messages) X(doubtful) X(datagrams) X(requests) X(answered) X(refusals) X(found) \
+        X(timers) X(crashes) X(pauses) X(clocks) X(cuts) X(stops) X(datagrams_dropped)
 #define TALLY_ENUM(name) T_##name,
 enum tally { TALLIES(TALLY_ENUM) T_COUNT };
 #undef TALLY_ENUM
@@ -36,9 +40,9 @@ typedef struct actor { /* a node and the program on it */
     p2p_node *node;
     p2p_id id;
     p2p_listener listener;
-    uint32_t life;      /* counts restarts */
-    uint32_t ticks;     /* of its clock, when p2p_check was last called */
-    uint8_t stopping;   /* p2p_node_stop was called */
+    uint32_t life;  /* counts restarts */
+    uint32_t ticks; /* of its clock, when p2p_check was last called */
+    uint8_t stopping, stopped, paused;
     p2p_metrics before; /* counters only grow */
     uint64_t used;      /* bytes of the arena before anything happened */
     uint8_t *canary;
@@ -105,6 +109,8 @@ static int expected(const actor *a, const char *call, int err, const int *allowe
     for (; *allowed; allowed++)
         if (*allowed == err)
             return err;
+    if (a->stopping && (err == P2P_ERR_STATE || err == P2P_ERR_CLOSED))
+        return err;
     p2p_last_error(a->node, &why);
     swarm_fail("node %d: %s gave %s: %s", (int)(a - world.actors), call, words(err), why.text);
 }
@@ -206,7 +212,7 @@ static void desc_make(uint32_t i, p2p_desc *d) {
     d->congestion = with(F_congestion) ? (uint8_t)below(&r, 4) : 0;
 }
 
-static void work_route(actor *a); /* work.h: what the program does when its node is there */
+static void work_route(actor *a); /* ask.h: what the program does when its node is there */
 
 static uint64_t arena_used(const actor *a) {
     p2p_metrics m;
@@ -219,7 +225,7 @@ static void actor_begin(actor *a) {
     char name[24];
     memset(&a->before, 0, sizeof a->before);
     a->life++;
-    a->stopping = 0;
+    a->stopping = a->stopped = 0;
     MUST(p2p_listen(a->node, NULL, &a->listener) == 0, "listen: %s", world.why.text);
     if (with(F_names)) {
         snprintf(name, sizeof name, "name%d", (int)(a - world.actors));
@@ -326,13 +332,14 @@ static void cuts_due(cut *cuts, uint32_t count, int oneway) {
     }
 }
 
-static void actor_gone(actor *a); /* work.h: the program forgets all it had */
+static void actor_gone(actor *a); /* program.h: the program forgets all it had */
 
 static void actor_crash(actor *a) {
     say("node %d crashes", (int)(a - world.actors));
     actor_gone(a);
     MUST(p2p_sim_crash(world.sim, &a->id) == 0, "crash: %s", world.why.text);
     a->node = NULL;
+    a->paused = 0;
     tally(T_crashes);
 }
 
@@ -359,10 +366,50 @@ static void crashes_due(void) {
     }
 }
 
+static void pauses_due(void) {
+    for (uint32_t i = 0; i < plan.pause_count; i++) {
+        crash *c = &plan.pauses[i];
+        actor *a = &world.actors[c->node];
+        if (c->done == 0 && now_us() >= c->at_us && !world.healed && c->node < plan.nodes &&
+            a->node && !a->paused) {
+            say("node %u stands still", (unsigned)c->node);
+            c->done = 1;
+            a->paused = 1;
+            MUST(p2p_sim_pause(world.sim, &a->id) == 0, "pause: %s", world.why.text);
+            tally(T_pauses);
+        } else if (c->done == 1 && (now_us() >= c->back_us || world.healed)) {
+            say("node %u goes on", (unsigned)c->node);
+            c->done = 2;
+            if (a->paused)
+                MUST(p2p_sim_resume(world.sim, &a->id) == 0, "resume: %s", world.why.text);
+            a->paused = 0;
+        }
+    }
+}
+
+/* A clock leaps at once; what it drifts ends when all heals. */
+static void clocks_due(void) {
+    for (uint32_t i = 0; i < plan.clock_count; i++) {
+        crash *c = &plan.clocks[i];
+        if (c->done == 2 || (now_us() < c->at_us && !world.healed) || c->node >= plan.nodes)
+            continue;
+        if (c->done == 1 && !world.healed)
+            continue;
+        say("the clock of node %u %s", (unsigned)c->node, world.healed ? "is right" : "is wrong");
+        MUST(p2p_sim_clock(world.sim, &world.vertex[c->node], world.healed ? 0 : c->drift_ppm,
+                           world.healed || now_us() < 3 * SECOND ? 0 : c->leap_us) == 0,
+             "clock: %s", world.why.text);
+        c->done = world.healed ? 2 : 1;
+        tally(T_clocks);
+    }
+}
+
 static void faults_due(void) {
     uint32_t epoch = (uint32_t)(now_us() * plan.epochs / plan.duration_us);
     cuts_due(plan.cuts, plan.cut_count, 0);
     cuts_due(plan.oneways, plan.oneway_count, 1);
+    pauses_due();
+    clocks_due();
     crashes_due();
     if (epoch != world.epoch && !world.healed) {
         world.epoch = epoch;

@@ -26,7 +26,7 @@ static struct {
     p2p_sim *sim;
     p2p_node *client, *server;
     p2p_conn conn;
-    int handled, server_closed, server_closed_err, disconnected, requests;
+    int server_writable, handled, server_closed, server_closed_err, disconnected, requests;
     p2p_stream held; /* a request that waits for its reply */
     char seen_path[64], seen_body[64];
     size_t uploaded, to_download, downloaded;
@@ -143,6 +143,7 @@ static void server_event(const p2p_event *e) {
         world.held = e->stream;
         copy_text(world.seen_path, sizeof world.seen_path, e->request->path);
     }
+    world.server_writable += e->type == P2P_EVENT_WRITABLE;
     if (e->type == P2P_EVENT_WRITABLE && e->stream.id == world.held.id)
         server_write();
     if (e->type == P2P_EVENT_READABLE && e->stream.id == world.held.id)
@@ -684,6 +685,22 @@ TEST(the_caller_gives_up) {
     world_end();
 }
 
+/* Given up while the answer is under way, by a handler that is done with it: no event says so. */
+TEST(the_caller_gives_up_what_is_answered) {
+    call c;
+    BEGIN();
+    CHECK_INT(ask_with(&c, P2P_POST, "/echo/7", NULL, 0, "ok", 2, false), 0);
+    for (int i = 0; i < 1000 && !world.handled; i++)
+        run(MS);
+    CHECK_INT(world.handled, 1);
+    CHECK_INT(p2p_stream_reset(world.client, c.stream, 9), 0);
+    run(2 * SECOND);
+    CHECK(c.closed == 1 && world.server_closed == 0 && sound());
+    CHECK_INT(world.server_writable, 0);
+    call_end(&c);
+    world_end();
+}
+
 TEST(misuse_is_refused) {
     static char long_path[1100], big[20000];
     p2p_header many[P2P__HEADERS_MAX + 1], bad[1];
@@ -867,7 +884,7 @@ TEST_MAIN(P2P_TEST_ENTRY(request_and_reply), P2P_TEST_ENTRY(answers_of_the_route
           P2P_TEST_ENTRY(malformed_heads_get_400), P2P_TEST_ENTRY(malformed_answers),
           P2P_TEST_ENTRY(an_answers_head_stays_until_its_body_is_taken),
           P2P_TEST_ENTRY(the_connection_ends_while_an_answer_is_due),
-          P2P_TEST_ENTRY(the_caller_gives_up), P2P_TEST_ENTRY(misuse_is_refused),
-          P2P_TEST_ENTRY(mutated_requests), P2P_TEST_ENTRY(closed_is_told_to_who_set_a_user),
-          P2P_TEST_ENTRY(a_download_is_cancelled),
+          P2P_TEST_ENTRY(the_caller_gives_up), P2P_TEST_ENTRY(the_caller_gives_up_what_is_answered),
+          P2P_TEST_ENTRY(misuse_is_refused), P2P_TEST_ENTRY(mutated_requests),
+          P2P_TEST_ENTRY(closed_is_told_to_who_set_a_user), P2P_TEST_ENTRY(a_download_is_cancelled),
           P2P_TEST_ENTRY(a_stopping_node_takes_nothing_new), P2P_TEST_ENTRY(many_requests_at_once))
