@@ -151,8 +151,11 @@ absolute = $(foreach word,$(1),$(if $(filter -I%,$(word)),-I$(abspath $(patsubst
 $(BUILD)/tests/sim/test_attack: private CPPFLAGS += -fsanitize-coverage=trace-pc
 
 # Programs over lwIP say which variant of it they want; it comes before the other libraries.
-lwip_programs = $(patsubst %,$(BUILD)/tests/unit/%,test_lwip)
-$(BUILD)/tests/unit/test_lwip: lwip = pools
+lwip_programs = $(patsubst %.c,$(BUILD)/%,$(wildcard tests/unit/test_lwip*.c))
+$(lwip_programs): lwip = pools
+$(BUILD)/tests/unit/test_lwip_heap: lwip = heap
+$(BUILD)/tests/unit/test_lwip_ip4: lwip = ip4
+$(BUILD)/tests/unit/test_lwip_threads: lwip = threads
 $(lwip_programs): $(BUILD)/tests/%: tests/%.c $(MBEDTLS_LIB) $(lwip_variants:%=$(BUILD)/lwip/%/liblwip.a)
 	@mkdir -p $(@D)
 	$(compile) $(call lwip_cppflags,$(lwip)) $(TEST_CFLAGS) -MF $@.d -o $@ $< \

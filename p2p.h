@@ -64,6 +64,10 @@
                                         P2P_DEBUG checks cost nothing
         P2P_ADMIT_PER_S     one file    callers a second that are admitted without a cookie: 500; a
                                         microcontroller does well with 2
+        P2P_STATIC_SECURE, P2P_STATIC_CRYPTO
+                            everywhere  the one const table that p2p_secure.api, or p2p_crypto.api,
+                                        may name, as p2p_mbedtls_api or p2p_sodium_api: calls go to
+                                        its functions directly. See ONE TABLE
         P2P_NO_BBR, P2P_NO_CUBIC
                             one file    leave these congestion controllers out; NewReno is always
                                         there, and desc.congestion 0 is the best of what is left
@@ -289,6 +293,18 @@
         X25519, extended master secret, the exporter (RFC 5705), and records through memory with
         the caller's clock. ports/p2p_mbedtls.h is one such port.
 
+    ONE TABLE
+        Firmware has one secure channel and one Ed25519 for ever. Compiled with
+            -DP2P_STATIC_SECURE=p2p_mbedtls_api -DP2P_STATIC_CRYPTO=p2p_sodium_api
+        and with the ports' implementations in the file that has P2P_IMPLEMENTATION (or with -flto),
+        nothing is looked up at run time: calls of a table's functions are direct, its numbers are
+        constants, and what nobody calls falls away. A table of one's own is declared before p2p.h
+        is included and has external linkage. The desc keeps its layout and is filled in as ever;
+        but the type of .api is another one, so a program that names a table itself, or was compiled
+        without these macros, does not compile or is P2P_ERR_ABI. P2P_CRYPTO_NAMED and
+        P2P_SECURE_NAMED give the value of .api for a table, P2P_CRYPTO_OF and P2P_SECURE_OF the
+        table behind a p2p_crypto or p2p_secure, either way. The simulator does not go with it.
+
     ED25519 BY MONOCYPHER, SHA-256 BY MBEDTLS
         static int mono_public_key(void *ctx, const uint8_t seed[32], p2p_id *out) {
             uint8_t secret[64], copy[32];
@@ -400,9 +416,20 @@ extern "C" {
 #else
 #define P2P__CHECK 1u
 #endif
+/* Whether a table is named at compile time. */
+#ifdef P2P_STATIC_SECURE
+#define P2P__ONE_SECURE 1u
+#else
+#define P2P__ONE_SECURE 0u
+#endif
+#ifdef P2P_STATIC_CRYPTO
+#define P2P__ONE_CRYPTO 1u
+#else
+#define P2P__ONE_CRYPTO 0u
+#endif
 #define P2P__ROOMS                                                                                 \
     (P2P__ROUTER | P2P__DISCOVERY << 1 | P2P__DATAGRAMS << 2 | P2P__PARSE << 3 | P2P__WORDS << 4 | \
-     P2P__CHECK << 5 | P2P__MESSAGES << 6)
+     P2P__CHECK << 5 | P2P__MESSAGES << 6 | P2P__ONE_SECURE << 7 | P2P__ONE_CRYPTO << 8)
 
 /* Upper bounds for static arenas: constant expressions, one term for each line of the desc that
  * costs memory, and the term of the secure port. A test holds every one against p2p_arena_size.
@@ -541,10 +568,23 @@ typedef struct p2p_crypto_api {
     int (*sha256)(void *ctx, const void *const *parts, const size_t *sizes, size_t count,
                   uint8_t out[32]);
 } p2p_crypto_api;
+#ifdef P2P_STATIC_CRYPTO
+extern const p2p_crypto_api P2P_STATIC_CRYPTO;
+typedef struct p2p_static_crypto p2p_static_crypto; /* never defined: it names and does no more */
+typedef struct p2p_crypto {
+    void *ctx;
+    const p2p_static_crypto *api;
+} p2p_crypto;
+#define P2P_CRYPTO_NAMED(table) ((const p2p_static_crypto *)(const void *)&(table))
+#define P2P_CRYPTO_OF(crypto)   ((void)(crypto), &P2P_STATIC_CRYPTO)
+#else
 typedef struct p2p_crypto {
     void *ctx;
     const p2p_crypto_api *api;
 } p2p_crypto;
+#define P2P_CRYPTO_NAMED(table) (&(table))
+#define P2P_CRYPTO_OF(crypto)   ((crypto)->api)
+#endif
 
 /* Entropy, always from outside. fill: P2P_OK, or < 0 which makes p2p_node_open fail. */
 typedef struct p2p_random {
@@ -674,11 +714,24 @@ typedef struct p2p_link {
 } p2p_link;
 
 typedef struct p2p_secure_api p2p_secure_api;
+#ifdef P2P_STATIC_SECURE
+extern const p2p_secure_api P2P_STATIC_SECURE;
+typedef struct p2p_static_secure p2p_static_secure; /* never defined, as p2p_static_crypto */
+typedef struct p2p_secure {
+    void *ctx;
+    const p2p_static_secure *api;
+} p2p_secure;
+#define P2P_SECURE_NAMED(table) ((const p2p_static_secure *)(const void *)&(table))
+#define P2P_SECURE_OF(secure)   ((void)(secure), &P2P_STATIC_SECURE)
+#else
 typedef struct p2p_secure {
     void *ctx;
     /* sessions live in the node's arena: p2p_arena_size counts them */
     const p2p_secure_api *api;
 } p2p_secure;
+#define P2P_SECURE_NAMED(table) (&(table))
+#define P2P_SECURE_OF(secure)   ((secure)->api)
+#endif
 typedef struct p2p_discovery_api p2p_discovery_api;
 typedef struct p2p_discovery {
     void *ctx;
@@ -2130,7 +2183,7 @@ static uint64_t p2p__hash64(const uint8_t key[16], const void *data, size_t size
 
 static int p2p__sha256(const p2p_crypto *c, const void *const *parts, const size_t *sizes,
                        size_t count, uint8_t out[32]) {
-    return c->api->sha256(c->ctx, parts, sizes, count, out);
+    return P2P_CRYPTO_OF(c)->sha256(c->ctx, parts, sizes, count, out);
 }
 
 /* One layer of HMAC: SHA-256 of the key's block, turned by pad, then the parts. */
@@ -2352,10 +2405,10 @@ P2P_DEF bool p2p_id_equal(const p2p_id *a, const p2p_id *b) {
 /* out may be the key that seed lies in. On an error out is wiped. */
 P2P_DEF int p2p_key_from_seed(const p2p_crypto *crypto, const uint8_t seed[32], p2p_key *out) {
     int err;
-    if (!crypto || !crypto->api || !crypto->api->public_key || !seed || !out)
+    if (!crypto || !crypto->api || !P2P_CRYPTO_OF(crypto)->public_key || !seed || !out)
         return P2P_ERR_ARG;
     P2P_MEMMOVE(out->seed, seed, sizeof out->seed);
-    err = crypto->api->public_key(crypto->ctx, out->seed, &out->id);
+    err = P2P_CRYPTO_OF(crypto)->public_key(crypto->ctx, out->seed, &out->id);
     if (err >= 0)
         err = p2p__id_check(&out->id);
     if (err < 0)
@@ -7145,7 +7198,9 @@ enum p2p__datagram_type {
     P2P__DATA_TO_SERVER = 0xb4,
     P2P__DATA_TO_CLIENT = 0xb5
 };
-static const p2p_secure_api *p2p__secure(const p2p_node *node) { return node->desc.secure.api; }
+static const p2p_secure_api *p2p__secure(const p2p_node *node) {
+    return P2P_SECURE_OF(&node->desc.secure);
+}
 static void *p2p__secure_ctx(const p2p_node *node) { return node->desc.secure.ctx; }
 static size_t p2p__prefix_bytes(const p2p_node *node) { return p2p__secure(node)->prefix ? 1 : 0; }
 /* PSK and tag key of a responder: known to all who know its NodeId. */
@@ -7891,8 +7946,9 @@ static int p2p__auth_sign(p2p_node *node, p2p__session *session) {
         err = p2p__auth_text(node, session, session->server != 0, &node->key.id, &session->peer,
                              text);
     if (err >= 0)
-        err = node->desc.crypto.api->sign(node->desc.crypto.ctx, node->key.seed, text, sizeof text,
-                                          session->signature);
+        err = P2P_CRYPTO_OF(&node->desc.crypto)
+                  ->sign(node->desc.crypto.ctx, node->key.seed, text, sizeof text,
+                         session->signature);
     session->signed_auth = err >= 0;
     return err;
 }
@@ -7995,8 +8051,8 @@ static bool p2p__auth_good(p2p_node *node, p2p__session *session, const uint8_t 
         return false;
     if (p2p__auth_text(node, session, !session->server, &id, &node->key.id, text) < 0)
         return false;
-    if (node->desc.crypto.api->verify(node->desc.crypto.ctx, &id, text, sizeof text, bytes + 32) <
-        0)
+    if (P2P_CRYPTO_OF(&node->desc.crypto)
+            ->verify(node->desc.crypto.ctx, &id, text, sizeof text, bytes + 32) < 0)
         return false;
     session->peer = id;
     return true;
@@ -11870,15 +11926,18 @@ static int p2p__desc_texts(const p2p_desc *d) {
 }
 
 static int p2p__desc_vtables(const p2p_desc *d) {
-    const p2p_crypto_api *c = d->crypto.api;
-    const p2p_secure_api *s = d->secure.api;
+    const p2p_crypto_api *c = P2P_CRYPTO_OF(&d->crypto);
+    const p2p_secure_api *s = P2P_SECURE_OF(&d->secure);
     uint32_t largest;
-    if (!c || !c->public_key || !c->sign || !c->verify || !c->sha256)
+    if (!d->crypto.api || !c->public_key || !c->sign || !c->verify || !c->sha256)
         return p2p__desc_fail(d, P2P_ERR_CONFIG, "crypto: no table (p2p_sodium_crypto gives one)",
                               0, 0);
-    if (!s)
+    if (!d->secure.api)
         return p2p__desc_fail(d, P2P_ERR_CONFIG,
                               "secure: no channel (p2p_mbedtls_secure gives one)", 0, 0);
+    if (d->crypto.api != P2P_CRYPTO_NAMED(*c) || d->secure.api != P2P_SECURE_NAMED(*s))
+        return p2p__desc_fail(d, P2P_ERR_CONFIG,
+                              "crypto or secure: not the table that P2P_STATIC_* names", 0, 0);
     largest = s->content_max + P2P__DATA_HEAD + s->overhead;
     if (d->link.mtu > largest + (s->prefix != 0))
         return p2p__desc_fail(d, P2P_ERR_CONFIG, "link.mtu: over the secure channel's content_max",
@@ -11907,11 +11966,12 @@ static uint32_t p2p__pow2(uint32_t at_least) {
 }
 
 static uint32_t p2p__packet_max(const p2p_desc *d) {
-    return d->link.mtu - P2P__DATA_HEAD - d->secure.api->overhead - (d->secure.api->prefix != 0);
+    const p2p_secure_api *s = P2P_SECURE_OF(&d->secure);
+    return d->link.mtu - P2P__DATA_HEAD - s->overhead - (s->prefix != 0);
 }
 
 static size_t p2p__slab_bytes(const p2p_desc *d) {
-    return d->secure.api->session_size(d->secure.ctx, p2p__packet_max(d));
+    return P2P_SECURE_OF(&d->secure)->session_size(d->secure.ctx, p2p__packet_max(d));
 }
 
 static uint32_t p2p__message_streams(const p2p_desc *d) {
@@ -12106,7 +12166,7 @@ static int p2p__node_open(p2p_node **out, const p2p_desc *desc, void *arena, siz
                               abi, p2p_abi());
     if ((err = p2p__desc_resolve(desc, &d)) < 0)
         return err;
-    if (d.secure.api->insecure && !simulated)
+    if (P2P_SECURE_OF(&d.secure)->insecure && !simulated)
         return p2p__desc_fail(desc, P2P_ERR_CONFIG, "secure: not encrypted, for the simulator only",
                               0, 0);
     need = p2p__node_layout(&d, NULL);

@@ -200,6 +200,10 @@
 #ifndef P2P_SIM_H
 #define P2P_SIM_H
 #include "p2p.h"
+#if defined(P2P_STATIC_SECURE) || defined(P2P_STATIC_CRYPTO)
+#error \
+    "p2p_sim.h brings tables of its own: it does not go with P2P_STATIC_SECURE, P2P_STATIC_CRYPTO"
+#endif
 #ifndef P2P_DEF
 #ifdef P2P_STATIC
 #define P2P_DEF static

@@ -5,7 +5,7 @@
  *     LWIP_IPV6      1: both families
  *     NO_SYS         0: lwIP has a thread of its own; the core lock, and calls from other threads
  *                    caught. The platform's arch/sys_arch.h comes with it
- *     MEM_LIBC_MALLOC, MEMP_MEM_MALLOC   1: each pbuf is an allocation, so that AddressSanitizer
+ *     MEM_CUSTOM_ALLOCATOR, MEMP_MEM_MALLOC   1: each pbuf is an allocation, so that AddressSanitizer
  *                    sees what writes beyond one
  * SPDX-License-Identifier: MIT-0 */
 #ifndef LWIPOPTS_H

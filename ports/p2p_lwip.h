@@ -658,11 +658,12 @@ static int p2p_lwip__fail(p2p_desc *desc, int err, const char *text) {
 
 /* The largest datagram worth trying: what the secure channel can seal, in an Ethernet frame. */
 static uint32_t p2p_lwip__mtu_of(const p2p_secure *secure) {
+    const p2p_secure_api *api;
     uint64_t most;
     if (secure->api == NULL)
         return P2P_LWIP__MTU_DEFAULT;
-    most = (uint64_t)secure->api->content_max + secure->api->overhead + P2P_LWIP__HEAD +
-           (secure->api->prefix != 0);
+    api = P2P_SECURE_OF(secure);
+    most = (uint64_t)api->content_max + api->overhead + P2P_LWIP__HEAD + (api->prefix != 0);
     return most < P2P_LWIP__MTU_BEST ? (uint32_t)most : (uint32_t)P2P_LWIP__MTU_BEST;
 }
 

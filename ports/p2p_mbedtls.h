@@ -874,7 +874,13 @@ static void p2p_mbedtls__end(void *ctx, void *slab) {
 
 /* ==== >>public ================================================================================ */
 
-static const p2p_secure_api p2p_mbedtls__api = {
+/* With P2P_STATIC_SECURE p2p.h has declared it, for the linker to find. */
+#ifdef P2P_STATIC_SECURE
+#define P2P_MBEDTLS__TABLE const
+#else
+#define P2P_MBEDTLS__TABLE static const
+#endif
+P2P_MBEDTLS__TABLE p2p_secure_api p2p_mbedtls_api = {
     "mbedtls",
     0,
     0,
@@ -902,7 +908,7 @@ P2P_DEF int p2p_mbedtls_secure(p2p_secure *out) {
     }
     p2p_mbedtls__probing = 0;
     out->ctx = NULL;
-    out->api = &p2p_mbedtls__api;
+    out->api = P2P_SECURE_NAMED(p2p_mbedtls_api);
     return 0;
 }
 #endif /* P2P_MBEDTLS_IMPLEMENTATION */

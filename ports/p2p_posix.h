@@ -630,11 +630,12 @@ static int p2p_posix__check_desc(const p2p_posix_desc *d, p2p_error_detail *why)
 
 /* The largest datagram of a secure channel; 0, which is the default, where none is given. */
 static uint32_t p2p_posix__mtu_of(const p2p_secure *secure) {
+    const p2p_secure_api *api;
     uint64_t most;
     if (secure->api == NULL)
         return 0;
-    most = (uint64_t)secure->api->content_max + secure->api->overhead + P2P_POSIX__HEAD +
-           (secure->api->prefix != 0);
+    api = P2P_SECURE_OF(secure);
+    most = (uint64_t)api->content_max + api->overhead + P2P_POSIX__HEAD + (api->prefix != 0);
     return most < P2P_POSIX__MTU_BEST ? (uint32_t)most : (uint32_t)P2P_POSIX__MTU_BEST;
 }
 

@@ -125,8 +125,14 @@ static int p2p_sodium__sha256(void *ctx, const void *const *parts, const size_t 
     return P2P_OK;
 }
 
-static const p2p_crypto_api p2p_sodium__api = {p2p_sodium__public_key, p2p_sodium__sign,
-                                               p2p_sodium__verify, p2p_sodium__sha256};
+/* With P2P_STATIC_CRYPTO p2p.h has declared it, for the linker to find. */
+#ifdef P2P_STATIC_CRYPTO
+#define P2P_SODIUM__TABLE const
+#else
+#define P2P_SODIUM__TABLE static const
+#endif
+P2P_SODIUM__TABLE p2p_crypto_api p2p_sodium_api = {p2p_sodium__public_key, p2p_sodium__sign,
+                                                   p2p_sodium__verify, p2p_sodium__sha256};
 
 P2P_DEF int p2p_sodium_crypto(p2p_crypto *out) {
     if (out == NULL)
@@ -134,7 +140,7 @@ P2P_DEF int p2p_sodium_crypto(p2p_crypto *out) {
     if (sodium_init() < 0) /* Chooses the fastest code for this processor; 1 when done before. */
         return P2P_ERR_IO;
     out->ctx = NULL;
-    out->api = &p2p_sodium__api;
+    out->api = P2P_CRYPTO_NAMED(p2p_sodium_api);
     return P2P_OK;
 }
 

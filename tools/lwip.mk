@@ -1,7 +1,7 @@
 # Builds lwIP 2.2 for the tests on this machine, with ports/lwipopts.h, once a variant:
 #     pools    as firmware has it: NO_SYS, static pools; both families
 #     heap     the same, each pbuf an allocation of its own, which AddressSanitizer watches; the
-#              program brings lwip_platform_malloc and lwip_platform_calloc
+#              program brings lwip_platform_malloc, _calloc and _free
 #     ip4      IPv4 alone
 #     threads  lwIP's own thread, core lock and mailbox; lwIP's own sys_arch for unix
 #
@@ -13,8 +13,9 @@ LWIP_CFLAGS ?= $(CFLAGS)
 
 lwip_common = -DPBUF_POOL_SIZE=64 -DMEM_SIZE=131072 -DMEMP_NUM_PBUF=64
 lwip_flags_pools = $(lwip_common) -DLWIP_IPV6=1
-lwip_flags_heap = $(lwip_common) -DLWIP_IPV6=1 -DMEM_LIBC_MALLOC=1 -DMEMP_MEM_MALLOC=1 \
-    -Dmem_clib_malloc=lwip_platform_malloc -Dmem_clib_calloc=lwip_platform_calloc
+lwip_flags_heap = $(lwip_common) -DLWIP_IPV6=1 -DMEMP_MEM_MALLOC=1 -DMEM_CUSTOM_ALLOCATOR=1 \
+    -DMEM_CUSTOM_MALLOC=lwip_platform_malloc -DMEM_CUSTOM_CALLOC=lwip_platform_calloc \
+    -DMEM_CUSTOM_FREE=lwip_platform_free
 lwip_flags_ip4 = $(lwip_common)
 lwip_flags_threads = $(lwip_common) -DLWIP_IPV6=1 -DNO_SYS=0 \
     -isystem $(LWIP_DIR)/contrib/ports/unix/port/include

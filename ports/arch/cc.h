@@ -15,8 +15,9 @@ extern "C" {
 void lwip_platform_assert(const char *what, int line, const char *file);
 uint32_t lwip_platform_rand(void);
 void sys_check_core_locking(void);
-void *lwip_platform_malloc(size_t size); /* only in builds with MEM_LIBC_MALLOC */
+void *lwip_platform_malloc(size_t size); /* only in builds with MEM_CUSTOM_ALLOCATOR */
 void *lwip_platform_calloc(size_t count, size_t size);
+void lwip_platform_free(void *block);
 #ifdef __cplusplus
 }
 #endif

@@ -45,9 +45,10 @@ uint32_t lwip_platform_rand(void) {
     return value;
 }
 
-#if MEM_LIBC_MALLOC
+#if MEM_CUSTOM_ALLOCATOR
 void *lwip_platform_malloc(size_t size) { return malloc(size); }
 void *lwip_platform_calloc(size_t count, size_t size) { return calloc(count, size); }
+void lwip_platform_free(void *block) { free(block); }
 #endif
 
 /* A switch knows who has which address; what a host's queue has no room for is lost, as in one. */

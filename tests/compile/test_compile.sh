@@ -131,6 +131,34 @@ check "no p2p_err_text" left_out P2P_NO_WORDS p2p_err_text
 check "no p2p_check" left_out P2P_NO_CHECK p2p_check
 check "no p2p_send" left_out P2P_NO_MESSAGES p2p_send
 
+# ---- one table, named at compile time: its ports fill the desc in as ever, another table does not
+# compile, and the ABI tells the builds apart
+one="-DP2P_STATIC_SECURE=p2p_mbedtls_api -DP2P_STATIC_CRYPTO=p2p_sodium_api"
+source_of "$work/one.c" "${impl/P2P_SIM_IMPLEMENTATION/}" "${all/p2p_sim.h/}"
+for cc in "cc -std=c99" "g++ -std=c++11 -x c++"; do
+    command -v "${cc%% *}" >/dev/null || continue
+    # shellcheck disable=SC2086
+    check "$cc one table" $cc $strict $own $dtls $one -fsyntax-only "$work/one.c"
+    # shellcheck disable=SC2086
+    check "$cc one table, static" $cc $strict -Wno-unused-function $own $dtls $one -DP2P_STATIC \
+        -fsyntax-only "$work/one.c"
+done
+check "ABI of one channel" [ "$(abi_of "${one%% *}")" != "$(abi_of "")" ]
+check "ABI of one crypto table" [ "$(abi_of "${one##* }")" != "$(abi_of "")" ]
+another_table() { # flags
+    { echo '#include "p2p.h"'
+      echo 'extern const p2p_secure_api other;'
+      echo 'extern const p2p_crypto_api another;'
+      echo 'void set(p2p_desc *desc);'
+      echo "void set(p2p_desc *desc) { desc->$1; }"; } >"$work/set.c"
+    # shellcheck disable=SC2086
+    cc -std=c99 $strict $own $2 -fsyntax-only "$work/set.c"
+}
+no_other_table() { another_table "$1" "" && ! another_table "$1" "$one"; }
+check "no other channel" no_other_table "secure.api = &other"
+check "no other crypto table" no_other_table "crypto.api = &another"
+check "not in the simulator" bash -c "! cc -std=c99 $own $one -fsyntax-only '$work/sim.c'"
+
 # ---- each choice of congestion controllers
 for left_out in "P2P_NO_BBR" "P2P_NO_CUBIC" "P2P_NO_BBR P2P_NO_CUBIC"; do
     source_of "$work/less.c" "$left_out P2P_IMPLEMENTATION" "p2p.h"

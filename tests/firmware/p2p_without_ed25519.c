@@ -49,10 +49,10 @@ static int sha256(void *ctx, const void *const *parts, const size_t *sizes, size
     return P2P_OK;
 }
 
-static const p2p_crypto_api none = {public_key, sign, verify, sha256};
+const p2p_crypto_api p2p_sodium_api = {public_key, sign, verify, sha256};
 
 int p2p_sodium_crypto(p2p_crypto *out) {
     out->ctx = NULL;
-    out->api = &none;
+    out->api = P2P_CRYPTO_NAMED(p2p_sodium_api);
     return P2P_OK;
 }

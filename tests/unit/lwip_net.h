@@ -72,11 +72,11 @@ void lwip_platform_assert(const char *what, int line, const char *file) {
     printf("lwIP asserts at %s:%d: %s\n", file, line, what);
     abort();
 }
-#if MEM_LIBC_MALLOC
-void *lwip_platform_malloc(size_t size) { return net.starve ? NULL : malloc(size); }
-void *lwip_platform_calloc(size_t count, size_t size) {
-    return net.starve ? NULL : calloc(count, size);
-}
+#if MEM_CUSTOM_ALLOCATOR
+/* In a shortage there is something left for lwIP's timeouts, for which it asserts. */
+void *lwip_platform_malloc(size_t size) { return net.starve && size > 64 ? NULL : malloc(size); }
+void *lwip_platform_calloc(size_t count, size_t size) { return calloc(count, size); }
+void lwip_platform_free(void *block) { free(block); }
 #endif
 
 static int entropy(void *ctx, void *out, size_t size) {
@@ -96,10 +96,12 @@ static void on_wake(void *ctx) {
 
 enum { NEAR_HOST = 1, FAR_HOST = 2 };
 
+#if LWIP_IPV6
 static void ip6_of(int host, ip6_addr_t *out) {
     IP6_ADDR(out, PP_HTONL(0xfd000000u), 0, 0, lwip_htonl((u32_t)host));
     ip6_addr_clear_zone(out);
 }
+#endif
 
 static p2p_addr addr_of(int host, uint16_t port) {
     p2p_addr addr;
@@ -447,7 +449,7 @@ static void hoard_take(hoard *h) {
     uint16_t size = 1400;
     h->count = 0;
     net.starve = 1;
-    if (MEM_LIBC_MALLOC)
+    if (MEM_CUSTOM_ALLOCATOR)
         return;
     while (size > 0 && h->count < 4096) {
         struct pbuf *p = pbuf_alloc(PBUF_RAW, size, PBUF_RAM);
