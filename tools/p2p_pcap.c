@@ -109,15 +109,15 @@ static void interface(pcap *p, const p2p_see_vertex *v) {
     put_option_end(p);
     block_end(p);
 }
-/* Wireshark shows names for addresses (View, Name Resolution). */
+/* Wireshark shows names for addresses (View, Name Resolution). Only those in 10.0.0.0/8 belong to one
+ * vertex each; outer ones are shared, and a LAN may have those of another. */
 static void name_of(pcap *p, const p2p_see_vertex *v) {
-    size_t ip = v->addr.family == 6 ? 16 : 4;
-    if (v->addr.family == 0)
+    if (v->inside.family != 4 || v->inside.ip[0] != 10)
         return;
     block_begin(p, BLOCK_NAMES);
-    put_u16(p, v->addr.family == 6 ? 2 : 1);
-    put_u16(p, (uint32_t)(ip + strlen(v->name) + 1));
-    put(p, v->addr.ip, ip);
+    put_u16(p, 1);
+    put_u16(p, (uint32_t)(4 + strlen(v->name) + 1));
+    put(p, v->inside.ip, 4);
     put(p, v->name, strlen(v->name) + 1);
     put_padding(p);
     put_u32(p, 0); /* no more records, and no options */

@@ -119,6 +119,11 @@ static bool grow_places(p2p_see *see) {
     return true;
 }
 
+static void find_addresses(place *p) {
+    (void)p2p_sim_addr(p->see->sim, &p->vertex.id, &p->vertex.addr);
+    (void)p2p_sim_addr_inside(p->see->sim, &p->vertex.id, &p->vertex.inside);
+}
+
 /* The vertex of this id; a new one is named by its id until it gets a name. */
 static place *place_of(p2p_see *see, const p2p_id *id) {
     place *p = find(see, id);
@@ -135,7 +140,7 @@ static place *place_of(p2p_see *see, const p2p_id *id) {
     p->vertex.id = *id;
     p->vertex.index = (uint32_t)see->place_count;
     (void)p2p_id_short(id, p->vertex.name);
-    (void)p2p_sim_addr(see->sim, id, &p->vertex.addr);
+    find_addresses(p);
     see->places[see->place_count++] = p;
     *slot_of(see, id) = (uint32_t)see->place_count;
     return p;
@@ -163,7 +168,7 @@ int p2p_see_set_vertex(p2p_see *see, const char *name, const p2p_id *id, p2p_nod
     memcpy(p->vertex.name, name, strlen(name) + 1);
     p->vertex.node = node;
     p->vertex.time_us = p2p_sim_now(see->sim);
-    (void)p2p_sim_addr(see->sim, id, &p->vertex.addr);
+    find_addresses(p);
     tell_vertex(see, p);
     return P2P_OK;
 }

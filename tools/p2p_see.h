@@ -31,7 +31,8 @@ enum {
 typedef struct p2p_see_vertex {
     char name[P2P_SEE_NAME];
     p2p_id id;
-    p2p_addr addr;
+    p2p_addr addr;    /* where others reach it */
+    p2p_addr inside;  /* its own, which behind a box is another one */
     p2p_node *node;   /* NULL: it only forwards, or does not run now */
     uint32_t index;   /* from 0 on */
     uint64_t time_us; /* when it became what it is */

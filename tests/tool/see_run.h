@@ -21,13 +21,13 @@ enum { RUN_ALICE, RUN_BOB, RUN_CAROL, RUN_NODES, RUN_BYTES = 60000 };
 
 typedef struct see_run {
     bool dtls, wrapped; /* wrapped: packets can be seen */
-    bool boxed;         /* alice is behind a NAT box */
+    bool boxed;         /* between alice and r is a NAT router */
     uint64_t seed;
     /* filled in */
     p2p_see *see; /* NULL: nobody watches */
     p2p_sim *sim;
     p2p_node *node[RUN_NODES];
-    p2p_id id[RUN_NODES], router;
+    p2p_id id[RUN_NODES], router, lan;
     p2p_conn conn;
     p2p_stream stream;
     uint32_t sent, got, messages, datagrams, wrong;
@@ -134,9 +134,20 @@ static int run_open(see_run *r, bool watched) {
     return p2p_sim_router(r->sim, "r", &r->router);
 }
 
+static int run_box(see_run *r, const p2p_sim_link *link) {
+    p2p_sim_nat_desc box;
+    int err;
+    memset(&box, 0, sizeof box);
+    box.kind = P2P_SIM_NAT_PORT;
+    if ((err = p2p_sim_router(r->sim, "lan", &r->lan)) < 0 ||
+        (err = p2p_sim_nat(r->sim, &r->lan, &box)) < 0 ||
+        (err = p2p_sim_behind(r->sim, &r->id[RUN_ALICE], &r->lan)) < 0)
+        return err;
+    return p2p_sim_connect(r->sim, &r->id[RUN_ALICE], &r->lan, link);
+}
+
 static int run_links(see_run *r) {
     p2p_sim_link good, bad;
-    p2p_sim_nat_desc box;
     int err;
     memset(&good, 0, sizeof good);
     good.latency_us = 5 * RUN_MS;
@@ -146,13 +157,9 @@ static int run_links(see_run *r) {
     bad.loss_ppm = 30000;
     bad.duplicate_ppm = 20000;
     bad.corrupt_ppm = 50000;
-    memset(&box, 0, sizeof box);
-    box.kind = P2P_SIM_NAT_PORT;
-    if (r->boxed && ((err = p2p_sim_nat(r->sim, &r->id[RUN_ALICE], &box)) < 0 ||
-                     (r->see && (err = p2p_see_set_vertex(r->see, "alice", &r->id[RUN_ALICE],
-                                                          r->node[RUN_ALICE])) < 0)))
-        return err;
-    err = p2p_sim_connect(r->sim, &r->id[RUN_ALICE], &r->router, &good);
+    err = r->boxed ? run_box(r, &good) : P2P_OK;
+    if (err == P2P_OK)
+        err = p2p_sim_connect(r->sim, r->boxed ? &r->lan : &r->id[RUN_ALICE], &r->router, &good);
     return err < 0 ? err : p2p_sim_connect(r->sim, &r->router, &r->id[RUN_BOB], &bad);
 }
 
