@@ -21,7 +21,7 @@ include tools/lwip.mk
 
 headers  = p2p.h p2p_sim.h $(wildcard ports/*.h)
 own_c    = $(wildcard examples/*.[ch] examples/*/*.[ch] tools/*.[ch] bench/*.[ch] tests/*.[ch] tests/*/*.[ch])
-programs = $(BUILD)/p2p $(patsubst %.c,$(BUILD)/%,$(wildcard examples/*.c))
+programs = $(BUILD)/p2p $(BUILD)/p2p_keylog $(patsubst %.c,$(BUILD)/%,$(wildcard examples/*.c))
 benches  = $(patsubst %.c,$(BUILD)/%,$(wildcard bench/*.c))
 worlds   = $(addprefix $(BUILD)/tests/behaviour/,sim_null sim_dtls udp_dtls lwip_dtls)
 replays  = $(patsubst %.c,$(BUILD)/%,$(wildcard tests/fuzz/fuzz_*.c))
@@ -43,7 +43,7 @@ again    = @$(MAKE) --no-print-directory
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .SECONDARY:
-.PHONY: help test test-asan test-valgrind test-portable lint demo bench fuzz flags install deps format clean \
+.PHONY: keylog help test test-asan test-valgrind test-portable lint demo bench fuzz flags install deps format clean \
         size swarm firmware firmware-budget test-firmware firmware-images interop build-all build-fuzz print-flags
 
 help: ## this list
@@ -89,6 +89,10 @@ demo: ## two processes on loopback, one plays a piece of music from the other by
 	@tools/deps.sh build
 	$(again) -j$(JOBS) $(BUILD)/examples/streamer $(BUILD)/examples/speaker_posix
 	@tools/demo.sh
+
+keylog: ## build/p2p_keylog: the command, giving away its keys to the file SSLKEYLOGFILE names
+	@tools/deps.sh build
+	$(again) $(BUILD)/p2p_keylog
 
 bench: ## measures, prints a table and writes build/bench.json
 	@tools/deps.sh bench
@@ -170,7 +174,9 @@ $(BUILD)/%: %.c $(MBEDTLS_LIB)
 	$(compile) $(CFLAGS) -MF $@.d -o $@ $< $(libs)
 
 # Several sources in one command: -MF would keep what the last one includes, so all is named here.
-$(BUILD)/p2p: $(wildcard tools/p2p*.[ch]) $(BUILD)/p2p_page.h $(headers) $(MBEDTLS_LIB)
+# The command that gives its keys away, for Wireshark: the only program that is built so.
+$(BUILD)/p2p_keylog: private CPPFLAGS += -DP2P_MBEDTLS_KEYLOG
+$(BUILD)/p2p $(BUILD)/p2p_keylog: $(wildcard tools/p2p*.[ch]) $(BUILD)/p2p_page.h $(headers) $(MBEDTLS_LIB)
 	@mkdir -p $(@D)
 	$(filter-out -MMD -MP,$(compile)) -I$(BUILD) $(CFLAGS) -o $@ $(filter %.c,$^) $(libs)
 

@@ -234,5 +234,9 @@ int main(int argc, char **argv) {
     c = command_find(argv[1]);
     if (!c)
         return tool_usage(NULL, "there is no command '%s'", argv[1]);
+#ifdef P2P_MBEDTLS_KEYLOG
+    if (tool_keylog() != TOOL_OK)
+        return TOOL_FAILED;
+#endif
     return run(c, argc - 2, argv + 2);
 }

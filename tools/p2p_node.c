@@ -9,6 +9,7 @@
 #include "p2p_sim.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -57,6 +58,27 @@ void tool_signals(p2p_posix *io) {
 }
 
 /* ---- keys ------------------------------------------------------------------------------------ */
+
+#ifdef P2P_MBEDTLS_KEYLOG
+static void log_key(void *ctx, const char *line) {
+    (void)fprintf((FILE *)ctx, "%s\n", line);
+    (void)fflush((FILE *)ctx);
+}
+int tool_keylog(void) {
+    const char *path = getenv("SSLKEYLOGFILE");
+    int fd;
+    FILE *out;
+    if (!path || !*path)
+        return TOOL_OK;
+    fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+    out = fd < 0 ? NULL : fdopen(fd, "a");
+    if (!out)
+        return tool_fail(NULL, "SSLKEYLOGFILE: cannot write %s: %s", path, strerror(errno));
+    tool_note(NULL, "DANGER: whoever reads %s can read all that this process sends", path);
+    p2p_mbedtls_keylog(log_key, out); /* open to the end of the process */
+    return TOOL_OK;
+}
+#endif
 
 const char *tool_why(const p2p_error_detail *why, const char *what, int err) {
     size_t size = strlen(what), tail = size > 16 ? 16 : size;

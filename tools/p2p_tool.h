@@ -107,6 +107,10 @@ void tool_node_close(tool_node *t);
 /* Waits for the network, a signal, or one more descriptor (fd < 0: none); feeds the node. < 0:
  * printed. */
 int tool_node_wait(tool_node *t, int fd, short events);
+#ifdef P2P_MBEDTLS_KEYLOG
+/* Gives the secrets of all sessions to the file that SSLKEYLOGFILE names. */
+int tool_keylog(void);
+#endif
 int tool_key_load(const char *command, const char *path, p2p_key *out);
 /* What a port says of a failure, without the name `what` that the caller prints itself. */
 const char *tool_why(const p2p_error_detail *why, const char *what, int err);

@@ -266,9 +266,48 @@ def test_other_ports_are_recognized():
         assert sum(bool(row[0]) for row in rows) > len(rows) * 0.9
 
 
+# ---- the command -----------------------------------------------------------------------------------
+
+SCENARIO = """seed 5
+secure dtls
+node {alice bob}
+link alice bob latency=20ms loss=2% rate=10mbit queue=25kB
+dial alice bob
+at 1s stream alice bob 100kB
+expect bob received 100kB from alice by 5s
+"""
+
+
+def simulate(program, folder, log):
+    scene = tool.write(os.path.join(folder, "run.scn"), SCENARIO.encode())
+    capture = os.path.join(folder, "run.pcapng")
+    env = {**os.environ, "SSLKEYLOGFILE": log}
+    done = subprocess.run([program, "sim", scene, "--pcap", capture], stdout=subprocess.PIPE,
+                          stderr=subprocess.PIPE, env=env, timeout=60, check=False)
+    return capture, done
+
+
+def test_the_command_with_a_key_log():
+    with tool.folder() as d:
+        log = os.path.join(d, "run.keys")
+        capture, done = simulate(tool.P2P + "_keylog", d, log)
+        assert done.returncode == 0 and b"DANGER" in done.stderr, done
+        assert os.stat(log).st_mode & 0o777 == 0o600
+        rows = fields(capture, "p2p.stream.offset", "p2p.stream.id",
+                      where='frame.interface_name == "bob" && p2p.frame.name == "STREAM"',
+                      options=(*SCRIPT, "-o", "tls.keylog_file:" + log))
+        assert len(rows) > 80, len(rows)
+        done = simulate(tool.P2P + "_keylog", d, os.path.join(d, "no", "such", "folder"))[1]
+        assert done.returncode == 1 and b"SSLKEYLOGFILE" in done.stderr, done
+
+
 def test_normal_builds_have_no_key_log():
     names = subprocess.run(["nm", tool.P2P], stdout=subprocess.PIPE, check=True).stdout.decode()
     assert "p2p_mbedtls_secure" in names and "keylog" not in names
+    with tool.folder() as d:
+        log = os.path.join(d, "run.keys")
+        assert simulate(tool.P2P, d, log)[1].returncode == 0
+        assert not os.path.exists(log)
 
 
 try:
