@@ -662,10 +662,13 @@ typedef union p2p_sim__chunk {
 
 enum { P2P_SIM__HEAL, P2P_SIM__CUT, P2P_SIM__ONEWAY };
 enum { P2P_SIM__EV_DATAGRAM, P2P_SIM__EV_ANSWER };
-typedef struct p2p_sim__event {
-    uint64_t at_us, order; /* order: those of one instant in the order they were made */
-    uint32_t chunk, kind;
+typedef struct p2p_sim__event { /* of the chunk with the same index */
+    uint64_t at_us;
+    uint32_t next, kind;
 } p2p_sim__event;
+typedef struct p2p_sim__list {
+    uint32_t first, last;
+} p2p_sim__list;
 typedef struct p2p_sim__wake {
     uint64_t key_us;
     uint32_t vertex;
@@ -679,7 +682,7 @@ struct p2p_sim {
     p2p_error_detail *error;
     uint8_t *base;
     size_t size, used;
-    uint64_t now_us, order, digest, random, next_split_us, split_end_us;
+    uint64_t now_us, digest, event_us, taken_us, random, next_split_us, split_end_us;
     uint64_t *fates; /* how many datagrams met each */
     p2p_sim_trace_fn trace;
     void *trace_ctx;
@@ -708,6 +711,7 @@ struct p2p_sim {
     p2p_sim__chunk *chunks;
     uint32_t chunk_free, chunk_max;
     p2p_sim__event *events;
+    p2p_sim__list lists[65];
     uint32_t event_count;
     p2p_sim__wake *wakes;
     uint32_t wake_count;
@@ -728,9 +732,14 @@ static uint64_t p2p_sim__load(const uint8_t *p) {
            (uint64_t)p[7] << 56;
 }
 static void p2p_sim__store(uint8_t *p, uint64_t x) {
-    int i;
-    for (i = 0; i < 8; i++)
-        p[i] = (uint8_t)(x >> 8 * i);
+    p[0] = (uint8_t)x;
+    p[1] = (uint8_t)(x >> 8);
+    p[2] = (uint8_t)(x >> 16);
+    p[3] = (uint8_t)(x >> 24);
+    p[4] = (uint8_t)(x >> 32);
+    p[5] = (uint8_t)(x >> 40);
+    p[6] = (uint8_t)(x >> 48);
+    p[7] = (uint8_t)(x >> 56);
 }
 static uint32_t p2p_sim__pow2(uint64_t at_least) {
     uint32_t n = 16;
@@ -787,7 +796,9 @@ static uint64_t p2p_sim__hash(uint64_t key, const uint8_t *data, size_t size) {
     }
     for (; left >= 8; left -= 8, data += 8)
         a = p2p_sim__mix(a, p2p_sim__load(data));
-    for (i = 0; i < left; i++)
+    if (left != 0 && size >= 8) /* with some before them; those are shifted out */
+        tail = p2p_sim__load(data + left - 8) >> 8 * (8 - left);
+    for (i = 0; size < 8 && i < left; i++)
         tail |= (uint64_t)data[i] << 8 * i;
     a = p2p_sim__mix(p2p_sim__mix(a, tail), (uint64_t)size);
     return p2p_sim__mix(a, 0);
@@ -2050,51 +2061,75 @@ static bool p2p_sim__nat_in(p2p_sim *s, uint32_t box, p2p_sim__head *h) {
 }
 
 /* ==== >>queue ===================================================================================
- * What will happen, by time: a heap of datagrams and answers, and a heap with one entry a node.
- * Always: a node's key is never later than it wants; equal times go by order of making, and by
- * index of nodes. Datagrams go before the timers of the same instant.
+ * What will happen, by time: datagrams and answers in a radix heap, and a heap with one entry a node.
+ * An event lies in the list of the highest bit in which its time differs from that of the event
+ * taken last; list 0 has those of that very time. When that is used up the first list that is not
+ * empty is dealt out anew from its earliest time: all of it goes to lower lists.
+ * Always: a node's key is never later than it wants; equal times go by order of making, since lists
+ * are dealt out in their order, and by index of nodes. Datagrams go before the timers of the same
+ * instant.
  * Tests: tests/unit/test_sim.c */
-static bool p2p_sim__event_less(const p2p_sim__event *a, const p2p_sim__event *b) {
-    return a->at_us != b->at_us ? a->at_us < b->at_us : a->order < b->order;
+/* Bits that x has without zeros before it. */
+static uint32_t p2p_sim__bits(uint64_t x) {
+#if defined(__GNUC__)
+    return x ? 64u - (uint32_t)__builtin_clzll(x) : 0;
+#else
+    uint32_t n = 0;
+    for (; x != 0; x >>= 1)
+        n++;
+    return n;
+#endif
+}
+static void p2p_sim__event_list(p2p_sim *s, uint32_t chunk) {
+    p2p_sim__event *e = &s->events[chunk];
+    p2p_sim__list *l = &s->lists[p2p_sim__bits(e->at_us ^ s->taken_us)];
+    P2P_SIM_ASSERT(e->at_us >= s->taken_us);
+    e->next = P2P_SIM__NOTHING;
+    *(l->first == P2P_SIM__NOTHING ? &l->first : &s->events[l->last].next) = chunk;
+    l->last = chunk;
 }
 static void p2p_sim__event_push(p2p_sim *s, uint64_t at_us, uint32_t kind, uint32_t chunk) {
-    uint32_t at = s->event_count++;
-    p2p_sim__event e;
-    P2P_SIM_ASSERT(at < s->chunk_max && chunk < s->chunk_max);
+    P2P_SIM_ASSERT(s->event_count < s->chunk_max && chunk < s->chunk_max);
     P2P_SIM_ASSERT(at_us >= s->now_us);
-    e.at_us = at_us;
-    e.order = s->order++;
-    e.chunk = chunk;
-    e.kind = kind;
-    while (at != 0) {
-        uint32_t up = (at - 1) / 4;
-        if (!p2p_sim__event_less(&e, &s->events[up]))
-            break;
-        s->events[at] = s->events[up];
-        at = up;
-    }
-    s->events[at] = e;
+    s->events[chunk].at_us = at_us;
+    s->events[chunk].kind = kind;
+    p2p_sim__event_list(s, chunk);
+    if (s->event_count++ == 0 || at_us < s->event_us)
+        s->event_us = at_us;
 }
-static uint32_t p2p_sim__event_least(const p2p_sim *s, uint32_t first) {
-    uint32_t end = s->event_count - first > 4 ? first + 4 : s->event_count, i, least = first;
-    for (i = first + 1; i < end; i++)
-        if (p2p_sim__event_less(&s->events[i], &s->events[least]))
-            least = i;
-    return least;
+/* The first list that is not empty, of which there is one. */
+static p2p_sim__list *p2p_sim__event_lowest(p2p_sim *s) {
+    p2p_sim__list *l = s->lists;
+    while (l->first == P2P_SIM__NOTHING)
+        l++;
+    return l;
 }
-static p2p_sim__event p2p_sim__event_pop(p2p_sim *s) {
-    p2p_sim__event top = s->events[0], last = s->events[--s->event_count];
-    uint32_t at = 0;
-    P2P_SIM_ASSERT(top.at_us >= s->now_us);
-    while (at * 4 + 1 < s->event_count) {
-        uint32_t down = p2p_sim__event_least(s, at * 4 + 1);
-        if (!p2p_sim__event_less(&s->events[down], &last))
-            break;
-        s->events[at] = s->events[down];
-        at = down;
+static uint64_t p2p_sim__event_earliest(p2p_sim *s) {
+    uint32_t at = p2p_sim__event_lowest(s)->first;
+    uint64_t us = P2P_NEVER;
+    for (; at != P2P_SIM__NOTHING; at = s->events[at].next)
+        if (s->events[at].at_us < us)
+            us = s->events[at].at_us;
+    return us;
+}
+/* The chunk of the event that is next, of which there is one. */
+static uint32_t p2p_sim__event_pop(p2p_sim *s) {
+    p2p_sim__list *l = p2p_sim__event_lowest(s);
+    uint32_t at = l->first, next;
+    P2P_SIM_ASSERT(s->event_count != 0 && s->event_us >= s->now_us);
+    if (l != s->lists) {
+        l->first = P2P_SIM__NOTHING;
+        s->taken_us = s->event_us;
+        for (; at != P2P_SIM__NOTHING; at = next) {
+            next = s->events[at].next;
+            p2p_sim__event_list(s, at);
+        }
+        at = s->lists[0].first;
     }
-    s->events[at] = last;
-    return top;
+    s->lists[0].first = s->events[at].next;
+    if (--s->event_count != 0 && s->lists[0].first == P2P_SIM__NOTHING)
+        s->event_us = p2p_sim__event_earliest(s);
+    return at;
 }
 static bool p2p_sim__wake_less(const p2p_sim__wake *a, const p2p_sim__wake *b) {
     return a->key_us != b->key_us ? a->key_us < b->key_us : a->vertex < b->vertex;
@@ -3417,6 +3452,7 @@ static void p2p_sim__lists_init(p2p_sim *s) {
     memset(s->vertex_table, 0xff, ((size_t)s->vertex_mask + 1) * sizeof *s->vertex_table);
     memset(s->edge_table, 0xff, ((size_t)s->edge_mask + 1) * sizeof *s->edge_table);
     memset(s->hops, 0xff, ((size_t)s->hop_mask + 1) * sizeof *s->hops);
+    memset(s->lists, 0xff, sizeof s->lists);
     memset(s->buckets, 0xff, ((size_t)s->bucket_mask + 1) * sizeof *s->buckets);
     memset(s->stamp, 0, (size_t)s->desc.nodes * sizeof *s->stamp);
     memset(s->fates, 0, P2P_SIM_FATE_COUNT * sizeof *s->fates);
@@ -4016,7 +4052,6 @@ static void p2p_sim__events(p2p_sim *s, p2p_sim__vertex *v) {
     for (i = 0; i < P2P_SIM__TURNS && !p2p_sim__ceased(v); i++) {
         if (s->awaited == v && s->await_hit)
             return;
-        memset(&e, 0, sizeof e);
         if (p2p_next_event(v->node, &e) != 1)
             return;
         if (e.type != P2P_EVENT_NONE)
@@ -4092,9 +4127,9 @@ static void p2p_sim__split(p2p_sim *s) {
 static bool p2p_sim__next(p2p_sim *s, uint64_t limit_us) {
     p2p_sim__vertex *v = p2p_sim__wake_first(s);
     uint64_t at_us = v ? v->wake_us : P2P_NEVER;
-    bool queued = s->event_count != 0 && s->events[0].at_us <= at_us;
+    bool queued = s->event_count != 0 && s->event_us <= at_us;
     if (queued)
-        at_us = s->events[0].at_us;
+        at_us = s->event_us;
     if (s->next_split_us < at_us)
         at_us = s->next_split_us;
     if (at_us == P2P_NEVER || at_us > limit_us)
@@ -4106,9 +4141,9 @@ static bool p2p_sim__next(p2p_sim *s, uint64_t limit_us) {
         return true;
     }
     if (queued) {
-        p2p_sim__event e = p2p_sim__event_pop(s);
-        v = e.kind == P2P_SIM__EV_DATAGRAM ? p2p_sim__arrive(s, e.chunk)
-                                           : p2p_sim__answer(s, e.chunk);
+        uint32_t chunk = p2p_sim__event_pop(s);
+        v = s->events[chunk].kind == P2P_SIM__EV_DATAGRAM ? p2p_sim__arrive(s, chunk)
+                                                          : p2p_sim__answer(s, chunk);
     }
     if (v && v->program)
         p2p_sim__host_wake(s, v);

@@ -402,19 +402,35 @@ TEST(wrong_calls_say_which) {
 
 /* ---- queue ---- */
 
+/* Times far apart and close together, many of them equal; kind is the order of making. */
 TEST(queue_gives_in_order_of_time_then_making) {
+    static const uint64_t spans[] = {3, 50, 5000, 1 << 20, (uint64_t)1 << 52};
     p2p_sim *sim;
-    uint64_t state = 3, last_us = 0, last_order = 0;
+    uint64_t state = 3;
+    uint32_t order = 0, last_order = 0;
     CHECK_INT(open_sim(&sim, NULL), 0);
-    for (int round = 0; round < 2000; round++) {
-        for (uint64_t n = p2p_sim__below(&state, 4); n != 0; n--)
-            if (sim->event_count < sim->chunk_max)
-                p2p_sim__event_push(sim, last_us + p2p_sim__below(&state, 50), 0, 0);
+    for (int round = 0; round < 20000; round++) {
+        for (uint64_t n = p2p_sim__below(&state, 4); n != 0; n--) {
+            uint32_t chunk = sim->event_count < 1000 ? p2p_sim__chunk_take(sim) : P2P_SIM__NOTHING;
+            uint64_t span = spans[p2p_sim__below(&state, round % 100 ? 4 : 5)];
+            if (chunk != P2P_SIM__NOTHING)
+                p2p_sim__event_push(sim, sim->now_us + p2p_sim__below(&state, span), order++,
+                                    chunk);
+        }
         for (uint64_t n = p2p_sim__below(&state, 4); n != 0 && sim->event_count != 0; n--) {
-            p2p_sim__event e = p2p_sim__event_pop(sim);
-            CHECK(e.at_us > last_us || (e.at_us == last_us && e.order >= last_order));
-            last_us = e.at_us;
-            last_order = e.order;
+            uint64_t promised_us = sim->event_us;
+            uint32_t chunk = p2p_sim__event_pop(sim);
+            p2p_sim__event e = sim->events[chunk];
+            CHECK(e.at_us == promised_us);
+            CHECK(e.at_us > sim->now_us || (e.at_us == sim->now_us && e.kind >= last_order));
+            for (uint32_t i = 0; i < 65; i++) /* nothing that is left is earlier */
+                for (uint32_t at = sim->lists[i].first; at != P2P_SIM__NOTHING;
+                     at = sim->events[at].next)
+                    CHECK(sim->events[at].at_us >= e.at_us);
+            last_order = e.kind;
+            sim->now_us = e.at_us;
+            sim->chunks[chunk].tail.next = P2P_SIM__NOTHING;
+            p2p_sim__chunks_give(sim, chunk);
         }
     }
     p2p_sim_close(sim);

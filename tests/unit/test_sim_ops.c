@@ -194,16 +194,17 @@ static void books_balance(void) {
     p2p_sim *s = w.sim;
     p2p_sim_stats st;
     uint64_t under_way = 0;
-    uint32_t chunks = chunks_free(s), held;
+    uint32_t chunks = chunks_free(s), held, at;
     p2p_sim_stats_get(s, &st);
-    for (uint32_t i = 0; i < s->event_count; i++)
-        if (s->events[i].kind == P2P_SIM__EV_DATAGRAM) {
-            chunks += chain_length(s->events[i].chunk);
-            under_way++;
-        }
+    for (uint32_t i = 0; i < 65; i++)
+        for (at = s->lists[i].first; at != P2P_SIM__NOTHING; at = s->events[at].next)
+            if (s->events[at].kind == P2P_SIM__EV_DATAGRAM) {
+                chunks += chain_length(at);
+                under_way++;
+            }
     for (uint32_t i = 0; i < s->vertex_count; i++) {
         p2p_sim__vertex *v = &s->vertices[i];
-        uint32_t bytes = 0, at;
+        uint32_t bytes = 0;
         for (held = v->first_held; held != P2P_SIM__NOTHING; held = s->chunks[held].head.hop) {
             bytes += s->chunks[held].head.size;
             chunks += chain_length(held);
