@@ -104,9 +104,12 @@ fuzz: ## runs each fuzzer for FUZZ_SECONDS (30) on top of its corpus
 	$(again) -j$(JOBS) build-fuzz
 	@tests/fuzz/run.sh $(fuzzers)
 
-size: ## bytes of code and texts of p2p.h on a Cortex-M4, a line a room; wants gcc-arm-none-eabi
-	@tools/deps.sh lint
+size: ## bytes of p2p.h on a Cortex-M4, a line a room, and what a linked firmware is made of
+	@tools/deps.sh firmware
 	@python3 tools/size.py p2p.h
+	$(again) -s -f tools/firmware.mk VARIANT=m4 firmware
+	@python3 tools/size.py --firmware build/firmware/m4/speaker.elf.map
+	@python3 tests/firmware/figures.py
 
 firmware: ## the speaker for Cortex-M: image, size, no heap; writes build/firmware.json
 	@tools/deps.sh firmware

@@ -1,7 +1,9 @@
 #!/usr/bin/env python3
-"""make size: the text of p2p.h on a Cortex-M4, a line a room, and of builds with rooms left out.
+"""make size: the text of p2p.h on a Cortex-M4, a line a room, and of builds with rooms left out;
+then what a linked firmware is made of.
 
 usage: size.py [p2p.h [functions]]
+       size.py --firmware SPEAKER.ELF.MAP    only the second table, as it stands in README
 
 Code is counted in the room that defines the function (static helpers that the compiler inlined
 count where they went), texts and tables by name. The totals are arm-none-eabi-size's "text" of one
@@ -106,7 +108,70 @@ def symbols(object_file):
             yield int(parts[1], 16), parts[2].lower(), parts[3]
 
 
+# ---- a linked firmware ----------------------------------------------------------------------------
+
+# Who an object file or a function of ours belongs to, by the beginning of its path or name.
+FOREIGN = [("/lwip/", "lwIP"), ("/mbedtls/", "mbedTLS"), ("/everest/", "mbedTLS"),
+           ("/sodium/", "libsodium"), ("/own/main", "the application"),
+           ("/own/sound", "the application"), ("/own/", "board and driver")]
+PORTS = ["p2p_mbedtls", "p2p_sodium", "p2p_lwip"]
+LIBC = "libc, libgcc"
+
+
+def pieces(map_file):
+    """(section, bytes, object) of everything that was linked, from the linker's map."""
+    with open(map_file, encoding="utf-8") as file:
+        text = file.read()
+    text = text[text.index("Linker script and memory map"):]
+    # A long name has a line of its own.
+    for name, size, where in re.findall(
+            r"^ (\.[\w.$*-]+)\s+0x[0-9a-f]+\s+0x([0-9a-f]+) (\S+\.o\)?)$", text, re.M):
+        if int(size, 16) > 0 and not name.startswith((".debug", ".comment", ".ARM.attr")):
+            yield name, int(size, 16), where
+
+
+def owner(name, where, rooms):
+    """The row that a piece belongs to."""
+    if name == ".bss.arena":
+        return "the node's arena"
+    if where.endswith(")"):
+        return LIBC
+    if not where.endswith("/own/p2p.o"):
+        return next((who for path, who in FOREIGN if path in where), LIBC)
+    symbol = re.sub(r"^\.\w+\.|\.(str|cst|part|isra|constprop|cold|\d).*", "", name)
+    port = next((port for port in PORTS if symbol.startswith(port)), None)
+    if port:
+        return "ports/%s.h" % port
+    return "p2p.h " + rooms.get(symbol, "constants")
+
+
+def firmware_table(map_file, header="p2p.h"):
+    """Lines of a table in Markdown: bytes of flash and of RAM, a line an owner, largest first. What
+    the linker adds for alignment has no owner."""
+    rooms = rooms_of(header)
+    flash, ram = {}, {}
+    for name, size, where in pieces(map_file):
+        who = owner(name, where, rooms)
+        if not name.startswith(".bss") and name != "COMMON":
+            flash[who] = flash.get(who, 0) + size
+        if name.startswith((".bss", ".data")):
+            ram[who] = ram.get(who, 0) + size
+    own = sum(size for who, size in flash.items() if who.startswith("p2p.h"))
+    yield "| part | flash | RAM |"
+    yield "|---|---|---|"
+    for who in sorted(set(flash) | set(ram),
+                      key=lambda who: (who.startswith("p2p.h"), -flash.get(who, 0))):
+        yield "| %s | %s | %s |" % (who.replace(">>", "`>>") + ("`" if ">>" in who else ""),
+                                    format(flash.get(who, 0), ","), format(ram.get(who, 0), ","))
+    yield "| p2p.h in all | %s | |" % format(own, ",")
+    yield "| all, without alignment | %s | %s |" % (format(sum(flash.values()), ","),
+                                                    format(sum(ram.values()), ","))
+
+
 def main():
+    if len(sys.argv) == 3 and sys.argv[1] == "--firmware":
+        print("\n".join(firmware_table(sys.argv[2])))
+        return
     header = sys.argv[1] if len(sys.argv) > 1 else "p2p.h"
     rooms = rooms_of(header)
     with tempfile.TemporaryDirectory() as directory:
