@@ -10,6 +10,7 @@ What has no such name (other news of datagrams, messages, markers) is left out, 
 Wireshark shows it."""
 import collections
 import json
+import os
 import sys
 
 NAMES = {
@@ -75,10 +76,15 @@ def main():
     if len(sys.argv) != 2:
         sys.exit("usage: python3 tools/qvis.py run.sqlog > run.qlog")
     try:
-        log = convert(sys.argv[1])
+        log = json.dumps(convert(sys.argv[1]))
     except (OSError, ValueError, KeyError, AttributeError) as error:
         sys.exit(f"qvis.py: {sys.argv[1]}: {error}")
-    json.dump(log, sys.stdout)
+    try:
+        sys.stdout.write(log)
+        sys.stdout.flush()
+    except OSError as error:
+        sys.stderr.write(f"qvis.py: {error}\n")
+        os._exit(1)  # without another try to write what is left
 
 
 main()

@@ -7,6 +7,7 @@ import collections
 import glob
 import os
 import random
+import shutil
 import subprocess
 import xml.etree.ElementTree as ElementTree
 
@@ -20,6 +21,7 @@ DROPS = {"lost", "queue", "mtu", "route", "nat", "nobody", "full"}
 
 def tshark(capture, *args):
     """Lines of tshark's output; a capture that it complains about fails."""
+    assert shutil.which("tshark"), "tshark is missing: apt-get install tshark"
     done = subprocess.run(["tshark", "-n", "-r", capture, *args], stdout=subprocess.PIPE,
                           stderr=subprocess.PIPE, timeout=120, check=False)
     said = [line for line in done.stderr.decode().splitlines() if "Running as user" not in line]
