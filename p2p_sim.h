@@ -556,13 +556,20 @@ typedef struct p2p_sim__range { /* of datagrams to be lost */
 } p2p_sim__range;
 
 enum { P2P_SIM__INNER, P2P_SIM__OUTER };
-typedef struct p2p_sim__flow { /* through a NAT, between an endpoint inside and one outside */
-    uint64_t since_us, last_us;
-    uint32_t next[2];            /* in the chains of its inner endpoint and of its outer port */
-    uint32_t box, inner, remote; /* inner 0: a remote that came early has the outer port */
+typedef struct p2p_sim__mapping { /* through a NAT, of an inner endpoint to an outer port */
+    uint64_t end_us;
+    uint32_t box;           /* P2P_SIM__NOTHING: free, next[0] the list */
+    uint32_t inner, remote; /* remote 0: for all; inner 0: what came early, for the box itself */
+    uint32_t next[2];       /* in the chains of its inner side and of its outer port */
+    uint32_t flow_count;
     uint16_t inner_port, remote_port, outer_port;
+} p2p_sim__mapping;
+typedef struct p2p_sim__flow { /* of a mapping, with one remote */
+    uint64_t since_us, last_us;
+    uint32_t mapping; /* P2P_SIM__NOTHING: free, next the list */
+    uint32_t remote, next;
+    uint16_t remote_port;
     uint8_t replied;
-    uint8_t astray; /* has not the port of its mapping, which an early one took */
 } p2p_sim__flow;
 
 typedef struct p2p_sim__seat { /* where a vertex or a box lies */
@@ -574,11 +581,11 @@ typedef struct p2p_sim__box {
     p2p_sim_nat_desc desc; /* what the kind says filled in; kind NONE: free, seat.next the list */
     p2p_sim__seat seat;
     uint64_t random;
-    uint64_t sweep_us; /* before then no flow of it ends */
+    uint64_t sweep_us; /* before then nothing in its table ends */
     uint32_t vertex;   /* where it stands */
     uint32_t members;  /* how many p2p_sim_behind put behind it */
     uint32_t first;    /* with overlap: who is in its LAN */
-    uint32_t flow_count, turn;
+    uint32_t flow_count, mapping_count, turn;
     uint16_t shift; /* between inner and outer ports */
 } p2p_sim__box;
 
@@ -703,8 +710,10 @@ struct p2p_sim {
     uint32_t cut_count;
     p2p_sim__box *boxes;
     uint32_t box_free;
+    p2p_sim__mapping *mappings;
     p2p_sim__flow *flows;
-    uint64_t flow_sweep_us; /* before then no flow ends */
+    uint64_t sweep_us; /* before then nothing in these two ends */
+    uint32_t mapping_free, mapping_mask, *mapping_table;
     uint32_t flow_free, flow_mask, *flow_table;
     p2p_sim__record *records;
     uint32_t record_free, record_max, bucket_mask, *buckets;
@@ -1169,8 +1178,12 @@ static void p2p_sim__lay(p2p_sim *s, p2p_sim__carve *c) {
     p2p_sim__lay_graph(s, c);
     s->boxes = (p2p_sim__box *)p2p_sim__take(c, s->desc.boxes, sizeof *s->boxes);
     s->flows = (p2p_sim__flow *)p2p_sim__take(c, s->desc.flows, sizeof *s->flows);
-    s->flow_mask = p2p_sim__pow2((uint64_t)s->desc.flows * 2) - 1;
+    s->flow_mask = p2p_sim__pow2(s->desc.flows) - 1;
     s->flow_table = (uint32_t *)p2p_sim__take(c, (size_t)s->flow_mask + 1, sizeof *s->flow_table);
+    s->mappings = (p2p_sim__mapping *)p2p_sim__take(c, s->desc.flows, sizeof *s->mappings);
+    s->mapping_mask = p2p_sim__pow2((uint64_t)s->desc.flows * 2) - 1;
+    s->mapping_table =
+        (uint32_t *)p2p_sim__take(c, (size_t)s->mapping_mask + 1, sizeof *s->mapping_table);
     s->record_max = nodes + 16;
     s->records = (p2p_sim__record *)p2p_sim__take(c, s->record_max, sizeof *s->records);
     s->bucket_mask = p2p_sim__pow2(s->record_max) - 1;
@@ -1795,147 +1808,229 @@ P2P_DEF int p2p_sim_path(const p2p_sim *sim, const p2p_id *from, const p2p_id *t
 }
 
 /* ==== >>nat =====================================================================================
- * The table of a box: flows, their timers and ports, and what the filter lets in.
- * Always: a flow is in two chains, by inner endpoint and by outer port; an outer port belongs to
- * one mapping at a time; ones that have ended count as gone, wherever they still lie.
+ * The table of a box, in RFC 4787's words: a mapping gives an inner endpoint an outer port, towards
+ * all remotes or some; a flow is a remote it has sent to, which is what filters ask for.
+ * Always: a mapping ends no sooner than its flows; those that have ended count as gone, though they
+ * lie there until room is wanted; an outer port belongs to one mapping. What the box itself was
+ * sent too early is a mapping of inner address 0. Every question costs a look into a hash table.
  * Tests: tests/unit/test_sim_nat.c, tests/sim/test_nat_matrix.c */
 static bool p2p_sim__translates(const p2p_sim__box *b) {
     return b->desc.kind != P2P_SIM_NAT_FIREWALL;
 }
+static p2p_sim__box *p2p_sim__box_of(const p2p_sim *s, const p2p_sim__flow *f) {
+    return &s->boxes[s->mappings[f->mapping].box];
+}
 static uint64_t p2p_sim__flow_end(const p2p_sim *s, const p2p_sim__flow *f) {
-    const p2p_sim_nat_desc *d = &s->boxes[f->box].desc;
+    const p2p_sim_nat_desc *d = &p2p_sim__box_of(s, f)->desc;
     bool assured = f->replied && f->last_us - f->since_us >= P2P_SIM__ASSURED_AFTER_US;
     return p2p_sim__later(f->last_us, assured ? d->assured_us : d->lone_us);
 }
-static bool p2p_sim__flow_live(const p2p_sim *s, const p2p_sim__flow *f) {
-    return s->now_us < p2p_sim__flow_end(s, f);
+/* Where the chain of a mapping by its inner side, or by its outer port, begins. */
+static uint32_t *p2p_sim__mapping_chain(const p2p_sim *s, const p2p_sim__mapping *m,
+                                        uint32_t side) {
+    uint64_t h = p2p_sim__mix(0x2545f4914f6cdd1du, (uint64_t)m->box << 32 | side);
+    if (side == P2P_SIM__INNER) {
+        h = p2p_sim__mix(h, (uint64_t)m->inner << 32 | m->remote);
+        h = p2p_sim__mix(h, (uint64_t)m->inner_port << 16 | m->remote_port);
+    } else {
+        h = p2p_sim__mix(h, m->outer_port);
+    }
+    return &s->mapping_table[((uint32_t)h << 1 | side) & s->mapping_mask];
 }
-/* Where the chain of an inner endpoint, or with ip 0 of an outer port, begins. */
-static uint32_t *p2p_sim__flow_chain(const p2p_sim *s, uint32_t box, uint32_t side, uint32_t ip,
+/* Where the chain of a mapping's flows to a remote begins; address-dependent filters want to find
+ * all that lead to the same address. */
+static uint32_t *p2p_sim__flow_chain(const p2p_sim *s, uint32_t mapping, uint32_t remote,
                                      uint16_t port) {
-    uint64_t h = p2p_sim__mix(0x2545f4914f6cdd1du, (uint64_t)box << 32 | ip);
-    return &s->flow_table[((uint32_t)p2p_sim__mix(h, port) << 1 | side) & s->flow_mask];
-}
-static uint32_t *p2p_sim__flow_chain_of(const p2p_sim *s, const p2p_sim__flow *f, uint32_t side) {
-    return side == P2P_SIM__INNER ? p2p_sim__flow_chain(s, f->box, side, f->inner, f->inner_port)
-                                  : p2p_sim__flow_chain(s, f->box, side, 0, f->outer_port);
+    uint64_t h = p2p_sim__mix(0x9fb21c651e98df25u, (uint64_t)mapping << 32 | remote);
+    if (s->boxes[s->mappings[mapping].box].desc.filtering == P2P_SIM_NAT_ADDRESS_DEPENDENT)
+        port = 0;
+    return &s->flow_table[(uint32_t)p2p_sim__mix(h, port) & s->flow_mask];
 }
 static void p2p_sim__flow_drop(p2p_sim *s, uint32_t at) {
     p2p_sim__flow *f = &s->flows[at];
-    uint32_t side, *link;
-    for (side = P2P_SIM__INNER; side <= P2P_SIM__OUTER; side++) {
-        for (link = p2p_sim__flow_chain_of(s, f, side); *link != at;
-             link = &s->flows[*link].next[side])
-            P2P_SIM_ASSERT(*link < s->desc.flows);
-        *link = f->next[side];
-    }
-    s->boxes[f->box].flow_count--;
-    f->box = P2P_SIM__NOTHING;
-    f->next[0] = s->flow_free;
+    uint32_t *link = p2p_sim__flow_chain(s, f->mapping, f->remote, f->remote_port);
+    for (; *link != at; link = &s->flows[*link].next)
+        P2P_SIM_ASSERT(*link < s->desc.flows);
+    *link = f->next;
+    p2p_sim__box_of(s, f)->flow_count--;
+    s->mappings[f->mapping].flow_count--;
+    f->mapping = P2P_SIM__NOTHING;
+    f->next = s->flow_free;
     s->flow_free = at;
 }
-/* Drops the flows of a box, or with P2P_SIM__NOTHING of all, that have ended, or all of them; when
- * the next of the rest ends. */
-static uint64_t p2p_sim__flows_sweep(p2p_sim *s, uint32_t box, bool all) {
+static void p2p_sim__mapping_link(p2p_sim *s, uint32_t at, uint32_t side) {
+    uint32_t *link = p2p_sim__mapping_chain(s, &s->mappings[at], side);
+    s->mappings[at].next[side] = *link;
+    *link = at;
+}
+static void p2p_sim__mapping_unlink(p2p_sim *s, uint32_t at, uint32_t side) {
+    uint32_t *link = p2p_sim__mapping_chain(s, &s->mappings[at], side);
+    for (; *link != at; link = &s->mappings[*link].next[side])
+        P2P_SIM_ASSERT(*link < s->desc.flows);
+    *link = s->mappings[at].next[side];
+}
+static void p2p_sim__mapping_drop(p2p_sim *s, uint32_t at) {
+    p2p_sim__mapping *m = &s->mappings[at];
+    P2P_SIM_ASSERT(m->flow_count == 0);
+    p2p_sim__mapping_unlink(s, at, P2P_SIM__INNER);
+    p2p_sim__mapping_unlink(s, at, P2P_SIM__OUTER);
+    s->boxes[m->box].mapping_count--;
+    m->box = P2P_SIM__NOTHING;
+    m->next[0] = s->mapping_free;
+    s->mapping_free = at;
+}
+/* Drops what has ended of a box, or with P2P_SIM__NOTHING of all, or even all of it; when the next
+ * of the rest ends. */
+static uint64_t p2p_sim__nat_sweep(p2p_sim *s, uint32_t box, bool all) {
     uint64_t first_us = P2P_NEVER, end_us;
-    uint32_t at;
+    uint32_t at, of;
     for (at = 0; at < s->desc.flows; at++) {
-        const p2p_sim__flow *f = &s->flows[at];
-        if (f->box == P2P_SIM__NOTHING || (box != P2P_SIM__NOTHING && f->box != box))
+        of = s->flows[at].mapping;
+        if (of == P2P_SIM__NOTHING || (box != P2P_SIM__NOTHING && s->mappings[of].box != box))
             continue;
-        end_us = p2p_sim__flow_end(s, f);
+        end_us = p2p_sim__flow_end(s, &s->flows[at]);
         if (all || end_us <= s->now_us)
             p2p_sim__flow_drop(s, at);
         else if (end_us < first_us)
             first_us = end_us;
     }
+    for (at = 0; at < s->desc.flows; at++) {
+        of = s->mappings[at].box;
+        if (of == P2P_SIM__NOTHING || (box != P2P_SIM__NOTHING && of != box))
+            continue;
+        if (all || s->mappings[at].end_us <= s->now_us)
+            p2p_sim__mapping_drop(s, at);
+        else if (s->mappings[at].end_us < first_us)
+            first_us = s->mappings[at].end_us;
+    }
     return first_us;
 }
-static void p2p_sim__flows_flush(p2p_sim *s, uint32_t box) {
-    if (s->boxes[box].flow_count != 0)
-        (void)p2p_sim__flows_sweep(s, box, true);
-    P2P_SIM_ASSERT(s->boxes[box].flow_count == 0);
+static void p2p_sim__nat_flush(p2p_sim *s, uint32_t box) {
+    if (s->boxes[box].mapping_count != 0)
+        (void)p2p_sim__nat_sweep(s, box, true);
+    P2P_SIM_ASSERT(s->boxes[box].mapping_count == 0 && s->boxes[box].flow_count == 0);
 }
-/* Whether there is room for one more: a full table is looked through once for each end in it. */
-static bool p2p_sim__flow_room(p2p_sim *s, uint32_t box) {
+/* Whether there is room for a mapping and a flow: a full table is looked through once for each end
+ * in it. */
+static bool p2p_sim__nat_room(p2p_sim *s, uint32_t box) {
     p2p_sim__box *b = &s->boxes[box];
     if (b->desc.table_max != 0 && b->flow_count >= b->desc.table_max && b->sweep_us <= s->now_us)
-        b->sweep_us = p2p_sim__flows_sweep(s, box, false);
-    if (s->flow_free == P2P_SIM__NOTHING && s->flow_sweep_us <= s->now_us)
-        s->flow_sweep_us = p2p_sim__flows_sweep(s, P2P_SIM__NOTHING, false);
-    return s->flow_free != P2P_SIM__NOTHING &&
+        b->sweep_us = p2p_sim__nat_sweep(s, box, false);
+    if ((s->flow_free == P2P_SIM__NOTHING || s->mapping_free == P2P_SIM__NOTHING) &&
+        s->sweep_us <= s->now_us)
+        s->sweep_us = p2p_sim__nat_sweep(s, P2P_SIM__NOTHING, false);
+    return s->flow_free != P2P_SIM__NOTHING && s->mapping_free != P2P_SIM__NOTHING &&
            (b->desc.table_max == 0 || b->flow_count < b->desc.table_max);
 }
-/* The ends of one endpoint's flows leave its chain before the next comes in. */
-static void p2p_sim__flow_tidy(p2p_sim *s, uint32_t at) {
-    while (at != P2P_SIM__NOTHING) {
-        uint32_t next = s->flows[at].next[P2P_SIM__INNER];
-        if (!p2p_sim__flow_live(s, &s->flows[at]))
-            p2p_sim__flow_drop(s, at);
-        at = next;
+/* The mapping with this inner side, even if it has ended, or P2P_SIM__NOTHING. */
+static uint32_t p2p_sim__mapping_had(const p2p_sim *s, const p2p_sim__mapping *key) {
+    uint32_t at = *p2p_sim__mapping_chain(s, key, P2P_SIM__INNER);
+    for (; at != P2P_SIM__NOTHING; at = s->mappings[at].next[P2P_SIM__INNER]) {
+        const p2p_sim__mapping *m = &s->mappings[at];
+        if (m->box == key->box && m->inner == key->inner && m->inner_port == key->inner_port &&
+            m->remote == key->remote && m->remote_port == key->remote_port)
+            break;
     }
+    return at;
 }
-/* what: box, endpoints and outer port. NULL: no room. */
-static p2p_sim__flow *p2p_sim__flow_make(p2p_sim *s, const p2p_sim__flow *what) {
-    p2p_sim__box *b = &s->boxes[what->box];
-    p2p_sim__flow *f;
-    uint64_t end_us;
-    uint32_t at, side, *link;
-    p2p_sim__flow_tidy(s, *p2p_sim__flow_chain_of(s, what, P2P_SIM__INNER));
-    if (!p2p_sim__flow_room(s, what->box))
-        return NULL;
-    at = s->flow_free;
-    f = &s->flows[at];
-    s->flow_free = f->next[0];
-    *f = *what;
-    f->since_us = f->last_us = s->now_us;
-    for (side = P2P_SIM__INNER; side <= P2P_SIM__OUTER; side++) {
-        link = p2p_sim__flow_chain_of(s, f, side);
-        f->next[side] = *link;
-        *link = at;
+static uint32_t p2p_sim__mapping_find(const p2p_sim *s, const p2p_sim__mapping *key) {
+    uint32_t at = p2p_sim__mapping_had(s, key);
+    return at != P2P_SIM__NOTHING && s->mappings[at].end_us > s->now_us ? at : P2P_SIM__NOTHING;
+}
+/* What has this outer port, and with inner not 0 this inner address. */
+static uint32_t p2p_sim__mapping_at(const p2p_sim *s, uint32_t box, uint16_t port, uint32_t inner) {
+    p2p_sim__mapping key;
+    uint32_t at;
+    memset(&key, 0, sizeof key);
+    key.box = box;
+    key.outer_port = port;
+    at = *p2p_sim__mapping_chain(s, &key, P2P_SIM__OUTER);
+    for (; at != P2P_SIM__NOTHING; at = s->mappings[at].next[P2P_SIM__OUTER]) {
+        const p2p_sim__mapping *m = &s->mappings[at];
+        if (m->box == box && m->outer_port == port && m->inner != 0 && m->end_us > s->now_us &&
+            (inner == 0 || m->inner == inner))
+            return at;
     }
-    b->flow_count++;
-    end_us = p2p_sim__flow_end(s, f);
-    b->sweep_us = end_us < b->sweep_us ? end_us : b->sweep_us;
-    s->flow_sweep_us = end_us < s->flow_sweep_us ? end_us : s->flow_sweep_us;
-    return f;
+    return at;
 }
-static bool p2p_sim__flow_from(const p2p_sim__flow *f, uint32_t ip, uint16_t port) {
-    return f->remote == ip && f->remote_port == port;
-}
-/* What an inner endpoint has towards a remote: the very flow, or else one of the same mapping. */
-static p2p_sim__flow *p2p_sim__flow_find(const p2p_sim *s, uint32_t box, const p2p_sim__head *h,
-                                         p2p_sim__flow **same) {
-    uint32_t mapping = s->boxes[box].desc.mapping;
-    uint32_t at = *p2p_sim__flow_chain(s, box, P2P_SIM__INNER, h->source, h->from_port);
-    *same = NULL;
-    for (; at != P2P_SIM__NOTHING; at = s->flows[at].next[P2P_SIM__INNER]) {
+/* Its flow to a remote, or NULL. *addr_known (may be NULL): another port of that remote has one; to
+ * be relied on where the filter depends on addresses, since there they share a chain. */
+static p2p_sim__flow *p2p_sim__flow_find(const p2p_sim *s, uint32_t mapping, uint32_t remote,
+                                         uint16_t port, bool *addr_known) {
+    uint32_t at = *p2p_sim__flow_chain(s, mapping, remote, port);
+    for (; at != P2P_SIM__NOTHING; at = s->flows[at].next) {
         p2p_sim__flow *f = &s->flows[at];
-        if (f->box != box || f->inner != h->source || f->inner_port != h->from_port ||
-            !p2p_sim__flow_live(s, f))
+        if (f->mapping != mapping || f->remote != remote || p2p_sim__flow_end(s, f) <= s->now_us)
             continue;
-        if (p2p_sim__flow_from(f, h->target, h->to_port))
+        if (f->remote_port == port)
             return f;
-        if (!f->astray && !*same &&
-            (mapping == P2P_SIM_NAT_ENDPOINT_INDEPENDENT ||
-             (mapping == P2P_SIM_NAT_ADDRESS_DEPENDENT && f->remote == h->target)))
-            *same = f;
+        if (addr_known)
+            *addr_known = true;
     }
     return NULL;
 }
-/* Whether some mapping has this outer port; or, with a remote, an early one from there has. */
-static bool p2p_sim__port_taken(const p2p_sim *s, uint32_t box, uint16_t port,
-                                const p2p_sim__head *remote) {
-    uint32_t at = *p2p_sim__flow_chain(s, box, P2P_SIM__OUTER, 0, port);
-    for (; at != P2P_SIM__NOTHING; at = s->flows[at].next[P2P_SIM__OUTER]) {
-        const p2p_sim__flow *f = &s->flows[at];
-        if (f->box != box || f->outer_port != port || !p2p_sim__flow_live(s, f))
-            continue;
-        if (remote ? f->inner == 0 && p2p_sim__flow_from(f, remote->target, remote->to_port)
-                   : f->inner != 0)
-            return true;
+/* The same, of the mapping with this inner side. */
+static p2p_sim__flow *p2p_sim__flow_of(const p2p_sim *s, const p2p_sim__mapping *key,
+                                       uint32_t remote, uint16_t port) {
+    uint32_t at = p2p_sim__mapping_find(s, key);
+    return at != P2P_SIM__NOTHING ? p2p_sim__flow_find(s, at, remote, port, NULL) : NULL;
+}
+/* There is room. One that has ended begins anew with its outer port. */
+static uint32_t p2p_sim__mapping_make(p2p_sim *s, const p2p_sim__mapping *what) {
+    uint32_t at = p2p_sim__mapping_had(s, what);
+    if (at != P2P_SIM__NOTHING) {
+        p2p_sim__mapping_unlink(s, at, P2P_SIM__OUTER);
+        s->mappings[at].outer_port = what->outer_port;
+        p2p_sim__mapping_link(s, at, P2P_SIM__OUTER);
+        return at;
     }
-    return false;
+    at = s->mapping_free;
+    P2P_SIM_ASSERT(at < s->desc.flows);
+    s->mapping_free = s->mappings[at].next[0];
+    s->mappings[at] = *what;
+    s->boxes[what->box].mapping_count++;
+    p2p_sim__mapping_link(s, at, P2P_SIM__INNER);
+    p2p_sim__mapping_link(s, at, P2P_SIM__OUTER);
+    return at;
+}
+/* Those in its chain that have ended leave it first. */
+static p2p_sim__flow *p2p_sim__flow_make(p2p_sim *s, uint32_t mapping, uint32_t remote,
+                                         uint16_t port) {
+    uint32_t *link = p2p_sim__flow_chain(s, mapping, remote, port), at, next;
+    p2p_sim__flow *f;
+    for (at = *link; at != P2P_SIM__NOTHING; at = next) {
+        next = s->flows[at].next;
+        if (p2p_sim__flow_end(s, &s->flows[at]) <= s->now_us)
+            p2p_sim__flow_drop(s, at);
+    }
+    at = s->flow_free;
+    P2P_SIM_ASSERT(at < s->desc.flows);
+    f = &s->flows[at];
+    s->flow_free = f->next;
+    memset(f, 0, sizeof *f);
+    f->since_us = s->now_us;
+    f->mapping = mapping;
+    f->remote = remote;
+    f->remote_port = port;
+    f->next = *link;
+    *link = at;
+    s->mappings[mapping].flow_count++;
+    p2p_sim__box_of(s, f)->flow_count++;
+    return f;
+}
+/* A mapping lives until then at least, and a full table is looked through then again. */
+static void p2p_sim__mapping_until(p2p_sim *s, p2p_sim__mapping *m, uint64_t end_us) {
+    p2p_sim__box *b = &s->boxes[m->box];
+    if (m->end_us < end_us)
+        m->end_us = end_us;
+    if (b->sweep_us > end_us)
+        b->sweep_us = end_us;
+    if (s->sweep_us > end_us)
+        s->sweep_us = end_us;
+}
+static void p2p_sim__flow_refresh(p2p_sim *s, p2p_sim__flow *f) {
+    f->last_us = s->now_us;
+    p2p_sim__mapping_until(s, &s->mappings[f->mapping], p2p_sim__flow_end(s, f));
 }
 /* The outer port an inner one gets when it is free. */
 static uint16_t p2p_sim__port_kept(const p2p_sim__box *b, uint16_t inner_port) {
@@ -1948,114 +2043,153 @@ static uint16_t p2p_sim__port_pick(p2p_sim *s, uint32_t box, uint16_t inner_port
     p2p_sim__box *b = &s->boxes[box];
     uint16_t port = p2p_sim__port_kept(b, inner_port);
     uint32_t at, i;
-    if (policy != P2P_SIM_NAT_PORTS_RANDOM && !p2p_sim__port_taken(s, box, port, NULL))
+    if (policy != P2P_SIM_NAT_PORTS_RANDOM &&
+        p2p_sim__mapping_at(s, box, port, 0) == P2P_SIM__NOTHING)
         return port;
     at = policy == P2P_SIM_NAT_PORTS_NEXT ? (uint32_t)port + P2P_SIM__PORTS - 1023
                                           : (uint32_t)p2p_sim__below(&b->random, P2P_SIM__PORTS);
     for (i = 0; i < P2P_SIM__PORTS; i++) {
         port = (uint16_t)(1024 + (at + i) % P2P_SIM__PORTS);
-        if (!p2p_sim__port_taken(s, box, port, NULL))
+        if (p2p_sim__mapping_at(s, box, port, 0) == P2P_SIM__NOTHING)
             return port;
     }
     return 0;
 }
-/* A new flow outward, in a mapping there is (same) or a new one. NULL: no port or no room. */
-static p2p_sim__flow *p2p_sim__flow_out(p2p_sim *s, uint32_t box, const p2p_sim__head *h,
-                                        const p2p_sim__flow *same) {
-    uint32_t ports = s->boxes[box].desc.ports;
-    p2p_sim__flow f;
-    memset(&f, 0, sizeof f);
-    f.box = box;
-    f.inner = h->source;
-    f.inner_port = f.outer_port = h->from_port;
-    f.remote = h->target;
-    f.remote_port = h->to_port;
-    if (p2p_sim__translates(&s->boxes[box])) {
-        f.outer_port = same ? same->outer_port : p2p_sim__port_pick(s, box, h->from_port, ports);
-        if (f.outer_port != 0 && p2p_sim__port_taken(s, box, f.outer_port, h)) {
-            f.astray = 1;
-            f.outer_port = p2p_sim__port_pick(s, box, h->from_port, P2P_SIM_NAT_PORTS_RANDOM);
-        }
+/* The inner side of the mapping for a datagram outward, by as much of the remote as this says. */
+static p2p_sim__mapping p2p_sim__mapping_key(uint32_t box, const p2p_sim__head *h, uint32_t by) {
+    p2p_sim__mapping key;
+    memset(&key, 0, sizeof key);
+    key.box = box;
+    key.inner = h->source;
+    key.inner_port = h->from_port;
+    if (by != P2P_SIM_NAT_ENDPOINT_INDEPENDENT)
+        key.remote = h->target;
+    if (by == P2P_SIM_NAT_ADDRESS_AND_PORT_DEPENDENT)
+        key.remote_port = h->to_port;
+    return key;
+}
+/* The box's own mapping, of what came to an outer port and was not let in. */
+static p2p_sim__mapping p2p_sim__early_key(uint32_t box, uint16_t port) {
+    p2p_sim__mapping key;
+    memset(&key, 0, sizeof key);
+    key.box = box;
+    key.inner_port = key.outer_port = port;
+    return key;
+}
+/* Nobody asked for it, and the box takes it for its own: the outer port is taken towards there. */
+static void p2p_sim__early_note(p2p_sim *s, uint32_t box, const p2p_sim__head *h) {
+    p2p_sim__mapping key = p2p_sim__early_key(box, h->to_port);
+    p2p_sim__flow *f = p2p_sim__flow_of(s, &key, h->source, h->from_port);
+    uint32_t at;
+    if (!f) {
+        if (!p2p_sim__nat_room(s, box))
+            return;
+        at = p2p_sim__mapping_find(s, &key);
+        if (at == P2P_SIM__NOTHING)
+            at = p2p_sim__mapping_make(s, &key);
+        f = p2p_sim__flow_make(s, at, h->source, h->from_port);
     }
-    return f.outer_port != 0 ? p2p_sim__flow_make(s, &f) : NULL;
+    p2p_sim__flow_refresh(s, f);
+}
+/* A new flow outward, in the mapping there is for it or a new one. NULL: no port or no room. */
+static p2p_sim__flow *p2p_sim__flow_open(p2p_sim *s, uint32_t box, const p2p_sim__head *h) {
+    const p2p_sim_nat_desc *d = &s->boxes[box].desc;
+    p2p_sim__mapping key = p2p_sim__mapping_key(box, h, d->mapping), early;
+    uint32_t at;
+    if (!p2p_sim__nat_room(s, box))
+        return NULL;
+    at = p2p_sim__mapping_find(s, &key);
+    if (at != P2P_SIM__NOTHING)
+        key.outer_port = s->mappings[at].outer_port;
+    else if (p2p_sim__translates(&s->boxes[box]))
+        key.outer_port = p2p_sim__port_pick(s, box, h->from_port, d->ports);
+    else
+        key.outer_port = h->from_port;
+    early = p2p_sim__early_key(box, key.outer_port);
+    if (d->early && p2p_sim__flow_of(s, &early, h->target, h->to_port)) {
+        key = p2p_sim__mapping_key(box, h, P2P_SIM_NAT_ADDRESS_AND_PORT_DEPENDENT);
+        key.outer_port = p2p_sim__port_pick(s, box, h->from_port, P2P_SIM_NAT_PORTS_RANDOM);
+        at = P2P_SIM__NOTHING; /* it goes astray: a mapping for this remote alone */
+    }
+    if (key.outer_port == 0)
+        return NULL;
+    if (at == P2P_SIM__NOTHING)
+        at = p2p_sim__mapping_make(s, &key);
+    return p2p_sim__flow_make(s, at, h->target, h->to_port);
+}
+/* The flow of a datagram outward, by its mapping or by one of its own that went astray. */
+static p2p_sim__flow *p2p_sim__flow_out(const p2p_sim *s, uint32_t box, const p2p_sim__head *h) {
+    const p2p_sim_nat_desc *d = &s->boxes[box].desc;
+    p2p_sim__mapping key = p2p_sim__mapping_key(box, h, d->mapping);
+    p2p_sim__flow *f = p2p_sim__flow_of(s, &key, h->target, h->to_port);
+    if (f || !d->early)
+        return f;
+    key = p2p_sim__mapping_key(box, h, P2P_SIM_NAT_ADDRESS_AND_PORT_DEPENDENT);
+    return p2p_sim__flow_of(s, &key, h->target, h->to_port);
 }
 /* Outward: whether the box passes it, its source translated. */
 static bool p2p_sim__nat_out(p2p_sim *s, uint32_t box, p2p_sim__head *h) {
     p2p_sim__box *b = &s->boxes[box];
-    p2p_sim__flow *f, *same;
+    p2p_sim__flow *f;
     if (b->desc.kind == P2P_SIM_NAT_BLOCKED)
         return false;
-    f = p2p_sim__flow_find(s, box, h, &same);
+    f = p2p_sim__flow_out(s, box, h);
     if (!f)
-        f = p2p_sim__flow_out(s, box, h, same);
+        f = p2p_sim__flow_open(s, box, h);
     if (!f)
         return false;
-    f->last_us = s->now_us;
+    p2p_sim__flow_refresh(s, f);
     if (p2p_sim__translates(b)) {
         h->source = b->seat.ip;
-        h->from_port = f->outer_port;
+        h->from_port = s->mappings[f->mapping].outer_port;
     }
     return true;
 }
-/* The flow by which this may come in: its own if there is one, so that its own is refreshed. */
-static p2p_sim__flow *p2p_sim__flow_in(const p2p_sim *s, uint32_t box, const p2p_sim__head *h,
-                                       uint32_t filtering) {
-    uint32_t at = *p2p_sim__flow_chain(s, box, P2P_SIM__OUTER, 0, h->to_port);
-    p2p_sim__flow *other = NULL;
-    bool translates = p2p_sim__translates(&s->boxes[box]);
-    for (; at != P2P_SIM__NOTHING; at = s->flows[at].next[P2P_SIM__OUTER]) {
-        p2p_sim__flow *f = &s->flows[at];
-        if (f->box != box || f->outer_port != h->to_port || f->inner == 0 ||
-            (!translates && f->inner != h->target) || !p2p_sim__flow_live(s, f))
-            continue;
-        if (p2p_sim__flow_from(f, h->source, h->from_port))
-            return f;
-        if (!other && (filtering == P2P_SIM_NAT_ENDPOINT_INDEPENDENT ||
-                       (filtering == P2P_SIM_NAT_ADDRESS_DEPENDENT && f->remote == h->source)))
-            other = f;
+/* What comes in by its own flow refreshes that, else the mapping it may come in by. */
+static void p2p_sim__refresh_in(p2p_sim *s, p2p_sim__mapping *m, p2p_sim__flow *f) {
+    const p2p_sim_nat_desc *d = &s->boxes[m->box].desc;
+    if (f) {
+        f->replied = 1;
+        if (!d->outbound_only)
+            f->last_us = s->now_us;
+        p2p_sim__mapping_until(s, m, p2p_sim__flow_end(s, f));
+    } else if (!d->outbound_only) {
+        p2p_sim__mapping_until(s, m, p2p_sim__later(s->now_us, d->lone_us));
     }
-    return other;
 }
-/* Nobody asked for it, and the box takes it for its own: the outer port is taken towards there. */
-static void p2p_sim__flow_early(p2p_sim *s, uint32_t box, const p2p_sim__head *h) {
-    uint32_t at = *p2p_sim__flow_chain(s, box, P2P_SIM__INNER, 0, h->to_port);
-    p2p_sim__flow f;
-    for (; at != P2P_SIM__NOTHING; at = s->flows[at].next[P2P_SIM__INNER]) {
-        p2p_sim__flow *had = &s->flows[at];
-        if (had->box == box && had->inner == 0 && had->outer_port == h->to_port &&
-            p2p_sim__flow_from(had, h->source, h->from_port) && p2p_sim__flow_live(s, had)) {
-            had->last_us = s->now_us;
-            return;
-        }
-    }
-    memset(&f, 0, sizeof f);
-    f.box = box;
-    f.inner_port = f.outer_port = h->to_port;
-    f.remote = h->source;
-    f.remote_port = h->from_port;
-    (void)p2p_sim__flow_make(s, &f);
+/* The mapping by which the filter lets this in, or P2P_SIM__NOTHING; *flow: its own, if any. */
+static uint32_t p2p_sim__admit(const p2p_sim *s, uint32_t box, const p2p_sim__head *h,
+                               p2p_sim__flow **flow) {
+    const p2p_sim__box *b = &s->boxes[box];
+    uint32_t filtering = b->desc.filtering;
+    uint32_t inner = p2p_sim__translates(b) ? 0 : h->target;
+    uint32_t at = p2p_sim__mapping_at(s, box, h->to_port, inner);
+    bool addr_known = false;
+    *flow = NULL;
+    if (at == P2P_SIM__NOTHING)
+        return at;
+    /* Its own address is the source only of what it has just sent out: a hairpin. */
+    if (inner == 0 && h->source == b->seat.ip)
+        filtering = P2P_SIM_NAT_ENDPOINT_INDEPENDENT;
+    *flow = p2p_sim__flow_find(s, at, h->source, h->from_port, &addr_known);
+    if (*flow || filtering == P2P_SIM_NAT_ENDPOINT_INDEPENDENT ||
+        (filtering == P2P_SIM_NAT_ADDRESS_DEPENDENT && addr_known))
+        return at;
+    return P2P_SIM__NOTHING;
 }
 /* Inward: whether the box passes it, its target translated. */
 static bool p2p_sim__nat_in(p2p_sim *s, uint32_t box, p2p_sim__head *h) {
-    const p2p_sim__box *b = &s->boxes[box];
-    /* Its own address is the source only of what it has just sent out: a hairpin. */
-    bool hairpin = p2p_sim__translates(b) && h->source == b->seat.ip;
-    uint32_t filtering = b->desc.filtering;
     p2p_sim__flow *f;
-    if (hairpin)
-        filtering = P2P_SIM_NAT_ENDPOINT_INDEPENDENT;
-    f = p2p_sim__flow_in(s, box, h, filtering);
-    if (!f) {
-        if (b->desc.early)
-            p2p_sim__flow_early(s, box, h);
+    uint32_t at = p2p_sim__admit(s, box, h, &f);
+    if (at == P2P_SIM__NOTHING) {
+        if (s->boxes[box].desc.early)
+            p2p_sim__early_note(s, box, h);
         return false;
     }
-    f->replied = 1;
-    if (!b->desc.outbound_only)
-        f->last_us = s->now_us;
-    if (p2p_sim__translates(b)) {
-        h->target = f->inner;
-        h->to_port = f->inner_port;
+    p2p_sim__refresh_in(s, &s->mappings[at], f);
+    if (p2p_sim__translates(&s->boxes[box])) {
+        h->target = s->mappings[at].inner;
+        h->to_port = s->mappings[at].inner_port;
     }
     return true;
 }
@@ -2543,16 +2677,19 @@ static uint32_t p2p_sim__addr_ip(const p2p_addr *a) {
 static void p2p_sim__addr_outer(const p2p_sim *s, const p2p_sim__vertex *v, p2p_addr *out) {
     uint32_t box =
         v->state == P2P_SIM__ROUTER && v->own != P2P_SIM__NOTHING ? v->own : v->seat.behind;
-    p2p_sim__flow *same;
+    uint32_t at;
+    p2p_sim__mapping key;
     p2p_sim__head h;
-    memset(&h, 0, sizeof h);
+    memset(&h, 0, offsetof(p2p_sim__head, data));
     h.source = v->seat.ip;
     h.from_port = P2P_SIM__PORT;
     for (; box != P2P_SIM__NOTHING; box = s->boxes[box].seat.behind) {
         if (!p2p_sim__translates(&s->boxes[box]))
             continue;
-        (void)p2p_sim__flow_find(s, box, &h, &same);
-        h.from_port = same ? same->outer_port : p2p_sim__port_kept(&s->boxes[box], h.from_port);
+        key = p2p_sim__mapping_key(box, &h, P2P_SIM_NAT_ENDPOINT_INDEPENDENT);
+        at = p2p_sim__mapping_find(s, &key);
+        h.from_port = at != P2P_SIM__NOTHING ? s->mappings[at].outer_port
+                                             : p2p_sim__port_kept(&s->boxes[box], h.from_port);
         h.source = s->boxes[box].seat.ip;
     }
     p2p_sim__addr_make(h.source, h.from_port, out);
@@ -2615,7 +2752,7 @@ static void p2p_sim__seat_at(p2p_sim *s, uint32_t who, uint32_t behind) {
     if (seat->ip == old_ip)
         return;
     if (who & P2P_SIM__BOX)
-        p2p_sim__flows_flush(s, who & ~P2P_SIM__BOX);
+        p2p_sim__nat_flush(s, who & ~P2P_SIM__BOX);
     else
         p2p_sim__ip_changed(s, &s->vertices[who], old_ip);
 }
@@ -2704,7 +2841,7 @@ static void p2p_sim__box_give(p2p_sim *s, uint32_t box) {
 }
 static void p2p_sim__box_rules(p2p_sim *s, uint32_t box, const p2p_sim_nat_desc *nat) {
     p2p_sim__box *b = &s->boxes[box];
-    p2p_sim__flows_flush(s, box);
+    p2p_sim__nat_flush(s, box);
     b->desc = *nat;
     b->shift = 0;
     p2p_sim__nat_fill(&b->desc);
@@ -2745,7 +2882,7 @@ static int p2p_sim__nat_rebuild(p2p_sim *s, p2p_sim__vertex *v, const p2p_sim_na
         return p2p_sim__lan_full(s);
     p2p_sim__lift(s, v, list, count);
     if (had && nat->kind == P2P_SIM_NAT_NONE) {
-        p2p_sim__flows_flush(s, list[at]);
+        p2p_sim__nat_flush(s, list[at]);
         p2p_sim__box_give(s, list[at]);
         for (count--, i = at; i < count; i++)
             list[i] = list[i + 1];
@@ -2865,7 +3002,7 @@ P2P_DEF int p2p_sim_nat_rebind_to(p2p_sim *sim, const p2p_id *id, uint8_t level,
         err = p2p_sim__rebind_ip(sim, list[at]);
     if (err < 0)
         return err;
-    p2p_sim__flows_flush(sim, list[at]);
+    p2p_sim__nat_flush(sim, list[at]);
     if (how == P2P_SIM_REBIND_PORT && p2p_sim__translates(b)) /* by 1 to all but one, so others */
         b->shift = (uint16_t)((b->shift + 1 + p2p_sim__below(&b->random, P2P_SIM__PORTS - 2)) %
                               P2P_SIM__PORTS);
@@ -3458,10 +3595,12 @@ static void p2p_sim__lists_init(p2p_sim *s) {
     memset(s->fates, 0, P2P_SIM_FATE_COUNT * sizeof *s->fates);
     memset(s->error, 0, sizeof *s->error);
     *s->stamp_now = 0;
+    memset(s->mapping_table, 0xff, ((size_t)s->mapping_mask + 1) * sizeof *s->mapping_table);
     memset(s->flow_table, 0xff, ((size_t)s->flow_mask + 1) * sizeof *s->flow_table);
     for (i = 0; i < s->desc.flows; i++) {
-        s->flows[i].box = P2P_SIM__NOTHING;
-        s->flows[i].next[0] = i + 1 < s->desc.flows ? i + 1 : P2P_SIM__NOTHING;
+        s->flows[i].mapping = s->mappings[i].box = P2P_SIM__NOTHING;
+        s->mappings[i].next[0] = i + 1 < s->desc.flows ? i + 1 : P2P_SIM__NOTHING;
+        s->flows[i].next = i + 1 < s->desc.flows ? i + 1 : P2P_SIM__NOTHING;
     }
     for (i = s->desc.boxes, s->box_free = P2P_SIM__NOTHING; i-- != 0;)
         p2p_sim__box_give(s, i);

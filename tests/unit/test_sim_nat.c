@@ -570,19 +570,30 @@ TEST(full_table_has_room_as_soon_as_one_ends) {
         p2p_sim_close(w.sim);
     }
 }
-/* Flows of an endpoint that have ended make way for its next ones. */
+/* What has ended leaves its chains when the same is opened again, and memory when it is wanted. */
 TEST(ended_flows_do_not_pile_up) {
-    p2p_sim_nat_desc d = kind(P2P_SIM_NAT_PORT);
-    begin(2);
-    d.lone_us = d.assured_us = 10;
-    box(&w.id[0], d);
-    for (uint16_t port = 1; port <= 100; port++) {
-        p2p_addr to = own(1, port);
-        CHECK(comes(0, 4000, &to));
-        wait_us(20);
-        CHECK_INT(w.sim->boxes[0].flow_count, 1);
+    for (uint8_t k = P2P_SIM_NAT_FULL; k <= P2P_SIM_NAT_SYM; k++) {
+        p2p_sim_nat_desc d = kind(k);
+        p2p_addr to;
+        memset(&w.net, 0, sizeof w.net);
+        w.net.flows = 16;
+        open_world(2);
+        d.lone_us = d.assured_us = 10;
+        box(&w.id[0], d);
+        to = own(1, 7);
+        for (int i = 0; i < 100; i++) {
+            CHECK(comes(0, 4000, &to));
+            wait_us(20);
+            CHECK_INT(w.sim->boxes[0].flow_count, 1);
+            CHECK_INT(w.sim->boxes[0].mapping_count, 1);
+        }
+        for (uint16_t port = 100; port < 200; port++) {
+            to.port = port;
+            CHECK(comes(0, port, &to));
+            wait_us(20);
+        }
+        p2p_sim_close(w.sim);
     }
-    p2p_sim_close(w.sim);
 }
 /* All boxes share desc.flows; where one ended there is room again, as soon as the first can have. */
 static uint32_t opened(uint32_t host, uint32_t flows) {
@@ -1111,21 +1122,38 @@ TEST(nodes_learn_their_inner_address) {
 }
 /* Traffic of many endpoints through stacked boxes that are rebound: the tables stay whole. */
 static void tables_hold(const p2p_sim *s) {
-    uint32_t free_flows = 0, used = 0, chained[2] = {0, 0};
-    for (uint32_t at = s->flow_free; at != P2P_SIM__NOTHING; at = s->flows[at].next[0])
-        free_flows++;
-    for (uint32_t i = 0; i < s->desc.boxes; i++)
-        used += s->boxes[i].flow_count;
-    CHECK_INT(free_flows + used, s->desc.flows);
-    for (uint32_t slot = 0; slot <= s->flow_mask; slot++)
-        for (uint32_t at = s->flow_table[slot]; at != P2P_SIM__NOTHING;) {
-            const p2p_sim__flow *f = &s->flows[at];
-            CHECK(p2p_sim__flow_chain_of(s, f, slot % 2) == &s->flow_table[slot]);
+    uint32_t flows = 0, mappings = 0, of_boxes = 0, of_mappings = 0, chained[3] = {0, 0, 0}, at;
+    for (at = s->flow_free; at != P2P_SIM__NOTHING; at = s->flows[at].next)
+        flows++;
+    for (at = s->mapping_free; at != P2P_SIM__NOTHING; at = s->mappings[at].next[0])
+        mappings++;
+    flows = s->desc.flows - flows;
+    mappings = s->desc.flows - mappings;
+    for (uint32_t i = 0; i < s->desc.boxes; i++) {
+        of_boxes += s->boxes[i].flow_count;
+        mappings -= s->boxes[i].mapping_count;
+    }
+    CHECK_INT(of_boxes, flows);
+    CHECK_INT(mappings, 0);
+    for (uint32_t slot = 0; slot <= s->mapping_mask; slot++)
+        for (at = s->mapping_table[slot]; at != P2P_SIM__NOTHING;
+             at = s->mappings[at].next[slot % 2]) {
+            const p2p_sim__mapping *m = &s->mappings[at];
+            CHECK(p2p_sim__mapping_chain(s, m, slot % 2) == &s->mapping_table[slot]);
             chained[slot % 2]++;
-            at = f->next[slot % 2];
+            of_mappings += slot % 2 ? m->flow_count : 0;
         }
-    CHECK_INT(chained[P2P_SIM__INNER], used);
-    CHECK_INT(chained[P2P_SIM__OUTER], used);
+    for (uint32_t slot = 0; slot <= s->flow_mask; slot++)
+        for (at = s->flow_table[slot]; at != P2P_SIM__NOTHING; at = s->flows[at].next) {
+            const p2p_sim__flow *f = &s->flows[at];
+            CHECK(p2p_sim__flow_chain(s, f->mapping, f->remote, f->remote_port) ==
+                  &s->flow_table[slot]);
+            CHECK(p2p_sim__flow_end(s, f) <= s->mappings[f->mapping].end_us);
+            chained[2]++;
+        }
+    CHECK_INT(chained[0], chained[1]);
+    CHECK_INT(chained[2], flows);
+    CHECK_INT(of_mappings, flows);
 }
 TEST(tables_hold_whatever_comes) {
     uint64_t digests[2];
