@@ -857,6 +857,31 @@ static bool once_only(parser *p) {
         }
     return true;
 }
+/* How many pairs the groups of the statement make: what it does, it does so often. */
+static uint64_t pairs(const scene_statement *t) {
+    const field *list = fields[t->verb];
+    uint64_t product = 1;
+    uint32_t i;
+    for (i = 0; list[i].name; i++)
+        if (list[i].kind == GROUP || list[i].kind == TARGET)
+            product *= scene_given(t, i) && (uint32_t)t->value[i] ? (uint32_t)t->value[i] : 1;
+    return t->verb == SCENE_mesh ? product * product / 2 : product;
+}
+static bool not_too_many(parser *p, const word *w) {
+    const field *list = fields[p->t->verb];
+    uint64_t count = 1;
+    uint32_t i;
+    for (i = 0; list[i].name; i++)
+        if (strcmp(list[i].name, "count") == 0 && p->t->verb != SCENE_drop && scene_given(p->t, i))
+            count = p->t->value[i];
+    if (p->t->verb == SCENE_expect || p->t->verb == SCENE_partition || p->t->verb == SCENE_heal)
+        return true; /* these are not done pair by pair */
+    if (pairs(p->t) > SCENE_PAIRS)
+        return fail(p, w, "%s: more than %d pairs", verbs[p->t->verb].name, SCENE_PAIRS);
+    if (pairs(p->t) * count > SCENE_TIMES)
+        return fail(p, w, "%s: more than %d of them", verbs[p->t->verb].name, SCENE_TIMES);
+    return true;
+}
 /* What one field alone does not tell. */
 static bool sense(parser *p) {
     const scene_statement *t = p->t;
@@ -875,7 +900,7 @@ static bool sense(parser *p) {
     if ((t->verb == SCENE_links || t->verb == SCENE_network || t->verb == SCENE_clock) &&
         (t->given & ~(t->verb == SCENE_clock ? 1u << SCENE_clock_a : 0)) == 0)
         return fail(p, &w, "%s says nothing: give it an option", verbs[t->verb].name);
-    return once_only(p);
+    return not_too_many(p, &w) && once_only(p);
 }
 static bool statement(parser *p) {
     const field *list;

@@ -23,7 +23,7 @@
     X(network, failure, CHANCE, OPTION, 0, "") X(network, partition, CHANCE, OPTION, 0, "")       \
     X(network, oneway, CHANCE, OPTION, 0, "") X(network, not_found, CHANCE, OPTION, 0, "")        \
     X(network, unanswered, CHANCE, OPTION, 0, "") X(network, connect, TIME, OPTION, 0, "")        \
-    X(network, message, SIZE, OPTION, 1u << 30, "")                                               \
+    X(network, message, SIZE, OPTION, 1u << 24, "")                                               \
     X(network, routing, CHOICE, OPTION, 0, "hops latency")                                        \
     X(network, packets, COUNT, OPTION, 1000000, "") X(network, drops, COUNT, OPTION, 1000000, "") \
     X(network, receive, SIZE, OPTION, 1u << 30, "") X(network, idle, TIME, OPTION, 0, "")         \
@@ -93,7 +93,7 @@
     X(stream, priority, NUMBER, OPTION, 7, "")
 #define SCENE_FIELDS_message(X)                                                                   \
     X(message, a, GROUP, MUST, 0, "") X(message, b, GROUP, MUST, 0, "")                           \
-    X(message, size, SIZE, MUST, 1u << 30, "") X(message, count, COUNT, OPTION, 100000, "")
+    X(message, size, SIZE, MUST, 1u << 24, "") X(message, count, COUNT, OPTION, 100000, "")
 #define SCENE_FIELDS_datagram(X)                                                                  \
     X(datagram, a, GROUP, MUST, 0, "") X(datagram, b, GROUP, MUST, 0, "")                         \
     X(datagram, size, SIZE, MUST, 65535, "") X(datagram, count, COUNT, OPTION, 100000, "")
@@ -166,6 +166,8 @@ enum {
     SCENE_VERTICES = 100000,    /* nodes and routers together */
     SCENE_STATEMENTS = 1000000, /* lines that say something */
     SCENE_MEMBERS = 10000000,   /* names in all groups together */
+    SCENE_PAIRS = 1000000,      /* of two groups, or in a mesh, of one statement */
+    SCENE_TIMES = 10000000,     /* pairs times `count` */
     SCENE_ERRORS = 50           /* then the parser stops */
 };
 #define SCENE_NO_TIME  UINT64_MAX

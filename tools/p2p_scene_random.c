@@ -11,6 +11,7 @@ typedef struct draw {
     char *out;
     size_t size, used;
     unsigned nodes, routers;
+    unsigned messages[8], streams[8]; /* that each node sends to n0 */
     bool crashes;
 } draw;
 
@@ -44,11 +45,13 @@ put(draw *d, const char *format, ...) {
 
 /* Half of all links are good ones, so that the bad ones are seen for what they do. */
 static void link_options(draw *d) {
+    static const char *const spreads[] = {"uniform", "normal", "pareto"};
     put(d, " latency=%ums", between(d, 0, 100));
     if (chance(d, 50))
-        put(d, " jitter=%ums", between(d, 1, 20));
+        put(d, " jitter=%ums spread=%s", between(d, 1, 20), spreads[below(d, 3)]);
     if (chance(d, 60))
-        put(d, " rate=%umbit queue=%uB", between(d, 1, 50), between(d, 2, 20) * 1260);
+        put(d, " rate=%umbit queue=%uB discipline=%s", between(d, 1, 50), between(d, 2, 20) * 1260,
+            chance(d, 25) ? "codel" : "tail");
     if (chance(d, 50)) {
         put(d, "\n");
         return;
@@ -67,6 +70,10 @@ static void link_options(draw *d) {
 /* The routers stand in a row; each node hangs on one of them, or all on each other. */
 static void network(draw *d) {
     unsigned i, k;
+    if (chance(d, 10))
+        put(d, "secure dtls\n");
+    if (chance(d, 30))
+        put(d, "network routing=latency\n");
     d->nodes = between(d, 2, 6);
     d->routers = between(d, 0, 3);
     put(d, "node n0..%u\n", d->nodes - 1);
@@ -96,46 +103,67 @@ static void boxes(draw *d) {
             put(d, "nat n%u %s\n", i, kinds[below(d, 5)]);
     put(d, "route n0 GET /tracks/:id %ukB\n\n", between(d, 1, 200));
 }
+/* What one node does once it has dialled, from ms on. */
+static void work_of(draw *d, unsigned i, unsigned ms) {
+    unsigned every, until_s;
+    if (chance(d, 60)) {
+        put(d, "at %ums stream n%u n0 %ukB\n", ms + below(d, 3000), i, between(d, 1, 300));
+        d->streams[i] = 1;
+    }
+    if (chance(d, 60)) {
+        every = between(d, 50, 900);
+        until_s = between(d, 2, 8);
+        put(d, "at %ums every %ums until %us message n%u n0 %uB\n", ms, every, until_s, i,
+            between(d, 8, 2000));
+        d->messages[i] = (until_s * 1000 - ms) / every + 1;
+    }
+    if (chance(d, 40))
+        put(d, "at %ums every %ums until %us datagram n%u n0 %uB\n", ms, between(d, 10, 100),
+            between(d, 2, 6), i, between(d, 8, 900));
+    if (chance(d, 40))
+        put(d, "at %ums request n%u n0 GET /tracks/%u\n", ms + below(d, 3000), i, below(d, 9));
+}
 static void work(draw *d) {
     unsigned i, ms;
     for (i = 1; i < d->nodes; i++) {
         ms = between(d, 0, 500);
         put(d, "at %ums dial n%u n0 reconnect\n", ms, i);
-        if (chance(d, 60))
-            put(d, "at %ums stream n%u n0 %ukB\n", ms + below(d, 3000), i, between(d, 1, 300));
-        if (chance(d, 60))
-            put(d, "at %ums every %ums until %us message n%u n0 %uB\n", ms + 1, between(d, 50, 900),
-                between(d, 2, 8), i, between(d, 8, 2000));
-        if (chance(d, 40))
-            put(d, "at %ums every %ums until %us datagram n%u n0 %uB\n", ms + 1,
-                between(d, 10, 100), between(d, 2, 6), i, between(d, 8, 900));
-        if (chance(d, 40))
-            put(d, "at %ums request n%u n0 GET /tracks/%u\n", ms + below(d, 3000), i, below(d, 9));
+        work_of(d, i, ms + 1);
     }
     put(d, "\n");
 }
+static void crash(draw *d) {
+    unsigned ms = between(d, 1000, 5000), who = below(d, d->nodes), away = between(d, 1, 2000);
+    put(d, "at %ums crash n%u for %ums\n", ms, who, away);
+    if (who) /* its program begins anew */
+        put(d, "at %ums dial n%u n0 reconnect\n", ms + away, who);
+    d->crashes = true;
+}
 static void trouble(draw *d) {
-    unsigned ms, who, away;
     if (chance(d, 40))
-        put(d, "at %ums partition n0 n%u for %ums\n", between(d, 0, 5000),
-            between(d, 1, d->nodes - 1), between(d, 100, 4000));
+        put(d, "at %ums partition n0%s n%u for %ums\n", between(d, 0, 5000),
+            chance(d, 30) ? " ->" : "", between(d, 1, d->nodes - 1), between(d, 100, 4000));
     if (chance(d, 30))
         put(d, "at %ums links loss=%u%% burst=0%% for %ums\n", between(d, 0, 5000),
             between(d, 5, 100), between(d, 100, 2000));
-    if (chance(d, 25)) {
-        ms = between(d, 1000, 5000);
-        who = below(d, d->nodes);
-        away = between(d, 1, 2000);
-        put(d, "at %ums crash n%u for %ums\n", ms, who, away);
-        if (who) /* its program begins anew */
-            put(d, "at %ums dial n%u n0 reconnect\n", ms + away, who);
-        d->crashes = true;
+    if (chance(d, 20))
+        put(d, "at %ums clock n%u drift=%d%% step=%ums\n", between(d, 0, 5000), below(d, d->nodes),
+            (int)below(d, 21) - 10, between(d, 0, 2000));
+    if (chance(d, 20))
+        crash(d);
+    else if (chance(d, 20))
+        put(d, "at %ums pause n%u for %ums\n", between(d, 0, 5000), below(d, d->nodes),
+            between(d, 1, 3000));
+}
+/* All heals, and then what was begun must end. */
+static void finish(draw *d) {
+    unsigned i;
+    put(d, "at 10s links loss=0%% duplicate=0%% reorder=0%% corrupt=0%% burst=0%%\n\nend 60s\n");
+    for (i = 1; i < d->nodes && !d->crashes; i++) {
+        put(d, "expect n%u connected to n0 by 50s\nexpect n%u failures = 0 from n0\n", i, i);
+        put(d, "expect n0 streams = %u from n%u\nexpect n0 messages = %u from n%u\n", d->streams[i],
+            i, d->messages[i], i);
     }
-    /* Then all heals, and what was begun must end. */
-    put(d, "at 10s links loss=0%% duplicate=0%% reorder=0%% corrupt=0%%\n\nend 60s\n");
-    if (!d->crashes)
-        put(d, "expect n1..%u connected to n0 by 50s\nexpect n1..%u failures = 0 from n0\n",
-            d->nodes - 1, d->nodes - 1);
 }
 void scene_random(uint64_t seed, char *out, size_t size) {
     draw d;
@@ -149,4 +177,5 @@ void scene_random(uint64_t seed, char *out, size_t size) {
     boxes(&d);
     work(&d);
     trouble(&d);
+    finish(&d);
 }

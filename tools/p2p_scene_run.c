@@ -751,33 +751,40 @@ static void node_desc(const scene_run *r, const scene_statement *t, uint32_t con
     d->bytes.stream_send = d->bytes.stream_recv = NODE_GET(buffer, 65536);
     d->bytes.peer_send = d->bytes.peer_recv = d->bytes.stream_send;
     d->bytes.message_send = d->bytes.message_recv = r->message_most;
+    d->bytes.message_max = r->message_most ? 0 : P2P_NONE;
     d->link.mtu = NODE_GET(mtu, 0);
     d->time.idle_us = t->value[SCENE_node_idle];
     d->time.keepalive_us = t->value[SCENE_node_keepalive];
 #undef NODE_GET
 }
-/* Answers of routes are checked by place, so all begin anew; a message that is larger than the
- * buffers would need memory lent to it, so the buffers are as large as the largest. */
+static uint64_t link_count(const scene_statement *t) {
+    uint64_t a = scene_group_of(t, SCENE_link_a).count;
+    if (t->verb == SCENE_mesh)
+        return a * a;
+    return t->verb == SCENE_link ? a * scene_group_of(t, SCENE_link_b).count : 0;
+}
+enum { MESSAGE_ROOM = 16384 };
+/* A message larger than the buffers would need memory lent to it, so the buffers are as large as
+ * the largest of the file; without messages there are none, which saves much of a node's memory. */
 static void measure(scene_run *r) {
+    uint64_t links = 0;
     uint32_t i;
-    r->message_most = 65536;
+    r->message_most = 0;
     for (i = 0; i < r->s->statement_count; i++) {
         const scene_statement *t = &r->s->statements[i];
-        if (t->verb == SCENE_message && t->value[SCENE_message_size] + 64 > r->message_most)
-            r->message_most = (uint32_t)t->value[SCENE_message_size] + 64;
+        if (t->verb == SCENE_message &&
+            t->value[SCENE_message_size] + MESSAGE_ROOM > r->message_most)
+            r->message_most = (uint32_t)t->value[SCENE_message_size] + MESSAGE_ROOM;
         if (t->verb == SCENE_network)
             net_apply(r, t);
         if (t->verb == SCENE_seed && !r->o.seed)
             r->net.seed = t->value[SCENE_seed_number];
         if (t->verb == SCENE_secure)
             r->dtls = t->value[SCENE_secure_channel] == 1;
-        if (t->verb == SCENE_link)
-            r->net.links +=
-                scene_group_of(t, SCENE_link_a).count * scene_group_of(t, SCENE_link_b).count;
-        if (t->verb == SCENE_mesh)
-            r->net.links +=
-                scene_group_of(t, SCENE_mesh_a).count * scene_group_of(t, SCENE_mesh_a).count;
+        links += link_count(t);
     }
+    /* 0 would be a default that depends on how many nodes there are */
+    r->net.links = links < 0x1fffffffu ? (uint32_t)links + 1 : 0x1fffffffu;
     for (i = 0; i < 2 * SCENE_PATTERN; i++)
         r->pattern[i] = (uint8_t)(scene_hash(i % SCENE_PATTERN + 1) >> 24);
 }
@@ -809,7 +816,10 @@ static bool memory(scene_run *r, size_t *size) {
     }
     r->arena = calloc(1, *size);
     if (!r->arena)
-        scene_fail(r, NULL, "out of memory: this network takes %zu MB", *size / 1000000);
+        scene_fail(r, NULL,
+                   "out of memory: this network takes %zu MB; `buffer`, `streams` and `conns` of "
+                   "its nodes make it smaller",
+                   *size / 1000000);
     return r->arena != NULL;
 }
 static int vertex(scene_run *r, uint32_t i) {

@@ -180,6 +180,13 @@ TEST(mistakes_are_named_with_their_place) {
     CHECK_STR(said("seed 1\nseed 2"), "2:1: seed is there already, in line 1");
     CHECK_STR(said("node a\nlink a"), "2:7: link: a name is missing, such as alice, {a b}, n0..9");
     CHECK_STR(said("node a\nheal a"), "2:1: heal: two groups, or none for all");
+    CHECK_STR(said("node n0..1999\nmesh n0..1999"), "2:1: mesh: more than 1000000 pairs");
+    CHECK_STR(said("node n0..1999\ndial n0..999 n1000..1999"), "");
+    CHECK_STR(said("node n0..1999\nat 1s dial n0..1999 n0..1999"),
+              "2:7: dial: more than 1000000 pairs");
+    CHECK_STR(said("node n0..1999\nstream n0..999 n1000..1999 1B count=11"),
+              "2:1: stream: more than 10000000 of them");
+    CHECK_STR(said("node n0..1999\npartition n0..1999 n0..1999"), "");
     CHECK_STR(said("links"), "1:1: links says nothing: give it an option");
     CHECK_STR(said("node a\nroute a GET tracks 1kB"),
               "2:13: 'tracks' is no path: it begins with a /");
