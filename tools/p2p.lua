@@ -815,10 +815,26 @@ local function read_datagram_of(tvb, pinfo, root)
     mark(r, tree, pinfo)
 end
 
+-- Where the datagram ends that begins at `at`. A capture on a host with UDP_SEGMENT or UDP_GRO has a
+-- whole run of them in one packet: each data datagram holds one record, and the next begins alike.
+local function end_of_datagram(tvb, at)
+    local n = tvb:captured_len()
+    if at + 22 > n or tvb:range(at, 1):uint() < 0xb4 or tvb:range(at, 1):uint() > 0xb5 then return n end
+    local stop = at + 22 + tvb:range(at + 20, 2):uint()
+    if stop + 22 > n or tvb:range(stop, 9):bytes() ~= tvb:range(at, 9):bytes() then return n end
+    return stop
+end
+
 function p2p.dissector(tvb, pinfo, root)
     if tvb:captured_len() < 1 then return 0 end
-    read_datagram_of(tvb, pinfo, root)
-    return tvb:captured_len()
+    local at, count = 0, 0
+    while at < tvb:captured_len() do
+        local stop = end_of_datagram(tvb, at)
+        read_datagram_of(tvb:range(at, stop - at):tvb(), pinfo, root)
+        at, count = stop, count + 1
+    end
+    if count > 1 then pinfo.cols.info:prepend(count .. " datagrams, the last: ") end
+    return at
 end
 
 -- What DTLS decrypted. Only while it works for this dissector: other programs' DTLS is not p2p.h's.

@@ -260,6 +260,48 @@ def test_changed_captures_raise_no_error():
     assert len(lines) > 1000 and not errors, errors[:5]
 
 
+def blocks(data):
+    """(type, whole block) of a capture."""
+    at = 0
+    while at < len(data):
+        size = int.from_bytes(data[at + 4:at + 8], "little")
+        yield int.from_bytes(data[at:at + 4], "little"), data[at:at + size]
+        at += size
+
+
+def joined(block, payload):
+    """The packet block again, with another UDP payload and without options."""
+    head = bytearray(block[28:28 + 28])
+    head[2:4] = (28 + len(payload)).to_bytes(2, "big")
+    head[24:26] = (8 + len(payload)).to_bytes(2, "big")
+    body = bytes(head) + payload
+    length = len(body).to_bytes(4, "little")
+    fixed = block[8:20] + length * 2 + body + bytes(-len(body) % 4)
+    size = (len(fixed) + 12).to_bytes(4, "little")
+    return block[:4] + size + fixed + size
+
+
+def test_runs_of_datagrams_are_taken_apart():
+    """As a host with UDP_SEGMENT captures them: ten of a burst in one packet."""
+    run, out, count = [], [], 0
+    for kind, block in blocks(tool.read(Runs.path("dtls.pcapng"))):
+        size = int.from_bytes(block[20:24], "little")
+        payload = block[56:28 + size] if kind == 6 else b""
+        if kind == 6 and len(payload) == 1200 and payload[0] == 0xb4 and count < 10:
+            run.append(payload)
+            count += 1
+            if count == 10:
+                out.append(joined(block, b"".join(run)))
+        else:
+            out.append(block)
+    assert count == 10
+    path = tool.write(os.path.join(os.path.dirname(Runs.path("")), "joined.pcapng"), b"".join(out))
+    rows = fields(path, "p2p.packet", "_ws.col.Info", where="udp.length == 12008",
+                  options=(*SCRIPT, *keys("dtls")))
+    assert rows[0][0].split("|") == [str(n) for n in range(1, 11)], rows
+    assert rows[0][1].startswith("10 datagrams"), rows
+
+
 def test_other_ports_are_recognized():
     """By the first bytes, with the port's own entry taken away."""
     for name in ("clear", "dtls"):
