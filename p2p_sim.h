@@ -172,6 +172,11 @@
  *       SIMULATOR_DNS_TTL_SECONDS          300       ttl_us, 1 at least
  *       SIMULATOR_P2P_FAILURE_RATE         0         failure_ppm, 0 to 1
  *
+ * SEEING
+ *     p2p_sim_trace has a function told of everything that becomes of a datagram, p2p_sim_stats_get
+ *     counts it. tools/p2p_see.h hands it on, with packets in clear, events and how connections
+ *     are doing, to captures for Wireshark, qlog or a sink of yours: see docs/SEEING.md.
+ *
  * INSECURE
  *     With p2p_sim_desc.crypto empty, keys and signatures are a stand-in made of integer mixing
  *     (p2p_sim__insecure_crypto): anyone can forge them. With p2p_sim_desc.secure empty, datagrams
