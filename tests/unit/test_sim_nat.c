@@ -1120,6 +1120,81 @@ TEST(nodes_learn_their_inner_address) {
     CHECK_INT(p2p_sim_await(w.sim, alice, P2P_EVENT_CONNECTED, 40 * SECOND, &e), 0);
     p2p_sim_close(w.sim);
 }
+/* Two nodes of one LAN, with the same port: both dial out, and one the other by its inner address,
+ * which discovery does not tell. */
+TEST(nodes_of_a_lan_talk_out_and_to_each_other) {
+    p2p_sim_nat_desc d = kind(P2P_SIM_NAT_PORT);
+    p2p_sim_desc net;
+    p2p_desc desc;
+    p2p_node *node[3];
+    p2p_listener listener;
+    p2p_ticket ticket;
+    p2p_conn conn;
+    p2p_event e;
+    p2p_id r;
+    memset(&net, 0, sizeof net);
+    memset(&desc, 0, sizeof desc);
+    memset(&ticket, 0, sizeof ticket);
+    net.why = &w.why;
+    net.link.latency_us = 5000;
+    desc.allow_anyone = 1;
+    desc.max.conns = 4;
+    desc.bytes.message_send = desc.bytes.message_recv = 4096;
+    d.overlap = 1;
+    CHECK_INT(p2p_sim_open(&w.sim, &net, memory, sizeof memory), 0);
+    CHECK_INT(p2p_sim_router(w.sim, "r", &r), 0);
+    CHECK_INT(p2p_sim_nat(w.sim, &r, &d), 0);
+    for (int i = 0; i < 3; i++) {
+        CHECK_INT(p2p_sim_node(w.sim, i == 0 ? "a" : i == 1 ? "b" : "c", &desc, &node[i]), 0);
+        w.id[i] = *p2p_node_id(node[i]);
+        CHECK_INT(p2p_listen(node[i], NULL, &listener), 0);
+        CHECK_INT(p2p_sim_connect(w.sim, &w.id[i], &r, NULL), 0);
+        if (i < 2)
+            CHECK_INT(p2p_sim_behind(w.sim, &w.id[i], &r), 0);
+    }
+    for (int i = 0; i < 2; i++)
+        CHECK_INT(p2p_connect(node[i], &w.id[2], NULL, &conn), 0);
+    for (int i = 0; i < 2; i++)
+        CHECK_INT(p2p_sim_await(w.sim, node[2], P2P_EVENT_CONNECTED, 5 * SECOND, &e), 0);
+    CHECK_INT(p2p_connect(node[0], &w.id[1], NULL, &conn), 0); /* at the outer address */
+    do {
+        CHECK_INT(p2p_sim_await(w.sim, node[0], P2P_EVENT_NONE, 40 * SECOND, &e), 0);
+    } while (e.conn.id != conn.id);
+    CHECK_INT(e.err, P2P_ERR_TIMEOUT);
+    ticket.id = w.id[1];
+    ticket.addr_count = 1;
+    CHECK_INT(p2p_sim_addr_inside(w.sim, &w.id[1], &ticket.addrs[0]), 0);
+    CHECK_INT(p2p_peer_add(node[0], &ticket), 0);
+    CHECK_INT(p2p_connect(node[0], &w.id[1], NULL, &conn), 0);
+    do {
+        CHECK_INT(p2p_sim_await(w.sim, node[0], P2P_EVENT_NONE, 80 * SECOND, &e), 0);
+    } while (e.conn.id != conn.id);
+    CHECK_INT(e.type, P2P_EVENT_CONNECTED);
+    CHECK(p2p_send(node[0], conn, "hello", 5) >= 0);
+    CHECK_INT(p2p_sim_await(w.sim, node[1], P2P_EVENT_MESSAGE, 81 * SECOND, &e), 0);
+    p2p_sim_close(w.sim);
+}
+/* A cut between a host of a LAN and one outside: its neighbour goes on, and so does the LAN. */
+TEST(partitions_reach_through_boxes) {
+    p2p_addr out, back, inside;
+    p2p_id r;
+    begin(3);
+    r = lan("r", kind(P2P_SIM_NAT_FULL));
+    join(0, &r);
+    join(1, &r);
+    out = own(2, 7);
+    back = seen_by(2, 0, 4000, 7);
+    inside = own(0, 4000);
+    CHECK_INT(p2p_sim_partition(w.sim, &w.id[0], 1, &w.id[2], 1), 0);
+    CHECK(!comes(0, 4000, &out));
+    CHECK(!comes(2, 7, &back));
+    CHECK_INT(fate(P2P_SIM_ROUTE), 2);
+    CHECK(comes(1, 4000, &out));
+    CHECK(comes(1, 4000, &inside));
+    CHECK_INT(p2p_sim_heal(w.sim, NULL, 0, NULL, 0), 0);
+    CHECK(comes(2, 7, &back));
+    p2p_sim_close(w.sim);
+}
 /* Traffic of many endpoints through stacked boxes that are rebound: the tables stay whole. */
 static void tables_hold(const p2p_sim *s) {
     uint32_t flows = 0, mappings = 0, of_boxes = 0, of_mappings = 0, chained[3] = {0, 0, 0}, at;
@@ -1232,4 +1307,6 @@ TEST_MAIN(
     P2P_TEST_ENTRY(wrong_boxes_say_which), P2P_TEST_ENTRY(boxes_run_out_and_come_back),
     P2P_TEST_ENTRY(who_lies_behind_whom_is_kept_a_forest),
     P2P_TEST_ENTRY(a_lan_of_192_168_1_is_full_with_253),
-    P2P_TEST_ENTRY(nodes_learn_their_inner_address), P2P_TEST_ENTRY(tables_hold_whatever_comes))
+    P2P_TEST_ENTRY(nodes_learn_their_inner_address),
+    P2P_TEST_ENTRY(nodes_of_a_lan_talk_out_and_to_each_other),
+    P2P_TEST_ENTRY(partitions_reach_through_boxes), P2P_TEST_ENTRY(tables_hold_whatever_comes))
