@@ -3,7 +3,8 @@
  * Put it beside your own code and run that code, unchanged, on a network of any shape and badness:
  * links with latency, jitter, loss, duplication, reordering, corruption, rate and queue; forwarding
  * vertices; partitions; NAT boxes; names; crashes. An hour of network takes milliseconds, and the
- * same seed gives the same bytes on every machine.
+ * same seed gives the same bytes on every machine. Programs that speak plain UDP run on it too, see
+ * HOSTS.
  *
  * Do this
  *     #define P2P_IMPLEMENTATION
@@ -117,8 +118,15 @@
  * HOSTS
  *     p2p_sim_host makes a vertex that is a plain UDP program: no node and no p2p.h, only two
  *     functions of yours, one for datagrams and one for a timer, and p2p_sim_host_send. With it the
- *     simulator serves any protocol. All its ports are open; the port a datagram came to is told.
- *     Links, boxes, partitions, crashes, digest, trace and stats treat it like a node.
+ *     simulator serves any protocol:
+ *         static void echo(void *ctx, p2p_sim *sim, const p2p_id *host, uint16_t port,
+ *                          const p2p_addr *from, p2p_span data) {
+ *             (void)p2p_sim_host_send(sim, host, port, from, data.data, data.size);
+ *         }
+ *         p2p_sim_host_desc program = {echo, NULL, NULL};
+ *         p2p_sim_host(sim, "server", &program, &id);
+ *     All its ports are open; the port a datagram came to is told. Its time is the network's. Links,
+ *     boxes, partitions, pauses, crashes, digest, trace and stats treat it like a node.
  *
  * NAT
  *     p2p_sim_nat puts a box before a node or host, or makes a p2p_sim_router vertex a NAT router,
@@ -153,7 +161,13 @@
  *     box, and the address means who has it there; and so on. So private addresses of other LANs
  *     lead nowhere, or to the wrong neighbour, as in life. A packet's remote and local are what a
  *     socket there would see. p2p_sim_addr tells the outermost, p2p_sim_addr_inside the own.
- *     Build from outside in: a router's boxes first, then who lies behind it.
+ *     Build from outside in: a router's boxes first, then who lies behind it. A LAN of two:
+ *         p2p_sim_nat_desc box = {P2P_SIM_NAT_PORT};
+ *         p2p_sim_router(sim, "home", &home);
+ *         p2p_sim_connect(sim, &home, &internet, NULL);
+ *         p2p_sim_nat(sim, &home, &box);
+ *         p2p_sim_connect(sim, &alice, &home, NULL);   and so bob
+ *         p2p_sim_behind(sim, &alice, &home);
  *
  * ENVIRONMENT
  *     p2p_sim_desc_from_env asks a function of yours for these names; unset is the default, anything

@@ -480,6 +480,25 @@ TEST(inbound_refreshes_its_own_flow) {
     p2p_sim_close(w.sim);
 }
 
+/* Where strangers may come in they keep the mapping, if anything inward does. */
+TEST(strangers_refresh_the_mapping) {
+    for (uint8_t only = 0; only < 2; only++) {
+        p2p_sim_nat_desc d = kind(P2P_SIM_NAT_FULL);
+        p2p_addr back;
+        d.outbound_only = only;
+        begin(3);
+        box(&w.id[0], d);
+        back = seen_by(1, 0, 4000, 7);
+        wait_us(20 * SECOND);
+        CHECK(comes(2, 7, &back));
+        wait_us(25 * SECOND);
+        CHECK_INT(comes(2, 7, &back), !only);
+        wait_us(31 * SECOND);
+        CHECK(!comes(2, 7, &back));
+        p2p_sim_close(w.sim);
+    }
+}
+
 /* ---- early datagrams, table, blocked, firewall ---- */
 
 TEST(early_datagram_takes_the_port_towards_its_sender) {
@@ -1289,7 +1308,7 @@ TEST_MAIN(
     P2P_TEST_ENTRY(second_one_with_a_port_gets_another), P2P_TEST_ENTRY(ports_run_out),
     P2P_TEST_ENTRY(lone_flows_live_30_s_and_answered_ones_120),
     P2P_TEST_ENTRY(inbound_refreshes_unless_it_may_not),
-    P2P_TEST_ENTRY(inbound_refreshes_its_own_flow),
+    P2P_TEST_ENTRY(inbound_refreshes_its_own_flow), P2P_TEST_ENTRY(strangers_refresh_the_mapping),
     P2P_TEST_ENTRY(early_datagram_takes_the_port_towards_its_sender),
     P2P_TEST_ENTRY(early_datagrams_are_forgotten_after_a_pause),
     P2P_TEST_ENTRY(full_table_takes_no_more_until_one_ends),
