@@ -11,7 +11,7 @@
 LWIP_DIR ?= build/deps/lwip
 LWIP_CFLAGS ?= $(CFLAGS)
 
-lwip_common = -DPBUF_POOL_SIZE=64 -DMEM_SIZE=131072 -DMEMP_NUM_PBUF=64
+lwip_common = -DPBUF_POOL_SIZE=64 -DMEM_SIZE=131072 -DMEMP_NUM_PBUF=64 -DLWIP_STATS=1
 lwip_flags_pools = $(lwip_common) -DLWIP_IPV6=1
 lwip_flags_heap = $(lwip_common) -DLWIP_IPV6=1 -DMEMP_MEM_MALLOC=1 -DMEM_CUSTOM_ALLOCATOR=1 \
     -DMEM_CUSTOM_MALLOC=lwip_platform_malloc -DMEM_CUSTOM_CALLOC=lwip_platform_calloc \

@@ -15,6 +15,7 @@
 #include "lwip/init.h"
 #include "lwip/mem.h"
 #include "lwip/memp.h"
+#include "lwip/stats.h"
 #include "p2p_test.h"
 #include <setjmp.h>
 
@@ -51,6 +52,11 @@ static struct {
     int by_alarm;   /* p2p_lwip_step is called by lwIP's timers alone */
     uint32_t wakes;
     uint64_t entropy;
+    uint64_t begin_us, begin_entropy; /* set before net_open; 0: as ever */
+    uint32_t spoiled;                 /* pbufs that were held and changed */
+    uint32_t largest;                 /* payload that left the stack */
+    uint8_t last_from[16];            /* source of the packet that left last */
+    uint8_t zeros[16384];
     int starve;      /* lwip_platform_malloc has nothing */
     jmp_buf *caught; /* where an assertion of lwIP's goes; NULL: the test fails at once */
 } net;
@@ -74,9 +80,21 @@ void lwip_platform_assert(const char *what, int line, const char *file) {
 }
 #if MEM_CUSTOM_ALLOCATOR
 /* In a shortage there is something left for lwIP's timeouts, for which it asserts. */
-void *lwip_platform_malloc(size_t size) { return net.starve && size > 64 ? NULL : malloc(size); }
-void *lwip_platform_calloc(size_t count, size_t size) { return calloc(count, size); }
-void lwip_platform_free(void *block) { free(block); }
+static uint32_t platform_blocks;
+
+void *lwip_platform_malloc(size_t size) {
+    void *block = net.starve && size > 64 ? NULL : malloc(size);
+    platform_blocks += block != NULL;
+    return block;
+}
+void *lwip_platform_calloc(size_t count, size_t size) {
+    void *block = lwip_platform_malloc(count * size);
+    return block ? memset(block, 0, count * size) : NULL;
+}
+void lwip_platform_free(void *block) {
+    platform_blocks -= block != NULL;
+    free(block);
+}
 #endif
 
 static int entropy(void *ctx, void *out, size_t size) {
@@ -126,6 +144,9 @@ static err_t wire_out(struct pbuf *p, size_t heads) {
     if (p->tot_len <= heads || p->tot_len - heads > WIRE_ROOM || net.queued == WIRE_QUEUE)
         return ERR_OK;
     to->size = p->tot_len - heads;
+    if (to->size > net.largest)
+        net.largest = (uint32_t)to->size;
+    pbuf_copy_partial(p, net.last_from, heads == 28 ? 4 : 16, heads == 28 ? 12 : 8);
     pbuf_copy_partial(p, to->bytes, (u16_t)to->size, (u16_t)heads);
     net.queued++;
     net.sent++;
@@ -161,7 +182,7 @@ static err_t wire_init(struct netif *netif) {
 }
 
 /* Bytes as one pbuf, or as a chain of pieces. NULL: lwIP has no memory. */
-static struct pbuf *pbuf_of(const uint8_t *bytes, size_t size) {
+static struct pbuf *pbuf_of_pieces(const uint8_t *bytes, size_t size) {
     struct pbuf *all = NULL;
     size_t at, step = net.piece ? net.piece : size;
     for (at = 0; at < size; at += step) {
@@ -179,6 +200,16 @@ static struct pbuf *pbuf_of(const uint8_t *bytes, size_t size) {
             all = p;
     }
     return all;
+}
+
+/* The driver's buffers are its own: no shortage of the others concerns them. */
+static struct pbuf *pbuf_of(const uint8_t *bytes, size_t size) {
+    int starve = net.starve;
+    struct pbuf *p;
+    net.starve = 0;
+    p = pbuf_of_pieces(bytes, size);
+    net.starve = starve;
+    return p;
 }
 
 static void put16(uint8_t *at, size_t value) {
@@ -230,6 +261,7 @@ static void sum_ip6(uint8_t *udp, size_t size) {
 static void wire_in(const uint8_t *data, size_t size) {
     uint8_t packet[48 + WIRE_ROOM];
     size_t head = net.family == 4 ? write_ip4(packet, size) : write_ip6(packet, size);
+    uint8_t *payload;
     struct pbuf *p;
     put16(packet + head, FAR_PORT);
     put16(packet + head + 2, NEAR_PORT);
@@ -242,11 +274,23 @@ static void wire_in(const uint8_t *data, size_t size) {
         return;
     if (net.hold)
         pbuf_ref(p);
+    payload = (uint8_t *)p->payload;
     if (net.wire.input(p, &net.wire) != ERR_OK)
         pbuf_free(p);
-    if (net.hold)
+    if (net.hold) {
+        net.spoiled += memcmp(payload + head + 8, data, size) != 0;
+        pbuf_free(p);
+    }
+}
+
+/* Bytes that are no packet at all. */
+static void raw_in(const uint8_t *data, size_t size) {
+    struct pbuf *p = size ? pbuf_of(data, size) : NULL;
+    if (p != NULL && net.wire.input(p, &net.wire) != ERR_OK)
         pbuf_free(p);
 }
+
+static int net_families(int turn) { return LWIP_IPV6 && turn % 2 ? 6 : 4; }
 
 /* ---- the two nodes ---- */
 
@@ -311,16 +355,18 @@ static void net_run(uint32_t ms) {
 }
 
 static void net_close(void) {
+    if (!net.wire.input)
+        return;
     (void)p2p_lwip_step(&net.io, NULL);
     if (net.near.node)
         p2p_node_close(net.near.node);
     if (net.far.node)
         p2p_node_close(net.far.node);
     p2p_lwip_close(&net.io);
-    if (net.wire.input)
-        netif_remove(&net.wire);
+    netif_remove(&net.wire);
     free(net.near.arena);
     free(net.far.arena);
+    net.wire.input = NULL;
 }
 
 static void side_open(side *s) {
@@ -339,13 +385,18 @@ static void side_open(side *s) {
 /* The interface with its addresses, and nothing open. */
 static void net_start(int family) {
     static int begun;
+    uint64_t begin_us, begin_entropy;
     ip4_addr_t ip, mask, gateway;
     if (!begun++)
         lwip_init();
+    net_close(); /* of a test that failed */
+    begin_us = net.begin_us;
+    begin_entropy = net.begin_entropy;
     memset(&net, 0, sizeof net);
-    net.now_us = 1000 * MS;
-    net.entropy = 0x9e3779b97f4a7c15u;
+    net.now_us = begin_us ? begin_us : 1000 * MS;
+    net.entropy = begin_entropy ? begin_entropy : 0x9e3779b97f4a7c15u;
     net.family = family;
+    sys_restart_timeouts(); /* those of before this time */
     IP4_ADDR(&ip, 10, 0, 0, NEAR_HOST);
     IP4_ADDR(&mask, 255, 255, 255, 0);
     IP4_ADDR(&gateway, 10, 0, 0, FAR_HOST);
@@ -383,6 +434,7 @@ static void net_open(int family) {
     side_open(&net.near);
     CHECK_SO_FAR();
     net.far.desc.random.fill = entropy;
+    net.far.desc.link.mtu = 1472;
     net.far.desc.link.local_count = 1;
     net.far.desc.link.local[0] = addr_of(FAR_HOST, FAR_PORT);
     CHECK_INT(p2p_sodium_crypto(&net.far.desc.crypto), 0);
@@ -414,16 +466,15 @@ static void net_pair(int family) {
 
 /* So many bytes over a stream, from one to the other; how many came within the time. */
 static uint64_t net_transfer(side *from, side *to, uint64_t bytes, uint32_t ms) {
-    static uint8_t zeros[4096];
     uint64_t before = to->got, left = bytes;
     p2p_stream stream;
     if (p2p_stream_open(from->node, from->conn, NULL, &stream) < 0)
         return 0;
     while (ms-- > 0 && to->got - before < bytes) {
         int n;
-        while (left > 0 &&
-               (n = p2p_stream_write(from->node, stream, zeros,
-                                     left < sizeof zeros ? (size_t)left : sizeof zeros)) > 0)
+        while (left > 0 && (n = p2p_stream_write(from->node, stream, net.zeros,
+                                                 left < sizeof net.zeros ? (size_t)left
+                                                                         : sizeof net.zeros)) > 0)
             left -= (uint64_t)n;
         net_turn();
     }
@@ -437,6 +488,16 @@ static p2p_lwip_stats net_stats(void) {
     memset(&stats, 0, sizeof stats);
     (void)p2p_lwip_stats_get(&net.io, &stats);
     return stats;
+}
+
+/* What somebody has of lwIP's memory; only good to be compared. */
+static uint32_t net_memory_in_use(void) {
+#if MEM_CUSTOM_ALLOCATOR
+    return platform_blocks;
+#else
+    return (uint32_t)(lwip_stats.mem.used + lwip_stats.memp[MEMP_PBUF_POOL]->used +
+                      lwip_stats.memp[MEMP_PBUF]->used);
+#endif
 }
 
 /* Takes all memory that PBUF_RAM comes from, and gives it back. */
