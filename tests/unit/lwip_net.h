@@ -10,6 +10,7 @@
 #define P2P_SODIUM_IMPLEMENTATION
 #define P2P_MBEDTLS_IMPLEMENTATION
 #define P2P_LWIP_IMPLEMENTATION
+#define P2P_LWIP_BURST 4 /* less than a node sends at once */
 #include "p2p_lwip.h"
 #include "lwip/inet_chksum.h"
 #include "lwip/init.h"
@@ -496,8 +497,14 @@ static uint32_t net_memory_in_use(void) {
     return platform_blocks;
 #else
     return (uint32_t)(lwip_stats.mem.used + lwip_stats.memp[MEMP_PBUF_POOL]->used +
-                      lwip_stats.memp[MEMP_PBUF]->used);
+                      lwip_stats.memp[MEMP_PBUF]->used + lwip_stats.memp[MEMP_UDP_PCB]->used);
 #endif
+}
+
+static uint64_t net_metric(const side *s, uint32_t which) {
+    p2p_metrics all;
+    p2p_metrics_get(s->node, &all);
+    return all.value[which];
 }
 
 /* Takes all memory that PBUF_RAM comes from, and gives it back. */
