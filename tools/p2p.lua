@@ -137,7 +137,7 @@ end
 function Reader:varint(tree, field, what, max)
     if self.why or self:left() < 1 then return self:bad((what or "a number") .. " is missing") end
     local first = self.tvb:range(self.at, 1):uint()
-    local width = 2 ^ math.floor(first / 64)
+    local width = math.floor(2 ^ math.floor(first / 64))
     local range = self:take(width, what or "a number")
     if not range then return nil end
     local value, whole = first % 64, UInt64(0, first % 64)

@@ -434,6 +434,45 @@ static void write_one(const p2p_see_sink *sink, uint64_t *random, uint32_t numbe
     (void)fprintf(list, "%s\n", !whole ? "any" : well_formed(plain, size) ? "good" : "bad");
 }
 
+/* ---- datagrams that a run of nodes has not: the largest, IPv6, odd sizes, to nobody ---- */
+
+static void write_odd_one(const p2p_see_sink *sink, size_t size, uint8_t family, uint8_t fill) {
+    static uint8_t data[65535];
+    static const uint8_t from[16] = {10, 0, 0, 1}, to[16] = {0xfd, 0, 0xff, 0xff, 1};
+    p2p_sim_trace_item item;
+    p2p_see_datagram d;
+    p2p_see_vertex vertex;
+    memset(&item, 0, sizeof item);
+    memset(&d, 0, sizeof d);
+    memset(&vertex, 0, sizeof vertex);
+    memset(data, fill, sizeof data);
+    (void)strcpy(vertex.name, "odd");
+    item.data.data = data;
+    item.data.size = size;
+    item.source.family = family;
+    item.source.port = 9;
+    memcpy(item.source.ip, from, sizeof from);
+    memcpy(item.target.ip, to, family == 4 ? 4 : 16);
+    item.target.family = fill ? family : 0;
+    d.item = &item;
+    d.from = d.at = &vertex;
+    sink->datagram(sink->ctx, &d);
+}
+
+static int write_odd(const char *directory) {
+    static const size_t sizes[] = {1, 2, 3, 1201, 65507, 65508, 65527, 65528, 65535};
+    p2p_see_sink sink;
+    file = open_in(directory, "odd", "pcapng");
+    if (!file || p2p_pcap_open(file, &sink) < 0)
+        return -1;
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
+        for (int fill = 0; fill < 256; fill += 51) {
+            write_odd_one(&sink, sizes[i], 4, (uint8_t)fill);
+            write_odd_one(&sink, sizes[i], 6, (uint8_t)fill);
+        }
+    return sink.close(sink.ctx);
+}
+
 /* Packets of a run, files of the corpus, and both with changed bytes. */
 static int write_fuzz(const char *directory, const char *seed, int count, char **files) {
     uint64_t random = strtoull(seed, NULL, 10);
@@ -464,7 +503,8 @@ int main(int argc, char **argv) {
         return write_fuzz(argv[2], argv[3], argc - 4, argv + 4);
     if (argc != 3 || strcmp(argv[1], "--write") != 0)
         return run_tests(argc, argv);
-    return write_run(argv[2], "clear", false) < 0 || write_run(argv[2], "dtls", true) < 0;
+    return write_run(argv[2], "clear", false) < 0 || write_run(argv[2], "dtls", true) < 0 ||
+           write_odd(argv[2]) < 0;
 }
 
 static int run_tests(int argc, char **argv) {

@@ -99,6 +99,20 @@ def test_checksums_are_right():
     assert set(status) == {("1", "1")}, set(status)
 
 
+def test_headers_hold_for_any_datagram():
+    """All sizes, IPv4 and IPv6, to nobody; what does not fit is cut, and a comment says so."""
+    rows = fields(Runs.path("odd.pcapng"), "ip.checksum.status", "udp.checksum.status", "udp.length",
+                  "ipv6.src", "frame.comment",
+                  options=("-o", "ip.check_checksum:TRUE", "-o", "udp.check_checksum:TRUE"))
+    assert len(rows) == 9 * 6 * 2
+    sizes = [1, 2, 3, 1201, 65507, 65508, 65527, 65528, 65535]
+    for i, (ip4, udp, length, ip6, comment) in enumerate(rows):
+        size, most = sizes[i // 12], 65527 if ip6 else 65507
+        assert udp == "1" and (ip6 or ip4 == "1"), (i, rows[i])
+        assert int(length) == min(size, most) + 8, (i, rows[i])
+        assert (f"cut: it has {size} bytes" in comment) == (size > most), (i, rows[i])
+
+
 def test_comments_say_what_happened():
     words = {"lost": "lost", "queue": "queue", "route": "no way", "nobody": "nobody",
              "forwarded": "forwarded", "duplicated": "doubled", "corrupted": "changed"}
