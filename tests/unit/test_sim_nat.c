@@ -515,6 +515,8 @@ TEST(early_datagram_takes_the_port_towards_its_sender) {
         CHECK_INT(clash.family, 4);
         CHECK_INT(clash.port == 4000, !early);
         CHECK(comes(2, 7, &clash));
+        other = seen_by(2, 0, 4000, 7); /* it keeps the one it got */
+        CHECK(same(&other, &clash));
         other = seen_by(2, 0, 4000, 8); /* another port of it, and others, see the old one */
         CHECK_INT(other.port, 4000);
         other = seen_by(3, 0, 4000, 7);
@@ -1139,6 +1141,162 @@ TEST(nodes_learn_their_inner_address) {
     CHECK_INT(p2p_sim_await(w.sim, alice, P2P_EVENT_CONNECTED, 40 * SECOND, &e), 0);
     p2p_sim_close(w.sim);
 }
+/* ---- all rules at once, against a model that keeps plain lists and looks through all of them ---- */
+
+enum { MODEL_MAX = 4000 };
+static struct model {
+    struct {
+        uint32_t inner; /* host and port of it */
+        p2p_addr key;   /* as much of the remote as the mapping depends on */
+        uint16_t outer_port;
+        uint64_t end_us;
+    } mapping[MODEL_MAX];
+    struct {
+        uint32_t mapping;
+        p2p_addr remote;
+        uint64_t since_us, last_us;
+        int replied;
+    } flow[MODEL_MAX];
+    uint32_t mappings, flows;
+} model;
+
+static void model_refresh(uint32_t at, const p2p_sim_nat_desc *d) {
+    uint64_t lives_us =
+        model.flow[at].replied && model.flow[at].last_us - model.flow[at].since_us >= 2 * SECOND
+            ? d->assured_us
+            : d->lone_us;
+    uint64_t *end_us = &model.mapping[model.flow[at].mapping].end_us;
+    if (*end_us < model.flow[at].last_us + lives_us)
+        *end_us = model.flow[at].last_us + lives_us;
+}
+static int model_flow_live(uint32_t at, const p2p_sim_nat_desc *d, uint64_t now_us) {
+    int assured =
+        model.flow[at].replied && model.flow[at].last_us - model.flow[at].since_us >= 2 * SECOND;
+    return now_us < model.flow[at].last_us + (assured ? d->assured_us : d->lone_us);
+}
+/* Outward, and the outer port was this: whether it may have been. */
+static int model_out(const p2p_sim_nat_desc *d, uint32_t inner, uint16_t inner_port,
+                     const p2p_addr *remote, uint16_t outer_port, uint64_t now_us) {
+    p2p_addr key = *remote;
+    uint32_t m, f;
+    int taken = 0, kept_taken = 0;
+    if (d->mapping == P2P_SIM_NAT_ENDPOINT_INDEPENDENT)
+        memset(&key, 0, sizeof key);
+    if (d->mapping == P2P_SIM_NAT_ADDRESS_DEPENDENT)
+        key.port = 0;
+    for (m = 0; m < model.mappings; m++) {
+        if (model.mapping[m].end_us <= now_us)
+            continue;
+        if (model.mapping[m].inner == inner && same(&model.mapping[m].key, &key))
+            break;
+        taken |= model.mapping[m].outer_port == outer_port;
+        kept_taken |= model.mapping[m].outer_port == inner_port;
+    }
+    if (m == model.mappings) {
+        if (taken || (!kept_taken && outer_port != inner_port))
+            return 0;
+        memset(&model.mapping[m], 0, sizeof model.mapping[m]);
+        model.mapping[m].inner = inner;
+        model.mapping[m].key = key;
+        model.mapping[m].outer_port = outer_port;
+        model.mappings++;
+    }
+    for (f = 0; f < model.flows; f++)
+        if (model.flow[f].mapping == m && same(&model.flow[f].remote, remote) &&
+            model_flow_live(f, d, now_us))
+            break;
+    if (f == model.flows) {
+        memset(&model.flow[f], 0, sizeof model.flow[f]);
+        model.flow[f].mapping = m;
+        model.flow[f].remote = *remote;
+        model.flow[f].since_us = now_us;
+        model.flows++;
+    }
+    model.flow[f].last_us = now_us;
+    model_refresh(f, d);
+    return model.mapping[m].outer_port == outer_port;
+}
+/* Inward: the inner endpoint it reaches, or 0. */
+static uint32_t model_in(const p2p_sim_nat_desc *d, uint16_t outer_port, const p2p_addr *remote,
+                         uint64_t now_us) {
+    uint32_t m, f, exact = MODEL_MAX;
+    int addr = 0;
+    for (m = 0; m < model.mappings; m++)
+        if (model.mapping[m].outer_port == outer_port && model.mapping[m].end_us > now_us)
+            break;
+    if (m == model.mappings)
+        return 0;
+    for (f = 0; f < model.flows; f++)
+        if (model.flow[f].mapping == m && model_flow_live(f, d, now_us)) {
+            addr |= memcmp(model.flow[f].remote.ip, remote->ip, 4) == 0;
+            exact = same(&model.flow[f].remote, remote) ? f : exact;
+        }
+    if (exact == MODEL_MAX && d->filtering != P2P_SIM_NAT_ENDPOINT_INDEPENDENT &&
+        !(addr && d->filtering == P2P_SIM_NAT_ADDRESS_DEPENDENT))
+        return 0;
+    if (exact != MODEL_MAX) {
+        model.flow[exact].replied = 1;
+        if (!d->outbound_only)
+            model.flow[exact].last_us = now_us;
+        model_refresh(exact, d);
+    } else if (!d->outbound_only && model.mapping[m].end_us < now_us + d->lone_us) {
+        model.mapping[m].end_us = now_us + d->lone_us;
+    }
+    return model.mapping[m].inner;
+}
+/* Hosts 0 and 1 of a LAN, with the same two ports, and 2, 3, 4 outside, with two each. */
+static void traffic(const p2p_sim_nat_desc *d, const p2p_id *r, uint64_t state) {
+    uint16_t seen[6] = {4000, 4001, 4000, 4001, 4000, 4001};
+    uint32_t seen_count = 6;
+    p2p_addr outer;
+    CHECK_INT(p2p_sim_addr(w.sim, r, &outer), 0);
+    for (int step = 0; step < 400; step++) {
+        uint64_t now_us = p2p_sim_now(w.sim);
+        uint32_t inside = (uint32_t)p2p_sim__below(&state, 2);
+        uint32_t outside = 2 + (uint32_t)p2p_sim__below(&state, 3);
+        uint16_t port = (uint16_t)(4000 + p2p_sim__below(&state, 2));
+        uint16_t remote_port = (uint16_t)(7 + p2p_sim__below(&state, 2));
+        p2p_addr remote = own(outside, remote_port);
+        if (p2p_sim__below(&state, 2)) {
+            const struct got *g = send_to(inside, port, &remote);
+            CHECK(g != NULL && g->from.port != 0);
+            CHECK_BYTES(g->from.ip, outer.ip, 4);
+            CHECK(model_out(d, inside << 16 | port, port, &remote, g->from.port, now_us));
+            seen[p2p_sim__below(&state, 6)] = g->from.port;
+        } else {
+            const struct got *g;
+            outer.port = seen[p2p_sim__below(&state, seen_count)];
+            g = send_to(outside, remote_port, &outer);
+            CHECK_INT(g ? g->host << 16 | g->port : 0, model_in(d, outer.port, &remote, now_us));
+        }
+        if (p2p_sim__below(&state, 3) == 0)
+            wait_us(p2p_sim__below(&state, 20 * SECOND));
+    }
+}
+TEST(boxes_do_as_the_model_does) {
+    for (int i = 0; i < test_seeds(40); i++) {
+        uint64_t state = test_seed();
+        p2p_sim_nat_desc d = kind(P2P_SIM_NAT_PORT);
+        p2p_id r;
+        d.mapping = (uint8_t)(1 + p2p_sim__below(&state, 3));
+        d.filtering = (uint8_t)(1 + p2p_sim__below(&state, 3));
+        d.outbound_only = (uint8_t)p2p_sim__below(&state, 2);
+        d.lone_us = 30 * SECOND;
+        d.assured_us = 120 * SECOND;
+        memset(&model, 0, sizeof model);
+        memset(&w.net, 0, sizeof w.net);
+        w.net.flows = 64; /* so that what has ended is used again */
+        w.net.seed = state;
+        open_world(5);
+        r = lan("r", d);
+        join(0, &r);
+        join(1, &r);
+        traffic(&d, &r, state);
+        CHECK_SO_FAR();
+        p2p_sim_close(w.sim);
+    }
+}
+
 /* Two nodes of one LAN, with the same port: both dial out, and one the other by its inner address,
  * which discovery does not tell. */
 TEST(nodes_of_a_lan_talk_out_and_to_each_other) {
@@ -1326,6 +1484,6 @@ TEST_MAIN(
     P2P_TEST_ENTRY(wrong_boxes_say_which), P2P_TEST_ENTRY(boxes_run_out_and_come_back),
     P2P_TEST_ENTRY(who_lies_behind_whom_is_kept_a_forest),
     P2P_TEST_ENTRY(a_lan_of_192_168_1_is_full_with_253),
-    P2P_TEST_ENTRY(nodes_learn_their_inner_address),
+    P2P_TEST_ENTRY(nodes_learn_their_inner_address), P2P_TEST_ENTRY(boxes_do_as_the_model_does),
     P2P_TEST_ENTRY(nodes_of_a_lan_talk_out_and_to_each_other),
     P2P_TEST_ENTRY(partitions_reach_through_boxes), P2P_TEST_ENTRY(tables_hold_whatever_comes))
