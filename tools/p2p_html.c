@@ -57,7 +57,8 @@ typedef struct tracked {
 typedef struct vertex {
     char name[P2P_SEE_NAME];
     p2p_id id;
-    bool node, up;
+    const char *kind; /* NULL: a node */
+    bool up;
 } vertex;
 
 struct p2p_html {
@@ -72,7 +73,7 @@ struct p2p_html {
     uint32_t state_count;
     tracked *tracked;
     vertex *vertices;
-    uint32_t vertex_count, vertex_room;
+    uint32_t vertex_count, vertex_room, asked;
     uint32_t (*links)[2];
     uint32_t link_count, link_room;
     uint64_t now_us, seed, digest, end_us;
@@ -212,6 +213,16 @@ static void on_sample(void *ctx, const p2p_see_sample *s) {
 
 /* ---- what happened ---------------------------------------------------------------------------- */
 
+/* From the vertex that was asked for last on: those who ask for all of them in order are quick. */
+static uint32_t vertex_of(p2p_html *h, const p2p_id *id) {
+    uint32_t i, at;
+    for (i = 0; i < h->vertex_count; i++) {
+        at = (h->asked + i) % h->vertex_count;
+        if (p2p_id_equal(&h->vertices[at].id, id))
+            return h->asked = at;
+    }
+    return h->vertex_count;
+}
 static void happened(p2p_html *h, uint64_t time_us, uint32_t at, const char *type,
                      const char *text) {
     occurrence *o;
@@ -258,9 +269,7 @@ static void on_event(void *ctx, const p2p_see_event *e) {
     }
     if (e->event->type == P2P_EVENT_RESPONSE && e->event->err == 0)
         (void)snprintf(status, sizeof status, " %u", (unsigned)e->event->status);
-    for (i = 0; i < h->vertex_count; i++)
-        if (p2p_id_equal(&h->vertices[i].id, &e->event->peer))
-            break;
+    i = vertex_of(h, &e->event->peer);
     (void)snprintf(text, sizeof text, "%s%s%s%s%s", name, status,
                    i < h->vertex_count ? ", peer " : "",
                    i < h->vertex_count ? h->vertices[i].name : "", e->event->err < 0 ? ": " : "");
@@ -272,6 +281,7 @@ static void on_event(void *ctx, const p2p_see_event *e) {
 static void on_vertex(void *ctx, const p2p_see_vertex *v) {
     p2p_html *h = (p2p_html *)ctx;
     vertex *mine;
+    bool known;
     if (v->index >= h->vertex_room) {
         uint32_t room = v->index < 32 ? 64 : v->index * 2;
         vertex *more = (vertex *)realloc(h->vertices, room * sizeof *more);
@@ -284,25 +294,26 @@ static void on_vertex(void *ctx, const p2p_see_vertex *v) {
         h->vertex_room = room;
     }
     mine = &h->vertices[v->index];
+    known = mine->name[0] != 0;
     if (v->index >= h->vertex_count)
         h->vertex_count = v->index + 1;
     memcpy(mine->name, v->name, sizeof mine->name);
     mine->id = v->id;
-    if (mine->node && mine->up != (v->node != NULL) && h->state_count < STATES) {
+    if (known && mine->up != (v->node != NULL) && h->state_count < STATES) {
         state *s = &h->states[h->state_count++];
         s->time_us = h->now_us;
         s->vertex = v->index;
         s->up = v->node != NULL;
     }
     mine->up = v->node != NULL;
-    mine->node |= mine->up;
+}
+void p2p_html_kind(p2p_html *h, const p2p_id *id, const char *kind) {
+    uint32_t at = vertex_of(h, id);
+    if (at < h->vertex_count)
+        h->vertices[at].kind = kind;
 }
 void p2p_html_link(p2p_html *h, const p2p_id *from, const p2p_id *to) {
-    uint32_t a = 0, b = 0;
-    while (a < h->vertex_count && !p2p_id_equal(&h->vertices[a].id, from))
-        a++;
-    while (b < h->vertex_count && !p2p_id_equal(&h->vertices[b].id, to))
-        b++;
+    uint32_t a = vertex_of(h, from), b = vertex_of(h, to);
     if (a == h->vertex_count || b == h->vertex_count)
         return;
     if (h->link_count == h->link_room) {
@@ -401,7 +412,7 @@ static void write_graph(json *j, const p2p_html *h) {
     for (i = 0; i < h->vertex_count; i++) {
         json_begin(j, NULL, '{');
         json_string(j, "name", h->vertices[i].name);
-        json_bool(j, "node", h->vertices[i].node);
+        json_string(j, "kind", h->vertices[i].kind ? h->vertices[i].kind : "node");
         json_end(j, '}');
     }
     json_end(j, ']');

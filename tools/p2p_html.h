@@ -18,6 +18,9 @@ int p2p_html_open(FILE *out, p2p_see_sink *sink, p2p_html **html);
  * of; others are left out. */
 void p2p_html_link(p2p_html *html, const p2p_id *from, const p2p_id *to);
 
+/* What it is, a text that stays: "router" for what forwards, "host" for a plain UDP program; else it is a node. */
+void p2p_html_kind(p2p_html *html, const p2p_id *id, const char *kind);
+
 /* What the head of the page says; texts are copied. Call it at the end, before p2p_sim_close. */
 typedef struct p2p_html_facts {
     const char *title, *channel;

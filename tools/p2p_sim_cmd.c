@@ -265,6 +265,8 @@ static void html_tell(const sim_command *c) {
     f.met = r->met;
     f.failed = r->failed;
     f.stats = &stats;
+    for (i = 0; i < r->s->vertex_count; i++)
+        p2p_html_kind(html, &r->nodes[i].id, scene_verb_name(r->s->vertices[i].made));
     for (i = 0; i < r->edge_count; i++)
         p2p_html_link(html, &r->nodes[r->edges[i].from].id, &r->nodes[r->edges[i].to].id);
     p2p_html_tell(html, &f);

@@ -13,7 +13,7 @@ import time
 from tool import (BUILD, LOOPBACK, P2P, ROOT, expect, folder, main, make_key, p2p, read, running, serving,
                   ticket_body, ticket_make, ticket_port, write)
 
-COMMANDS = ["keygen", "id", "serve", "get", "call", "ping"]
+COMMANDS = ["keygen", "id", "serve", "get", "call", "ping", "sim"]
 SOUND = bytes(range(256)) * 3001  # 768,256 bytes, not a multiple of any buffer
 
 

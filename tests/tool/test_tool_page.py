@@ -79,7 +79,7 @@ def test_the_page_holds_the_run_and_nothing_from_outside():
         assert "{{DATA}}" not in text
         counts = {f["name"]: f["count"] for f in data["fates"]}
         assert counts == summary["datagrams"] and data["digest"] == summary["digest"]
-        assert [v["name"] for v in data["vertices"]] == ["a", "b", "r"] and [v["node"] for v in data["vertices"]] == [True, True, False]
+        assert [v["name"] for v in data["vertices"]] == ["a", "b", "r"] and [v["kind"] for v in data["vertices"]] == ["node", "node", "router"]
         arrived = [data["arrived"]["items"][i:i + 6] for i in range(0, len(data["arrived"]["items"]), 6)]
         dropped = [data["dropped"]["items"][i:i + 6] for i in range(0, len(data["dropped"]["items"]), 6)]
         assert len(arrived) == counts["delivered"] + counts["forwarded"]
