@@ -20,7 +20,7 @@ include tools/mbedtls.mk
 include tools/lwip.mk
 
 headers  = p2p.h p2p_sim.h $(wildcard ports/*.h)
-own_c    = $(wildcard examples/*.[ch] examples/*/*.[ch] tools/*.[ch] bench/*.[ch] tests/*.[ch] tests/*/*.[ch])
+own_c    = $(wildcard examples/*.[ch] examples/*/*.[ch] ports/*/*.[ch] tools/*.[ch] bench/*.[ch] tests/*.[ch] tests/*/*.[ch])
 programs = $(BUILD)/p2p $(BUILD)/p2p_keylog $(patsubst %.c,$(BUILD)/%,$(wildcard examples/*.c))
 benches  = $(patsubst %.c,$(BUILD)/%,$(wildcard bench/*.c))
 worlds   = $(addprefix $(BUILD)/tests/behaviour/,sim_null sim_dtls udp_dtls lwip_dtls)
