@@ -1772,15 +1772,19 @@ static uint32_t p2p__varint_size(uint64_t value) {
 
 /* RFC 9000 section 16; a longer form than needed is bad, so that every value has one encoding. */
 static uint64_t p2p__get_varint(p2p__reader *r) {
-    const uint8_t *bytes = p2p__get_bytes(r, 1);
-    uint32_t more = bytes ? (1u << (*bytes >> 6)) - 1 : 0;
-    uint64_t value = bytes ? *bytes & 63u : 0;
-    if (more == 0) /* most of them */
-        return value;
-    bytes = p2p__get_bytes(r, more);
-    for (uint32_t i = 0; bytes && i < more; i++)
+    uint32_t size = 1;
+    const uint8_t *bytes;
+    uint64_t value;
+    if (p2p__left(r)) {
+        if (*r->at < 64) /* most of them */
+            return *r->at++;
+        size <<= *r->at >> 6;
+    }
+    bytes = p2p__get_bytes(r, size);
+    value = bytes ? *bytes & 63u : 0;
+    for (uint32_t i = 1; bytes && i < size; i++)
         value = value << 8 | bytes[i];
-    if (bytes && p2p__varint_size(value) == more + 1)
+    if (bytes && p2p__varint_size(value) == size)
         return value;
     r->bad = 1;
     return 0;
@@ -12547,7 +12551,6 @@ static int p2p__timer_event(p2p_node *node, p2p_event *out) {
         return 0;
     for (i = 0; i < node->timer_count; i++)
         if (node->timers[i] <= node->now_us) {
-            P2P_MEMSET(out, 0, sizeof *out);
             out->type = P2P_EVENT_TIMER;
             out->code = i;
             node->timers[i] = P2P_NEVER;
