@@ -7,7 +7,7 @@ qvis reads the older versions of qlog (up to 0.3) and QUIC's events only. Each e
 becomes a trace; packets, metrics and the begin and end of connections get the names they have there.
 A packet is shown as lost when the network lost it: the simulator knows, and the sender learns later.
 What has no such name (other news of datagrams, messages, markers) is left out, and counted on stderr:
-Wireshark shows it."""
+Wireshark and the page of `p2p sim --html` show it."""
 import collections
 import json
 import os
