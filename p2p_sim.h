@@ -101,8 +101,10 @@
  * PATHS
  *     A datagram takes the fewest hops over links that are up, the link added first where there is
  *     a choice; with P2P_SIM_ROUTING_LATENCY the least sum of latency_us, whatever jitter and rates
- *     there are, and of those ways the fewest hops. Nodes and p2p_sim_router vertices forward; crashed ones and those behind a NAT do
- *     not. Without a way it is dropped: an unreachable peer is silent, as on the internet.
+ *     there are, and of those ways the fewest hops. Nodes and p2p_sim_router vertices forward;
+ *     hosts, crashed nodes and those behind a NAT do not. A NAT router also passes on, untouched,
+ *     what is neither from nor to its inside. Without a way it is dropped: an unreachable peer is
+ *     silent, as on the internet.
  *     p2p_sim_partition cuts two groups off from each other, direct links and ways round alike, at
  *     once; p2p_sim_partition_oneway does so for what the first group sends, and its answers do not
  *     come; p2p_sim_heal joins them both ways, also by other groups than were cut. partition_ppm
