@@ -825,6 +825,38 @@ TEST(overlapping_lans_keep_apart) {
     CHECK(!comes(2, 7, &a));
     p2p_sim_close(w.sim);
 }
+/* Eleven LANs alike, and so few flows that they share chains: each has its own mapping. */
+TEST(lans_alike_share_no_mappings) {
+    p2p_sim_nat_desc d = kind(P2P_SIM_NAT_PORT);
+    p2p_addr seen[HOSTS];
+    char name[4] = "lan";
+    memset(&w.net, 0, sizeof w.net);
+    w.net.flows = 16;
+    open_world(HOSTS);
+    d.overlap = 1;
+    d.ports = P2P_SIM_NAT_PORTS_RANDOM;
+    for (uint32_t i = 1; i < HOSTS; i++) {
+        p2p_id r;
+        name[0] = (char)('a' + i);
+        r = lan(name, d);
+        join(i, &r);
+        seen[i] = seen_by(0, i, 4000, 7);
+        CHECK_INT(seen[i].family, 4);
+        for (uint32_t k = 1; k < i; k++)
+            CHECK(seen[k].port != seen[i].port);
+    }
+    for (uint32_t i = 1; i < HOSTS; i++) {
+        p2p_addr to;
+        CHECK(comes(0, 7, &seen[i]));
+        CHECK_INT(w.got[w.count - 1].host, i);
+        for (uint32_t k = 1; k < HOSTS; k++) { /* another's port is nothing here */
+            to = seen[i];
+            to.port = seen[k].port;
+            CHECK_INT(comes(0, 7, &to), k == i);
+        }
+    }
+    p2p_sim_close(w.sim);
+}
 /* Addresses within a LAN mean nothing outside, though no one else has them. */
 TEST(inner_addresses_stay_inside) {
     p2p_sim_nat_desc d = kind(P2P_SIM_NAT_FULL);
@@ -1476,7 +1508,8 @@ TEST_MAIN(
     P2P_TEST_ENTRY(hairpin_goes_back_in_with_the_outer_source),
     P2P_TEST_ENTRY(own_box_hairpins_to_its_own_node), P2P_TEST_ENTRY(boxes_stack),
     P2P_TEST_ENTRY(carrier_hairpins_between_homes), P2P_TEST_ENTRY(overlapping_lans_keep_apart),
-    P2P_TEST_ENTRY(inner_addresses_stay_inside), P2P_TEST_ENTRY(who_left_a_lan_is_not_found_there),
+    P2P_TEST_ENTRY(lans_alike_share_no_mappings), P2P_TEST_ENTRY(inner_addresses_stay_inside),
+    P2P_TEST_ENTRY(who_left_a_lan_is_not_found_there),
     P2P_TEST_ENTRY(datagram_to_a_box_that_is_gone_is_lost),
     P2P_TEST_ENTRY(moving_between_lans_changes_addresses),
     P2P_TEST_ENTRY(rebinding_forgets_and_changes_what_it_says),
