@@ -3,8 +3,9 @@
  *     streamer [--key FILE] [--listen ADDR[:PORT]] FILE...
  *
  * Without --key it is somebody new each time ('p2p keygen FILE' makes one); without --listen it
- * takes any port of every address. Prints its ticket in the first line of stdout. Routes and event handler are in streamer_app.h;
- * here is only what the world needs: mapped files, sockets, a clock, Ctrl-C. */
+ * takes any port of every address. Prints its ticket in the first line of stdout. Routes and event
+ * handler are in streamer_app.h; here is only what the world needs: mapped files, sockets, a clock,
+ * Ctrl-C. */
 #define P2P_IMPLEMENTATION
 #define P2P_POSIX_IMPLEMENTATION
 #define P2P_MBEDTLS_IMPLEMENTATION

@@ -22,7 +22,7 @@ everest_dir = $(MBEDTLS_DIR)/3rdparty/everest
 .SECONDARY:
 .PHONY: firmware
 
-# ---- the variants --------------------------------------------------------------------------------
+# ---- the variants -------------------------------------------------------------------------------
 
 prefix = arm-none-eabi-
 specs  = --specs=nano.specs
@@ -58,7 +58,7 @@ CC     = $(prefix)gcc
 flags  = $(cpu) $(specs) -std=c99 -Os -g -ffunction-sections -fdata-sections -MMD -MP $(checks)
 strict = -Wall -Wextra -Wpedantic -Wconversion -Wshadow -Werror
 
-# ---- what is left out, and how much memory there is ----------------------------------------------
+# ---- what is left out, and how much memory there is ---------------------------------------------
 
 # Every file has to see the same of these.
 leave_out = -DP2P_NO_WORDS -DP2P_NO_MESSAGES -DP2P_NO_DISCOVERY -DP2P_NO_CHECK -DP2P_NO_BBR \
@@ -74,15 +74,15 @@ include_mbedtls = -DMBEDTLS_CONFIG_FILE='<mbedtls_config.h>' -isystem $(MBEDTLS_
     -isystem $(everest_dir)/include
 include_lwip = -Iports -isystem $(LWIP_DIR)/src/include $(lwip_memory) $(lwip_assert)
 include_sodium = -isystem build/firmware/include -isystem $(sodium_dir)/include
-includes = -I. -Iports -Iexamples -I$(app) $(leave_out) $(tables) $(include_mbedtls) $(include_lwip) \
-    $(include_sodium)
+includes = -I. -Iports -Iexamples -I$(app) $(leave_out) $(tables) $(include_mbedtls) \
+    $(include_lwip) $(include_sodium)
 
-# ---- what is compiled ----------------------------------------------------------------------------
+# ---- what is compiled ---------------------------------------------------------------------------
 
 own_board = startup semihost clock lan9118
 own_rest = network sound bare p2p
-lwip = core/def core/dns core/inet_chksum core/init core/ip core/mem core/memp core/netif core/pbuf \
-    core/timeouts core/udp core/ipv4/dhcp core/ipv4/etharp core/ipv4/icmp core/ipv4/ip4 \
+lwip = core/def core/dns core/inet_chksum core/init core/ip core/mem core/memp core/netif \
+    core/pbuf core/timeouts core/udp core/ipv4/dhcp core/ipv4/etharp core/ipv4/icmp core/ipv4/ip4 \
     core/ipv4/ip4_addr netif/ethernet
 mbedtls = bignum bignum_core chacha20 chachapoly cipher cipher_wrap constant_time ecdh ecp \
     ecp_curves md platform platform_util poly1305 sha256 ssl_ciphersuites ssl_client ssl_msg \
@@ -117,7 +117,7 @@ $(out)/%.elf: $(board) $(foreign) $(app)/speaker.ld
 $(out)/speaker.o: $(out)/own/main.o $(rest) $(foreign)
 	$(CC) $(cpu) -nostdlib -r -o $@ $(filter %.o,$^)
 
-# ---- how ------------------------------------------------------------------------------------------
+# ---- how ----------------------------------------------------------------------------------------
 
 # What libsodium's configure would make.
 sodium_version = build/firmware/include/sodium/version.h

@@ -2,9 +2,10 @@
  * given, and plays what it is told to: see speaker_app.h, which also runs on the desktop.
  *
  * Arguments (by semihosting): ticket=TICKET, at=ADDR:PORT in place of the ticket's addresses,
- * outside=ADDR:PORT where others reach it, for its own ticket, key=N the identity, track=NAME and live=1 to play at once, once=1 to end after that, port=N,
- * s=N the seconds after which to give up; and those of board.h and network.h. The last line of
- * output is PASS or FAIL, and the exit code says the same. */
+ * outside=ADDR:PORT where others reach it, for its own ticket, key=N the identity, track=NAME and
+ * live=1 to play at once, once=1 to end after that, port=N, s=N the seconds after which to give up;
+ * and those of board.h and network.h. The last line of output is PASS or FAIL, and the exit code
+ * says the same. */
 #include "board.h"
 #include "network.h"
 #include "p2p_lwip.h"

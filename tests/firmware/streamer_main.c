@@ -1,4 +1,4 @@
-/* streamer_main.c: the streamer of examples/streamer_app.h as firmware, with music that it computes:
+/* streamer_main.c: the streamer of examples/streamer_app.h as firmware, with music that it makes:
  * what a speaker on another board dials, without any host between them. Arguments: key=N, bytes=N
  * of the track, s=N the seconds to serve, and those of board.h and network.h. */
 #include "board.h"
