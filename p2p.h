@@ -8239,8 +8239,10 @@ static void p2p__stream_lost(p2p_node *node, p2p__stream *s) {
         s->send.state = P2P__SEND_DONE;
     if (unfinished && s->err == 0)
         s->err = P2P_ERR_CLOSED;
-    if (s->recv.state == P2P__RECV_OPEN)
+    if (s->recv.state == P2P__RECV_OPEN) {
         p2p__recv_drop(node, s, P2P__RECV_DONE);
+        s->recv.final = P2P_NEVER; /* what is missing never comes: no reader may see the end */
+    }
     p2p__ready_clear(node, p2p__stream_ref(node, s), P2P__EV_WRITABLE);
     p2p__send_unlist(node, s);
     p2p__recv_ended(node, s);
@@ -9487,7 +9489,7 @@ static void p2p__packet_sent(p2p__build *b, uint64_t number, size_t bytes) {
     p2p__session *session = b->session;
     session->packets_sent++;
     p2p__count(node, P2P_METRIC_packets_sent, 1);
-    if (!b->eliciting && !p2p__datagram_waits(b))
+    if (!b->eliciting)
         return;
     {
         uint16_t at = p2p__packet_take(node, session);

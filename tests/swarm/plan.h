@@ -14,39 +14,41 @@
 #define SECOND ((uint64_t)1000000)
 
 /* Faults first, then what programs do. Shrinking switches them off in this order. */
-#define FEATURES(X)                                                    \
-    X(loss, "datagrams lost, up to 30 %")                              \
-    X(burst, "losses in bursts")                                       \
-    X(duplicate, "datagrams doubled, up to 50 %")                      \
-    X(reorder, "datagrams held back")                                  \
-    X(corrupt, "a byte changed")                                       \
-    X(delay, "latency up to 100 ms")                                   \
-    X(jitter, "latency that varies")                                   \
-    X(rate, "a slow link with a queue of 2 to 20 datagrams")           \
-    X(partition, "two groups cut off from each other for a while")     \
-    X(oneway, "one direction of an edge down for a while")             \
-    X(crash, "nodes that crash and come back")                         \
-    X(pause, "nodes that stand still for a while")                     \
-    X(clock, "clocks that leap and drift")                             \
-    X(nat, "NAT boxes before some leaves")                             \
-    X(tables, "limits and windows of all sizes instead of roomy ones") \
-    X(timing, "idle times, keepalives and timeouts of all sizes")      \
-    X(congestion, "BBR, CUBIC and NewReno mixed")                      \
-    X(gates, "nodes that refuse some callers, and several ALPNs")      \
-    X(abuse, "stale handles and wrong arguments")                      \
-    X(network, "p2p_network_changed")                                  \
-    X(timers, "timers")                                                \
-    X(names, "registering, discovering, dialling by name")             \
-    X(share, "dials that share a connection, retain and release")      \
-    X(reconnect, "handles that outlive breaks")                        \
-    X(closes, "connections closed in the middle")                      \
-    X(stops, "nodes stopped with a goodbye, and opened again")         \
-    X(resets, "streams abandoned")                                     \
-    X(lazy, "readers and writers that stop for a while")               \
-    X(datagrams, "datagrams")                                          \
-    X(large, "messages larger than the buffers, by reference")         \
-    X(messages, "messages")                                            \
-    X(requests, "requests, and routes of all kinds")                   \
+#define FEATURES(X)                                                           \
+    X(loss, "datagrams lost, up to 30 %")                                     \
+    X(burst, "losses in bursts")                                              \
+    X(duplicate, "datagrams doubled, up to 50 %")                             \
+    X(reorder, "datagrams held back")                                         \
+    X(corrupt, "a byte changed")                                              \
+    X(delay, "latency up to 100 ms")                                          \
+    X(jitter, "latency that varies")                                          \
+    X(rate, "a slow link with a queue of 2 to 20 datagrams")                  \
+    X(partition, "two groups cut off from each other for a while")            \
+    X(oneway, "one direction of an edge down for a while")                    \
+    X(split, "the network splits in two at random, once a second perhaps")    \
+    X(lies, "names not found or not answered, peers not where they are said") \
+    X(crash, "nodes that crash and come back")                                \
+    X(pause, "nodes that stand still for a while")                            \
+    X(clock, "clocks that leap and drift")                                    \
+    X(nat, "NAT boxes before some leaves")                                    \
+    X(tables, "limits and windows of all sizes instead of roomy ones")        \
+    X(timing, "idle times, keepalives and timeouts of all sizes")             \
+    X(congestion, "BBR, CUBIC and NewReno mixed")                             \
+    X(gates, "nodes that refuse some callers, and several ALPNs")             \
+    X(abuse, "stale handles and wrong arguments")                             \
+    X(network, "p2p_network_changed")                                         \
+    X(timers, "timers")                                                       \
+    X(names, "registering, discovering, dialling by name")                    \
+    X(share, "dials that share a connection, retain and release")             \
+    X(reconnect, "handles that outlive breaks")                               \
+    X(closes, "connections closed in the middle")                             \
+    X(stops, "nodes stopped with a goodbye, and opened again")                \
+    X(resets, "streams abandoned")                                            \
+    X(lazy, "readers and writers that stop for a while")                      \
+    X(datagrams, "datagrams")                                                 \
+    X(large, "messages larger than the buffers, by reference")                \
+    X(messages, "messages")                                                   \
+    X(requests, "requests, and routes of all kinds")                          \
     X(streams, "streams both ways and one way")
 
 #define FEATURE_ENUM(name, text) F_##name,

@@ -71,7 +71,7 @@ static const struct {
     uint32_t weight;
     void (*act)(actor *a, rng *r);
 } actions[] = {
-    {F_COUNT, 25, dial},
+    {F_COUNT, 14, dial},
     {F_streams, 22, stream_open},
     {F_messages, 22, message_send},
     {F_requests, 20, ask_send},
@@ -101,7 +101,10 @@ static void act(uint32_t number) {
     if (a >= world.actors + plan.nodes || !a->node || a->stopping || a->paused ||
         (actions[i].feature != F_COUNT && !with(actions[i].feature)))
         return;
-    actions[i].act(a, &r);
+    if (end_draw(a, &r)) /* most need a connection */
+        actions[i].act(a, &r);
+    else
+        dial(a, &r);
     world.events++;
 }
 #endif

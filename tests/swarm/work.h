@@ -473,12 +473,11 @@ static int message_by_ref(actor *a, end *e, uint32_t size) {
     return n;
 }
 
-static void message_send(actor *a, rng *r) {
+static void message_send_one(actor *a, end *e, rng *r) {
     static uint8_t bytes[4000];
-    end *e = end_draw(a, r);
     uint32_t size = message_size(r);
     int n = P2P_ERR_TOO_LARGE;
-    if (!e || made.messages == MESSAGES)
+    if (made.messages == MESSAGES)
         return;
     if (size <= sizeof bytes) {
         piece_write(bytes, made.messages, size);
@@ -492,6 +491,12 @@ static void message_send(actor *a, rng *r) {
         return;
     MUST((uint32_t)n == size, "end %u: send took %d of %u bytes", number_of(e), n, (unsigned)size);
     message_note(e, size);
+}
+
+static void message_send(actor *a, rng *r) {
+    end *e = end_draw(a, r);
+    for (uint32_t n = e ? between(r, 1, 4) : 0; n > 0; n--)
+        message_send_one(a, e, r);
 }
 
 /* In order and once; from a handle that outlives breaks those in doubt may be missing. */
@@ -622,7 +627,7 @@ static void dial(actor *a, rng *r) {
     memset(&desc, 0, sizeof desc);
     desc.alpn = alpn_draw(r);
     desc.share = percent(r, 30) && with(F_share);
-    desc.reconnect = percent(r, 30) && with(F_reconnect);
+    desc.reconnect = percent(r, 45) && with(F_reconnect);
     desc.timeout_us = percent(r, 20) && with(F_timing) ? spread(r, 100, 8000) * MS : 0;
     by_name = percent(r, 20) && with(F_names);
     if (peer >= plan.nodes)

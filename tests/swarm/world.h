@@ -7,17 +7,19 @@
 #define SWARM_WORLD_H
 
 /* What all seeds together did, so that a swarm that does nothing is noticed. */
-#define TALLIES(X)                                                                          \
-    X(connected)                                                                            \
-    X(refused)                                                                              \
-    X(dial_failed)                                                                          \
-    X(reconnected)                                                                          \
-    X(broken)                                                                               \
-    X(streams)                                                                              \
-    X(aborted)                                                                              \
-    X(messages)                                                                             \
-    X(large_messages) X(doubtful) X(datagrams) X(requests) X(answered) X(refusals) X(found) \
-        X(timers) X(crashes) X(pauses) X(clocks) X(cuts) X(stops) X(datagrams_dropped)
+#define TALLIES(X)                                                                           \
+    X(connected)                                                                             \
+    X(refused)                                                                               \
+    X(dial_failed)                                                                           \
+    X(reconnected)                                                                           \
+    X(broken)                                                                                \
+    X(streams)                                                                               \
+    X(aborted)                                                                               \
+    X(messages)                                                                              \
+    X(large_messages)                                                                        \
+    X(doubtful)                                                                              \
+    X(datagrams) X(requests) X(answered) X(refusals) X(found) X(timers) X(crashes) X(pauses) \
+        X(clocks) X(cuts) X(stops) X(datagrams_dropped)
 #define TALLY_ENUM(name) T_##name,
 enum tally { TALLIES(TALLY_ENUM) T_COUNT };
 #undef TALLY_ENUM
@@ -447,9 +449,22 @@ static void say_counters(const actor *a) {
     printf("\n");
 }
 
+/* Nodes that keep the protocol never give each other cause for these, whatever the network does. */
+static void check_peace(const actor *a, const p2p_metrics *m) {
+    static const int never[] = {P2P_METRIC_auth_failed,      P2P_METRIC_hello_bad,
+                                P2P_METRIC_hello_no_version, P2P_METRIC_frames_bad,
+                                P2P_METRIC_ack_of_unsent,    P2P_METRIC_flow_violations,
+                                P2P_METRIC_records_fatal,    P2P_METRIC_message_too_large,
+                                P2P_METRIC_responses_bad,    P2P_METRIC_random_failed};
+    for (size_t i = 0; i < sizeof never / sizeof never[0]; i++)
+        MUST(m->value[never[i]] == 0, "node %d counts %s", (int)(a - world.actors),
+             counter_name[never[i]]);
+}
+
 static void check_counters(actor *a) {
     p2p_metrics m;
     p2p_metrics_get(a->node, &m);
+    check_peace(a, &m);
     for (int i = 0; i < P2P_METRIC_conns_open; i++)
         MUST(m.value[i] >= a->before.value[i], "node %d: the counter %s went back",
              (int)(a - world.actors), counter_name[i]);
@@ -509,6 +524,23 @@ static void world_run(uint64_t until_us) {
 
 static void work_event(void *ctx, p2p_sim *sim, p2p_node *node, const p2p_event *e);
 
+/* Faults of the network as a whole. */
+static void net_faults(p2p_sim_desc *net) {
+    rng r = rng_of(F_split, 0);
+    if (with(F_split) && percent(&r, 15)) {
+        net->partition_ppm = between(&r, 50000, 500000);
+        net->oneway_ppm = percent(&r, 50) ? 500000 : 0;
+    }
+    r = rng_of(F_lies, 0);
+    if (with(F_lies) && percent(&r, 25)) {
+        net->name_fail_ppm = spread(&r, 10000, 500000);
+        net->name_silent_ppm = spread(&r, 10000, 300000);
+        net->failure_ppm = spread(&r, 10000, 300000);
+    }
+    r = rng_of(F_SHAPE, 1);
+    net->routing = percent(&r, 30) ? P2P_SIM_ROUTING_LATENCY : P2P_SIM_ROUTING_HOPS;
+}
+
 static void world_open(void) {
     p2p_sim_desc net;
     char name[24];
@@ -516,10 +548,11 @@ static void world_open(void) {
     memset(&net, 0, sizeof net);
     net.seed = the.seed;
     net.nodes = plan.nodes + plan.routers;
-    net.packets = 6000;
+    net.packets = 1000 + 400 * plan.nodes;
     net.why = &world.why;
     net.on_event = work_event;
     net.discovery_us = 20 * MS;
+    net_faults(&net);
     if (the.dtls) {
         MUST(p2p_sodium_crypto(&net.crypto) == 0, "no libsodium");
         MUST(p2p_mbedtls_secure(&net.secure) == 0, "no mbedTLS");
@@ -539,6 +572,10 @@ static void world_open(void) {
 /* All is well again: links, ways, nodes. */
 static void world_heal(void) {
     world.healed = 1;
+    world.sim->desc.partition_ppm = world.sim->desc.failure_ppm = 0;
+    world.sim->desc.name_fail_ppm = world.sim->desc.name_silent_ppm = 0;
+    world.sim->split = 0;
+    p2p_sim__changed(world.sim);
     faults_due();
     MUST(p2p_sim_heal(world.sim, NULL, 0, NULL, 0) == 0, "heal: %s", world.why.text);
     for (uint32_t i = 0; i < plan.nodes; i++)

@@ -134,6 +134,7 @@ TEST(the_largest_waits_for_no_acknowledgement) {
     static const uint8_t packet[] = {0x80, 0, 0x50, 0, P2P__FRAME_MAX_DATA, 0x50, 0}; /* 20480 */
     p2p__session *s = begin(NULL);
     int most;
+    uint32_t used;
     CHECK(s);
     hear(99);
     s->theirs.max_packet = 1161;
@@ -150,10 +151,12 @@ TEST(the_largest_waits_for_no_acknowledgement) {
               most); /* and when the ACK is due it does not look like a pause */
     node->now_us = s->ack_at_us;
     s->dry_number = 0;
+    used = s->packet_used;
     hear(1);
     CHECK_INT(said_count, 0);
     CHECK_INT(s->unacked, 0);
     CHECK_INT(s->dry_number, 0);
+    CHECK_INT(s->packet_used, used); /* the ACK alone is not one to be acknowledged */
     hear(99);
     CHECK_INT(said_count, 1);
     p2p_node_close(node);

@@ -624,6 +624,29 @@ TEST(places_of_a_lost_connection_go_to_who_asked) {
     p2p_node_close(node);
 }
 
+/* The end is known and bytes before it are missing when the connection is lost: no reader may take
+ * what there is for all. */
+TEST(a_hole_that_stays_is_no_end) {
+    uint8_t packet[64], byte;
+    p2p__session *s = dial_open();
+    p2p__writer w = p2p__writer_of(packet, sizeof packet);
+    p2p_stream stream;
+    p2p_event e;
+    CHECK(s);
+    p2p__put_varint(&w, 2);
+    p2p__put_stream_head(&w, 1, 10, UINT64_MAX,
+                         true); /* the server's first stream, from byte 10 on */
+    p2p__put_bytes(&w, "the end", 7);
+    give(s, packet, (size_t)(w.at - packet));
+    CHECK_INT(p2p_next_event(node, &e), 1);
+    CHECK_INT(e.type, P2P_EVENT_STREAM);
+    stream = e.stream;
+    CHECK_INT(p2p_stream_read(node, stream, &byte, 1), P2P_ERR_AGAIN);
+    p2p__streams_lost(node, the_conn());
+    CHECK_INT(p2p_stream_read(node, stream, &byte, 1), P2P_ERR_CLOSED);
+    p2p_node_close(node);
+}
+
 /* A stream may be known before the connection is up; what it says comes after CONNECTED. */
 TEST(connected_comes_before_its_streams_events) {
     uint8_t packet[512];
@@ -676,6 +699,7 @@ TEST_MAIN(P2P_TEST_ENTRY(rings_as_a_byte_array), P2P_TEST_ENTRY(pieces_in_any_or
           P2P_TEST_ENTRY(a_stopped_stream_that_ends_by_itself),
           P2P_TEST_ENTRY(a_datagram_of_a_packet_not_taken),
           P2P_TEST_ENTRY(a_datagram_queued_too_early), P2P_TEST_ENTRY(a_message_of_2_62_bytes),
+          P2P_TEST_ENTRY(a_hole_that_stays_is_no_end),
           P2P_TEST_ENTRY(connected_comes_before_its_streams_events),
           P2P_TEST_ENTRY(a_reset_stream_moves_with_size_0),
           P2P_TEST_ENTRY(places_of_a_lost_connection_go_to_who_asked))
