@@ -168,6 +168,10 @@ $(lwip_programs): $(BUILD)/tests/%: tests/%.c $(MBEDTLS_LIB) $(lwip_variants:%=$
 	$(compile) $(call lwip_cppflags,$(lwip)) $(TEST_CFLAGS) -MF $@.d -o $@ $< \
 	    $(BUILD)/lwip/$(lwip)/liblwip.a $(libs)
 
+# It holds two of the command's files, and is linked with two more.
+$(BUILD)/tests/sim/test_scene_run: $(wildcard tools/p2p_scene*.[ch] tools/p2p_see.[ch]) $(headers)
+$(BUILD)/tests/sim/test_scene_run: private libs := tools/p2p_scene.c tools/p2p_see.c $(libs)
+
 $(BUILD)/tests/%: tests/%.c $(MBEDTLS_LIB)
 	@mkdir -p $(@D)
 	$(compile) $(TEST_CFLAGS) -MF $@.d -o $@ $< $(libs)

@@ -337,7 +337,7 @@ static void messages_read(scene_run *r, scene_contact *c) {
         free(bytes);
         if (number != UINT64_MAX && number < c->message_in_least)
             broken(r, c, "a message that came before, or out of order");
-        if (number != UINT64_MAX)
+        else if (number != UINT64_MAX)
             c->message_in_least = number + 1;
         c->messages_in++;
         c->bytes_in += (uint64_t)n;

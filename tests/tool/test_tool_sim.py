@@ -108,6 +108,15 @@ def test_faults_do_what_they_say():
     assert drifting["datagrams"]["sent"] > quiet["datagrams"]["sent"], "a fast clock sends more keepalives"
 
 
+def test_a_run_ends_when_it_is_idle():
+    found = summary(PAIR + "at 1s stream a b 100kB\nend idle 90s\nexpect b streams 1 from a\n")
+    assert 1000000 < found["virtual_us"] < 11000000, found
+    # a stream that waits for a heal keeps it going; one that never comes to rest is told of
+    busy = PAIR + "at 1s every 1s until 40s datagram a b 10B\nend idle 41s\n"
+    assert summary(busy)["virtual_us"] >= 40000000
+    expect(run(PAIR + "at 1s partition a b\nat 2s stream a b 100kB\nend idle 4s\n"), 1, "-:7:1:")
+
+
 def test_names_and_boxes():
     text = ("node {a b c}\nmesh {a b c} latency=5ms\nname one b\nregister c two\nnat a port\n"
             "dial a @one\nat 200ms dial a @two\nat 400ms dial {b c} a\nend 40s\n"
