@@ -65,6 +65,8 @@ def test_a_failed_expectation_says_line_value_and_time():
     expect(bad, 1, "-:6:1: not met: 'expect b received 1MB from a by 1200ms', seen: b: ", "kB (at 1.200000 s)",
            "-:7:1: not met: 'expect network lost = 1', seen: 0 (at 11.200000 s)")
     assert "-:8:" not in bad.err
+    orders = run(PAIR + "at 1s stream a b 5kB\nexpect b streams <= 0\nexpect b streams >= 2\nexpect b streams <= 1\nexpect b streams >= 1\n")
+    assert expect(orders, 1, "-:6:1:", "-:7:1:").err.count("not met") == 2, orders
     expect(run(PAIR + "at 5ms expect a connected to b\n"), 1, "-:5:8: not met", "0.005000 s")
 
 
@@ -115,6 +117,17 @@ def test_a_run_ends_when_it_is_idle():
     busy = PAIR + "at 1s every 1s until 40s datagram a b 10B\nend idle 41s\n"
     assert summary(busy)["virtual_us"] >= 40000000
     expect(run(PAIR + "at 1s partition a b\nat 2s stream a b 100kB\nend idle 4s\n"), 1, "-:7:1:")
+
+
+def test_what_found_no_connection_is_counted():
+    found = summary(PAIR + "at 1s close a b\nat 2s message a b 10B count=3\nat 2s stream a b 1kB\nend 3s\n")
+    assert between(found, "a", "b")["not_taken"] == 4 and between(found, "a", "b")["state"] == "down"
+
+
+def test_streams_go_by_priority():
+    late, early = "at 1s stream a b 300kB priority={}\nat 1s stream a b 50kB priority={}\nat 1150ms expect b streams = {}\n", 1
+    for first, second, whole in ((7, 0, early), (0, 7, 0)):
+        assert summary(PAIR + late.format(first, second, whole))["met"] == 1, (first, second)
 
 
 def test_names_and_boxes():
