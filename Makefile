@@ -73,7 +73,7 @@ test-portable: ## same seed, same bytes: two compilers, -O0 and -O3, 32 bits, bi
 lint: ## format, contents list, warnings as errors, C99, C++11, 32 bits, clang-tidy, cppcheck
 	@tools/deps.sh lint
 	$(again) build/p2p_page.h
-	@FLAGS="$(mbedtls) -Ibuild $(call lwip_cppflags,pools)" tools/lint.sh
+	@FLAGS="$(mbedtls) -Ibuild $(call lwip_cppflags,pools) $(lwip_sys_arch)" tools/lint.sh
 
 interop: ## the transport cases of the QUIC interop runner in the simulator, SEEDS (1000) of each
 	@tools/deps.sh test
@@ -163,6 +163,7 @@ $(lwip_programs): lwip = pools
 $(BUILD)/tests/unit/test_lwip_heap: lwip = heap
 $(BUILD)/tests/unit/test_lwip_ip4: lwip = ip4
 $(BUILD)/tests/unit/test_lwip_threads: lwip = threads
+$(BUILD)/tests/unit/test_lwip_mailbox: lwip = mailbox
 $(lwip_programs): $(BUILD)/tests/%: tests/%.c $(MBEDTLS_LIB) $(lwip_variants:%=$(BUILD)/lwip/%/liblwip.a)
 	@mkdir -p $(@D)
 	$(compile) $(call lwip_cppflags,$(lwip)) $(TEST_CFLAGS) -MF $@.d -o $@ $< \

@@ -63,9 +63,9 @@
  *
  * MACROS
  *   P2P_LWIP_IMPLEMENTATION   in the one file that is to hold the code
- *   P2P_LWIP_NO_DEFAULTS      in that file: open leaves desc.secure and desc.crypto alone. Without
- *                             it they are filled in where empty, from p2p_mbedtls.h and
- *                             p2p_sodium.h
+ *   P2P_LWIP_NO_DEFAULTS      everywhere: p2p_mbedtls.h and p2p_sodium.h are not included, and open
+ *                             leaves desc.secure and desc.crypto alone. Without it they are filled
+ *                             in where empty
  *   P2P_LWIP_BURST            in that file: datagrams that one step sends at most, default 16
  *   P2P_DEF                   before each public function, as in p2p.h; P2P_STATIC makes it static
  *
@@ -75,6 +75,10 @@
 #ifndef P2P_LWIP_H
 #define P2P_LWIP_H
 #include "p2p.h"
+#ifndef P2P_LWIP_NO_DEFAULTS
+#include "p2p_mbedtls.h"
+#include "p2p_sodium.h"
+#endif
 
 #ifndef P2P_DEF
 #ifdef P2P_STATIC
@@ -164,10 +168,6 @@ P2P_DEF int p2p_lwip_stats_get(const p2p_lwip *io, p2p_lwip_stats *out);
 #endif
 #if MEMP_NUM_SYS_TIMEOUT <= LWIP_NUM_SYS_TIMEOUT_INTERNAL
 #error "p2p_lwip.h: raise MEMP_NUM_SYS_TIMEOUT by one for each p2p_lwip in lwipopts.h"
-#endif
-#ifndef P2P_LWIP_NO_DEFAULTS
-#include "p2p_mbedtls.h"
-#include "p2p_sodium.h"
 #endif
 #ifndef P2P_LWIP_BURST
 #define P2P_LWIP_BURST 16

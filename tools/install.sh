@@ -14,6 +14,7 @@ major=$((0x$version >> 16)) minor=$((0x$version >> 8 & 255)) patch=$((0x$version
 
 mkdir -p "$into/include/p2p" "$into/share/pkgconfig" "$into/share/doc/p2p"
 install -m 644 p2p.h p2p_sim.h ports/*.[ch] "$into/include/p2p/"
+rm -f "$into/include/p2p/lwipopts.h" # a program brings its own, which must be the one that is found
 install -m 644 LICENSE "$into/share/doc/p2p/"
 sed -e "s|@PREFIX@|$2|" -e "s|@VERSION@|$major.$minor.$patch|" tools/p2p.pc.in \
     >"$into/share/pkgconfig/p2p.pc"

@@ -159,6 +159,33 @@ check "no other channel" no_other_table "secure.api = &other"
 check "no other crypto table" no_other_table "crypto.api = &another"
 check "not in the simulator" bash -c "! cc -std=c99 $own $one -fsyntax-only '$work/sim.c'"
 
+# ---- the port to lwIP, in each build of lwIP that there is
+lwip=${LWIP_DIR:-build/deps/lwip}
+source_of "$work/lwip.c" "P2P_IMPLEMENTATION P2P_MBEDTLS_IMPLEMENTATION P2P_SODIUM_IMPLEMENTATION
+    P2P_LWIP_IMPLEMENTATION" "p2p_mbedtls.h p2p_sodium.h p2p_lwip.h"
+source_of "$work/lwip_alone.c" "P2P_IMPLEMENTATION P2P_LWIP_NO_DEFAULTS P2P_LWIP_IMPLEMENTATION" \
+    "p2p_lwip.h"
+for build in "-DLWIP_IPV6=0" "-DLWIP_IPV6=1" "-DNO_SYS=0 -isystem $lwip/contrib/ports/unix/port/include"; do
+    for cc in "cc -std=c99" "clang -std=c99" "g++ -std=c++11 -x c++"; do
+        command -v "${cc%% *}" >/dev/null || continue
+        # shellcheck disable=SC2086
+        check "$cc lwip $build" $cc $strict $own $dtls -isystem "$lwip/src/include" $build \
+            -fsyntax-only "$work/lwip.c"
+    done
+    case $build in *IPV6*) ;; *) continue ;; esac
+    command -v arm-none-eabi-gcc >/dev/null || continue
+    # shellcheck disable=SC2086
+    check "arm lwip $build" arm-none-eabi-gcc -std=c99 -mcpu=cortex-m4 -mthumb $strict $own \
+        -isystem "$lwip/src/include" $build -fsyntax-only "$work/lwip_alone.c"
+done
+no_lwip_without() { # what is missing, flags
+    # shellcheck disable=SC2086
+    ! cc -std=c99 $own $dtls -isystem "$lwip/src/include" $2 -fsyntax-only "$work/lwip.c" 2>"$work/why" &&
+        grep -q "error.*p2p_lwip.h.*$1" "$work/why"
+}
+check "a timeout for the port" no_lwip_without MEMP_NUM_SYS_TIMEOUT \
+    -DMEMP_NUM_SYS_TIMEOUT=LWIP_NUM_SYS_TIMEOUT_INTERNAL
+
 # ---- each choice of congestion controllers
 for left_out in "P2P_NO_BBR" "P2P_NO_CUBIC" "P2P_NO_BBR P2P_NO_CUBIC"; do
     source_of "$work/less.c" "$left_out P2P_IMPLEMENTATION" "p2p.h"
