@@ -201,8 +201,11 @@ static void on_begun(void *ctx) {
 
 static void world_begin(void) {
     static int done;
-    if (done++)
+    if (done++) {
+        in_lwip(end_close, &world.a); /* of a test that failed */
+        in_lwip(end_close, &world.b);
         return;
+    }
     sys_sem_new(&world.begun, 0);
     sys_sem_new(&world.done, 0);
     sys_sem_new(&world.awake, 0);
@@ -227,7 +230,7 @@ TEST(nodes_run_in_lwips_thread) {
     in_lwip(end_open, &world.b);
     CHECK_INT(world.b.err, 0);
     in_lwip(dial, &world.a);
-    CHECK_INT(world.a.err, 1);
+    CHECK(world.a.err >= 0);
     while (!world.a.connected || !world.b.connected)
         CHECK(woken());
     while (world.b.got < BYTES) {
