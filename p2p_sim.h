@@ -37,12 +37,13 @@
  *     p2p_connect(alice, &to, NULL, &conn);
  *     p2p_sim_await(sim, alice, P2P_EVENT_CONNECTED, 5000000, &event);     // 4. time passes
  *     p2p_sim_close(sim);
- * Every call returns an int: check it, and read p2p_sim_desc.why when it is negative.
+ * What can fail returns an int: check it, and read p2p_sim_desc.why when it is negative.
  *
  * MEMORY
  *     The network and its nodes lie in the arena given to p2p_sim_open, aligned to 8. It needs
  *     p2p_sim_arena_size(&net) and, for each node, p2p_sim_node_size(&net, &desc), which is
- *     p2p_arena_size with the simulator's tables filled in. When it is too small the call says
+ *     p2p_arena_size with the simulator's tables filled in, and copies of texts and tickets that
+ *     the desc points to. When it is too small the call says
  *     P2P_ERR_ARENA, and why.max is the size of the whole arena that would have done.
  *
  * TIME
@@ -87,14 +88,15 @@
  *                      would overtake arrives with the one before
  *       reorder_ppm    held back by up to latency_us + jitter_us (at least 1 ms) more, so that
  *                      later ones overtake it
- *     overhead is what each datagram takes of queue and rate besides its payload: 28 for the headers
- *     of IPv4 and UDP. burst_max: after so many in a row that were lost or corrupted the next one
- *     is spared; 0: there is no such mercy.
+ *     overhead is what each datagram takes of queue and rate besides its payload: 28 for the
+ *     headers of IPv4 and UDP. burst_max: after so many in a row that were lost or corrupted the
+ *     next one is spared; 0: there is no such mercy.
  *     jitter, an enum p2p_sim_jitter, says what a datagram is under way:
  *       UNIFORM  latency_us at least, and up to jitter_us more
  *       NORMAL   latency_us in the mean, jitter_us is the standard deviation; less than 0 is 0
  *       PARETO   latency_us at least, and jitter_us more in the mean with a heavy tail (Lomax,
- *                shape 3): one in 1000 takes 18 times jitter_us, one in 65536 takes 78 times, none more
+ *                shape 3): one in 1000 takes 18 times jitter_us, one in 65536 takes 78 times, none
+ *                more
  *     ppm: millionths, at most 1000000. Each link draws from a generator of its own, so a fault
  *     taken away on one leaves the draws of all others as they were.
  *
@@ -172,8 +174,8 @@
  *         p2p_sim_behind(sim, &alice, &home);
  *
  * ENVIRONMENT
- *     p2p_sim_desc_from_env asks a function of yours for these names; unset is the default, anything
- *     else than a decimal number in the range is an error that names it.
+ *     p2p_sim_desc_from_env asks a function of yours for these names; unset is the default,
+ *     anything else than a decimal number in the range is an error that names it.
  *       SIMULATOR_SEED                     1         seed
  *       SIMULATOR_DEFAULT_LATENCY_MS       50        link.latency_us
  *       SIMULATOR_P2P_LATENCY_MS           -         the same, replaces the one before
@@ -255,7 +257,7 @@ enum p2p_sim_nat_kind {
     P2P_SIM_NAT_BLOCKED,
     P2P_SIM_NAT_FIREWALL
 };
-/* How much of the remote's address an outer port, or the right to come in, depends on (RFC 4787). */
+/* How much of the remote an outer port, or the right to come in, depends on (RFC 4787). */
 enum p2p_sim_nat_dependence {
     P2P_SIM_NAT_AS_KIND,
     P2P_SIM_NAT_ENDPOINT_INDEPENDENT,
@@ -279,7 +281,7 @@ typedef struct p2p_sim_nat_desc {
     uint8_t mapping, filtering, ports, outbound_only, overlap, reserved[3];
 } p2p_sim_nat_desc;
 /* A plain UDP program. Both functions may be NULL, and may call everything here but step,
- * run_until, await and close. data is valid until on_datagram returns. */
+ * run_until, run_idle, await and close. data is valid until on_datagram returns. */
 typedef struct p2p_sim_host_desc {
     void (*on_datagram)(void *ctx, p2p_sim *sim, const p2p_id *host, uint16_t port,
                         const p2p_addr *from, p2p_span data);
@@ -362,7 +364,7 @@ typedef struct p2p_sim_stats {
 typedef struct p2p_sim_trace_item {
     uint64_t time_us;
     uint32_t fate; /* enum p2p_sim_fate */
-    /* to: where it goes next, the node or the NAT router before it; NULL: the address is nobody's */
+    /* to: where it goes next, the node or the NAT router before it; NULL: nobody's address */
     const p2p_id *from, *to;
     const p2p_id *at;        /* the vertex where it happened */
     p2p_addr source, target; /* as they stand in the datagram, there and then */
@@ -375,6 +377,8 @@ typedef struct p2p_sim_trace_item {
      * it; else NULL */
     const p2p_id *next;
 } p2p_sim_trace_item;
+/* It is called in the middle of things: of p2p.h and p2p_sim.h it may call only what asks, whose
+ * node or sim is const. */
 typedef void (*p2p_sim_trace_fn)(void *ctx, const p2p_sim_trace_item *item);
 
 /* Exact size of the network alone; 0: the desc is wrong, see why. */
@@ -423,14 +427,15 @@ P2P_DEF int p2p_sim_link_set(p2p_sim *sim, const p2p_id *from, const p2p_id *to,
 P2P_DEF int p2p_sim_link_get(const p2p_sim *sim, const p2p_id *from, const p2p_id *to,
                              p2p_sim_link *out);
 /* Of the datagrams that reach this link from now on, number first (1: the next one) and the
- * count - 1 after it are lost, before anything else of the link is asked and without a draw. Several
- * ranges of one link may overlap. count 0: what is left of its ranges is forgotten. */
+ * count - 1 after it are lost, before anything else of the link is asked and without a draw.
+ * Several ranges of one link may overlap. count 0: what is left of its ranges is forgotten. */
 P2P_DEF int p2p_sim_drop(p2p_sim *sim, const p2p_id *from, const p2p_id *to, uint64_t first,
                          uint64_t count);
 /* The vertices of the path behind from, to included: how many, and as many as fit in hops. */
 P2P_DEF int p2p_sim_path(const p2p_sim *sim, const p2p_id *from, const p2p_id *to, p2p_id *hops,
                          size_t capacity);
-/* At most 64 different cuts at a time (P2P_ERR_LIMIT). Heal with na and nb 0 heals everything. */
+/* At most 64 different cuts at a time (P2P_ERR_LIMIT). Heal with na and nb 0 heals everything, the
+ * partition drawn at random too, until the next is drawn. */
 P2P_DEF int p2p_sim_partition(p2p_sim *sim, const p2p_id *a, size_t na, const p2p_id *b, size_t nb);
 /* What a sends does not reach b; what b sends reaches a. */
 P2P_DEF int p2p_sim_partition_oneway(p2p_sim *sim, const p2p_id *a, size_t na, const p2p_id *b,
@@ -451,19 +456,20 @@ P2P_DEF int p2p_sim_restart(p2p_sim *sim, const p2p_id *node, p2p_node **out);
 /* The node stands still, as a stopped process does, until p2p_sim_resume. See NODES above. */
 P2P_DEF int p2p_sim_pause(p2p_sim *sim, const p2p_id *node);
 P2P_DEF int p2p_sim_resume(p2p_sim *sim, const p2p_id *node);
-/* From now on the node's clock gains drift_ppm, -1000000 (it stands) to 1000000 (twice as fast), and
- * now it jumps by step_us. See NODES above. */
+/* From now on the node's clock gains drift_ppm, -1000000 (it stands) to 1000000 (twice as fast),
+ * and now it jumps by step_us. See NODES above. */
 P2P_DEF int p2p_sim_clock(p2p_sim *sim, const p2p_id *node, int32_t drift_ppm, int64_t step_us);
 /* What the node's clock shows. */
 P2P_DEF int p2p_sim_node_now(const p2p_sim *sim, const p2p_id *node, uint64_t *out);
 P2P_DEF int p2p_sim_register(p2p_sim *sim, const char *name, const p2p_id *id);
 P2P_DEF uint64_t p2p_sim_now(const p2p_sim *sim);
+/* The time then; P2P_NEVER: nothing will ever happen any more. See TIME above. */
 P2P_DEF uint64_t p2p_sim_step(p2p_sim *sim);
 P2P_DEF int p2p_sim_run_until(p2p_sim *sim, uint64_t time_us);
-/* Until nothing is to be done: no datagram and no answer is under way, and no node wants to be woken
- * within p2p_sim_desc.idle_us, which is shorter than keepalives and idle times and longer than what
- * repairs losses. Time stops there. Events that stay with their nodes do not count, and a paused
- * node wants nothing. P2P_ERR_TIMEOUT: not idle by time_us. */
+/* Until nothing is to be done: no datagram and no answer is under way, and no node wants to be
+ * woken within p2p_sim_desc.idle_us, which is shorter than keepalives and idle times and longer
+ * than what repairs losses. Time stops there. Events that stay with their nodes do not count, and a
+ * paused node wants nothing. P2P_ERR_TIMEOUT: not idle by time_us. */
 P2P_DEF int p2p_sim_run_idle(p2p_sim *sim, uint64_t time_us);
 /* type P2P_EVENT_NONE: any event. out may be NULL. */
 P2P_DEF int p2p_sim_await(p2p_sim *sim, p2p_node *node, uint32_t type, uint64_t time_us,
@@ -520,7 +526,7 @@ extern "C" {
 #define P2P_SIM__RECEIVE_MAX      0x7fffffffu
 #define P2P_SIM__JITTER_MAX_US    ((uint64_t)1 << 40) /* 12 days; 79 times as much fits 64 bits */
 #define P2P_SIM__BOXES_MAX        1000000u
-#define P2P_SIM__BOX              0x80000000u /* what lies behind a box: a vertex, or this | a box */
+#define P2P_SIM__BOX              0x80000000u /* what lies behind a box: a vertex, or this | box */
 #define P2P_SIM__LEVELS           8u
 #define P2P_SIM__PORTS            64512u      /* 1024 and on */
 #define P2P_SIM__NET_VERTEX       0x0a000000u /* 10.0.0.0/8 */
@@ -549,7 +555,7 @@ static void p2p_sim__trap(void) {
 #define P2P_SIM_ASSERT(x) ((void)(0 && (x))) /* compiled, so that it cannot rot, and never run */
 #endif
 
-/* On what a plain datagram does not meet; inlined, it would burden those that have no need of it. */
+/* On what a plain datagram does not meet; inlined, it would burden those that do not need it. */
 #if defined(__GNUC__)
 #define P2P_SIM__RARE __attribute__((noinline, cold))
 #else
@@ -1237,10 +1243,16 @@ static int p2p_sim__say(p2p_error_detail *d, int err, const char *text, const ch
     return err;
 }
 /* All but these is wiped at the end; the arena may still be there, and says so to who goes on. */
-static bool p2p_sim__closed(const p2p_sim *s) { return !s->base; }
+static bool p2p_sim__closed(const p2p_sim *s) { return !s || !s->base; }
+/* What calls after the end get, and those for whom p2p_sim_open made none. */
+static int p2p_sim__gone(const p2p_sim *s) { return s ? P2P_ERR_CLOSED : P2P_ERR_ARG; }
+/* The error that was said last: for calls that found out by another's failing. */
+static int p2p_sim__error(const p2p_sim *s) {
+    return p2p_sim__closed(s) ? p2p_sim__gone(s) : s->error->err;
+}
 static int p2p_sim__fail_name(const p2p_sim *s, int err, const char *text, const char *name) {
     if (p2p_sim__closed(s))
-        return P2P_ERR_CLOSED;
+        return p2p_sim__gone(s);
     (void)p2p_sim__say(s->error, err, text, name);
     if (s->desc.why)
         *s->desc.why = *s->error;
@@ -1249,9 +1261,12 @@ static int p2p_sim__fail_name(const p2p_sim *s, int err, const char *text, const
 static int p2p_sim__fail(const p2p_sim *s, int err, const char *text) {
     return p2p_sim__fail_name(s, err, text, NULL);
 }
+static int p2p_sim__no_out(const p2p_sim *s) {
+    return p2p_sim__fail(s, P2P_ERR_ARG, "out: NULL, where the answer is to go");
+}
 static int p2p_sim__fail_id(const p2p_sim *s, int err, const char *text, const p2p_id *id) {
     if (p2p_sim__closed(s))
-        return P2P_ERR_CLOSED;
+        return p2p_sim__gone(s);
     (void)p2p_sim__say(s->error, err, text, NULL);
     if (id)
         s->error->peer = *id;
@@ -1262,7 +1277,7 @@ static int p2p_sim__fail_id(const p2p_sim *s, int err, const char *text, const p
 static int p2p_sim__fail_size(const p2p_sim *s, int err, const char *text, uint64_t size,
                               uint64_t max) {
     if (p2p_sim__closed(s))
-        return P2P_ERR_CLOSED;
+        return p2p_sim__gone(s);
     (void)p2p_sim__say(s->error, err, text, NULL);
     s->error->size = size;
     s->error->max = max;
@@ -1293,7 +1308,7 @@ static const char *p2p_sim__link_wrong(const p2p_sim_link *l) {
     if (l->overhead > P2P_SIM__DATAGRAM_MAX)
         return "link.overhead: at most 65535";
     if (l->latency_us > P2P_NEVER / 4 || l->jitter_us > P2P_NEVER / 4)
-        return "link.latency_us or jitter_us: too long";
+        return "link.latency_us or jitter_us: 2^62 or more";
     if (l->jitter > P2P_SIM_JITTER_PARETO)
         return "link.jitter: not one of P2P_SIM_JITTER_*";
     if (l->jitter != P2P_SIM_JITTER_UNIFORM && l->jitter_us > P2P_SIM__JITTER_MAX_US)
@@ -1421,6 +1436,13 @@ static void p2p_sim__edge_set(p2p_sim *s, p2p_sim__edge *e, const p2p_sim_link *
         e->count = e->last_count = e->dropping = 0;
     }
 }
+/* So many new ones, or the error. */
+static int p2p_sim__edges_room(const p2p_sim *s, uint32_t more) {
+    if (more <= s->edge_max - s->edge_count)
+        return P2P_OK;
+    return p2p_sim__fail_size(s, P2P_ERR_LIMIT, "p2p_sim_desc.links: no more edges",
+                              (uint64_t)s->edge_max / 2 + 1, s->edge_max / 2);
+}
 static int p2p_sim__edge_make(p2p_sim *s, uint32_t from, uint32_t to, const p2p_sim_link *link) {
     uint32_t *slot = p2p_sim__edge_slot(s, from, to);
     p2p_sim__vertex *a = &s->vertices[from], *b = &s->vertices[to];
@@ -1429,9 +1451,8 @@ static int p2p_sim__edge_make(p2p_sim *s, uint32_t from, uint32_t to, const p2p_
         p2p_sim__edge_set(s, &s->edges[*slot], link);
         return P2P_OK;
     }
-    if (s->edge_count == s->edge_max)
-        return p2p_sim__fail_size(s, P2P_ERR_LIMIT, "p2p_sim_desc.links: no more edges",
-                                  (uint64_t)s->edge_max / 2 + 1, s->edge_max / 2);
+    if (p2p_sim__edges_room(s, 1) < 0)
+        return P2P_ERR_LIMIT;
     *slot = s->edge_count++;
     e = &s->edges[*slot];
     memset(e, 0, sizeof *e);
@@ -1479,7 +1500,16 @@ P2P_DEF int p2p_sim_connect_oneway(p2p_sim *sim, const p2p_id *from, const p2p_i
 }
 P2P_DEF int p2p_sim_connect(p2p_sim *sim, const p2p_id *a, const p2p_id *b,
                             const p2p_sim_link *link) {
-    int err = p2p_sim_connect_oneway(sim, a, b, link);
+    p2p_sim__vertex *x, *y;
+    uint32_t more;
+    int err = p2p_sim__ends(sim, a, b, &x, &y);
+    if (err < 0)
+        return err;
+    more = (*p2p_sim__edge_slot(sim, x->index, y->index) == P2P_SIM__NOTHING ? 1u : 0u) +
+           (*p2p_sim__edge_slot(sim, y->index, x->index) == P2P_SIM__NOTHING ? 1u : 0u);
+    err = p2p_sim__edges_room(sim, more); /* for both directions or for none */
+    if (err == P2P_OK)
+        err = p2p_sim_connect_oneway(sim, a, b, link);
     return err < 0 ? err : p2p_sim_connect_oneway(sim, b, a, link);
 }
 static p2p_sim__edge *p2p_sim__edge_of(const p2p_sim *s, const p2p_id *from, const p2p_id *to) {
@@ -1497,7 +1527,7 @@ P2P_DEF int p2p_sim_link_set(p2p_sim *sim, const p2p_id *from, const p2p_id *to,
                              const p2p_sim_link *link) {
     p2p_sim__edge *e = p2p_sim__edge_of(sim, from, to);
     if (!e)
-        return sim->error->err;
+        return p2p_sim__error(sim);
     link = p2p_sim__link_checked(sim, link);
     if (!link)
         return P2P_ERR_CONFIG;
@@ -1508,7 +1538,9 @@ P2P_DEF int p2p_sim_link_get(const p2p_sim *sim, const p2p_id *from, const p2p_i
                              p2p_sim_link *out) {
     const p2p_sim__edge *e = p2p_sim__edge_of(sim, from, to);
     if (!e)
-        return sim->error->err;
+        return p2p_sim__error(sim);
+    if (!out)
+        return p2p_sim__no_out(sim);
     *out = e->link;
     return P2P_OK;
 }
@@ -1522,15 +1554,16 @@ P2P_DEF int p2p_sim_drop(p2p_sim *sim, const p2p_id *from, const p2p_id *to, uin
                          uint64_t count) {
     p2p_sim__edge *e = p2p_sim__edge_of(sim, from, to);
     p2p_sim__range *r;
-    uint32_t at = sim->range_free;
+    uint32_t at;
     if (!e)
-        return sim->error->err;
+        return p2p_sim__error(sim);
     while (count == 0 && e->first_drop != P2P_SIM__NOTHING)
         p2p_sim__range_free(sim, &e->first_drop);
     if (count == 0)
         return P2P_OK;
     if (first == 0)
         return p2p_sim__fail(sim, P2P_ERR_ARG, "p2p_sim_drop: first is 1 for the next datagram");
+    at = sim->range_free;
     if (at == P2P_SIM__NOTHING)
         return p2p_sim__fail_size(sim, P2P_ERR_LIMIT,
                                   "p2p_sim_desc.drops: no room for one more range",
@@ -1619,7 +1652,7 @@ static int p2p_sim__cut_add(p2p_sim *s, const p2p_id *a, size_t na, const p2p_id
     uint64_t bit;
     size_t i;
     if (p2p_sim__known(s, a, na) < 0 || p2p_sim__known(s, b, nb) < 0)
-        return s->error->err;
+        return p2p_sim__error(s);
     if (s->cut_count == P2P_SIM__CUTS)
         return p2p_sim__fail_size(s, P2P_ERR_LIMIT,
                                   "partition: too many different cuts at a time, heal some",
@@ -1653,7 +1686,8 @@ P2P_DEF int p2p_sim_heal(p2p_sim *sim, const p2p_id *a, size_t na, const p2p_id 
     if (na != 0 || nb != 0)
         return p2p_sim__fail(sim, P2P_ERR_ARG, "p2p_sim_heal: one group is empty, the other not");
     if (p2p_sim__closed(sim))
-        return P2P_ERR_CLOSED;
+        return p2p_sim__gone(sim);
+    sim->split = 0; /* drawn at random */
     sim->cut_kind = 0;
     p2p_sim__cut_forget(sim, 0);
     p2p_sim__changed(sim);
@@ -1703,7 +1737,7 @@ static void p2p_sim__line_put(const p2p_sim *s, uint32_t at, uint32_t vertex) {
     s->line[at] = vertex;
     s->place[vertex] = at;
 }
-/* A way of `next` to the target by the edge e was found: a new place in the line if it is better. */
+/* A way of `next` to the target by the edge e was found: a new place in the line if better. */
 static void p2p_sim__reach(const p2p_sim *s, const p2p_sim__edge *e, uint32_t *count) {
     uint64_t cost = p2p_sim__later(s->cost[e->to], e->link.latency_us);
     uint32_t next = e->from, hops = s->distance[e->to] + 1, at, up;
@@ -1817,6 +1851,8 @@ P2P_DEF int p2p_sim_path(const p2p_sim *sim, const p2p_id *from, const p2p_id *t
     int count = 0, err = p2p_sim__ends(sim, from, to, &a, &b);
     if (err < 0)
         return err;
+    if (!hops && capacity != 0)
+        return p2p_sim__no_out(sim);
     for (at = a->index; at != b->index; at = sim->edges[e].to) {
         e = p2p_sim__cut(sim, a, b) ? P2P_SIM__NOTHING : p2p_sim__next_edge(sim, at, b->index);
         if (e == P2P_SIM__NOTHING)
@@ -2216,7 +2252,7 @@ static bool p2p_sim__nat_in(p2p_sim *s, uint32_t box, p2p_sim__head *h) {
 }
 
 /* ==== >>queue ===================================================================================
- * What will happen, by time: datagrams and answers in a radix heap, and a heap with one entry a node.
+ * What will happen, by time: datagrams and answers in a radix heap; a heap with an entry a node.
  * An event lies in the list of the highest bit in which its time differs from that of the event
  * taken last; list 0 has those of that very time. When that is used up the first list that is not
  * empty is dealt out anew from its earliest time: all of it goes to lower lists.
@@ -2356,8 +2392,8 @@ static p2p_sim__vertex *p2p_sim__wake_first(p2p_sim *s) {
 #define P2P_SIM__OCTAVES 16u
 #define P2P_SIM__STEPS   8u
 #define P2P_SIM__TAIL    (P2P_SIM__OCTAVES * P2P_SIM__STEPS + 1)
-/* |z| of the standard normal distribution; and Pareto's of the second kind (Lomax), shape 3, mean 1:
- * 2 (p^(-1/3) - 1). */
+/* |z| of the standard normal distribution; and Pareto's of the second kind (Lomax), shape 3,
+ * mean 1: 2 (p^(-1/3) - 1). */
 static const uint32_t p2p_sim__normal[P2P_SIM__TAIL] = {
     0,      5139,   10310,  15545,  20882,  26362,  32032,  37954,  44203,  47482,  50884,  54428,
     58140,  62048,  66191,  70616,  75389,  77933,  80600,  83408,  86377,  89536,  92917,  96565,
@@ -2417,7 +2453,8 @@ static uint64_t p2p_sim__arrival(p2p_sim__edge *e, uint64_t sent_us) {
     const p2p_sim_link *l = &e->link;
     uint64_t at_us = sent_us + p2p_sim__delay(e), span_us = l->latency_us + l->jitter_us;
     if (p2p_sim__chance(&e->random, l->reorder_ppm))
-        return at_us + 1 + p2p_sim__below(&e->random, span_us > 1000 ? span_us : 1000);
+        return p2p_sim__later(at_us,
+                              1 + p2p_sim__below(&e->random, span_us > 1000 ? span_us : 1000));
     if (at_us < e->last_us)
         at_us = e->last_us;
     e->last_us = at_us;
@@ -2444,9 +2481,10 @@ P2P_SIM__RARE static bool p2p_sim__listed(p2p_sim *s, p2p_sim__edge *e) {
     return lost;
 }
 
-/* Time on the line of so many bytes; below 2^64 for any uint32_t of them. */
+/* Time on the line of so many bytes, any uint32_t of them; what would not fit is for ever. */
 static uint64_t p2p_sim__line_ns(uint64_t bytes, uint64_t rate_bps) {
-    return rate_bps ? bytes * 4000000000u / rate_bps * 2 : 0;
+    uint64_t half_ns = rate_bps ? bytes * 4000000000u / rate_bps : 0;
+    return half_ns > UINT64_MAX / 2 ? UINT64_MAX : half_ns * 2;
 }
 static uint64_t p2p_sim__root(uint64_t x) {
     uint64_t root = 0, bit;
@@ -2724,14 +2762,18 @@ static p2p_sim__vertex *p2p_sim__vertex_known(const p2p_sim *s, const p2p_id *id
 P2P_DEF int p2p_sim_addr(const p2p_sim *sim, const p2p_id *id, p2p_addr *out) {
     p2p_sim__vertex *v = p2p_sim__vertex_known(sim, id);
     if (!v)
-        return sim->error->err;
+        return p2p_sim__error(sim);
+    if (!out)
+        return p2p_sim__no_out(sim);
     p2p_sim__addr_outer(sim, v, out);
     return P2P_OK;
 }
 P2P_DEF int p2p_sim_addr_inside(const p2p_sim *sim, const p2p_id *id, p2p_addr *out) {
     p2p_sim__vertex *v = p2p_sim__vertex_known(sim, id);
     if (!v)
-        return sim->error->err;
+        return p2p_sim__error(sim);
+    if (!out)
+        return p2p_sim__no_out(sim);
     p2p_sim__addr_make(v->seat.ip, P2P_SIM__PORT, out);
     return P2P_OK;
 }
@@ -2919,12 +2961,13 @@ static int p2p_sim__nat_rebuild(p2p_sim *s, p2p_sim__vertex *v, const p2p_sim_na
 }
 P2P_DEF int p2p_sim_nat(p2p_sim *sim, const p2p_id *node, const p2p_sim_nat_desc *nat) {
     p2p_sim__vertex *v = p2p_sim__vertex_known(sim, node);
-    const char *wrong = nat ? p2p_sim__nat_wrong(sim, nat) : "p2p_sim_nat: no desc";
+    const char *wrong;
     uint32_t list[P2P_SIM__LEVELS], count, at;
     const p2p_sim_nat_desc *old;
     bool had;
     if (!v)
-        return sim->error->err;
+        return p2p_sim__error(sim);
+    wrong = nat ? p2p_sim__nat_wrong(sim, nat) : "p2p_sim_nat: no desc";
     if (wrong)
         return p2p_sim__fail(sim, nat ? P2P_ERR_CONFIG : P2P_ERR_ARG, wrong);
     count = p2p_sim__own_boxes(sim, v, list);
@@ -2948,7 +2991,7 @@ static uint32_t p2p_sim__gateway(const p2p_sim *s, const p2p_sim__vertex *v, con
                                  int *err) {
     const p2p_sim__vertex *r = p2p_sim__vertex_known(s, router);
     uint32_t box;
-    *err = r ? P2P_OK : s->error->err;
+    *err = r ? P2P_OK : p2p_sim__error(s);
     if (!r)
         return P2P_SIM__NOTHING;
     if (r->state != P2P_SIM__ROUTER || r->own == P2P_SIM__NOTHING)
@@ -2965,7 +3008,7 @@ P2P_DEF int p2p_sim_behind(p2p_sim *sim, const p2p_id *id, const p2p_id *router)
     uint32_t list[P2P_SIM__LEVELS], count, gateway = P2P_SIM__NOTHING, outside;
     int err = P2P_OK;
     if (!v)
-        return sim->error->err;
+        return p2p_sim__error(sim);
     if (router)
         gateway = p2p_sim__gateway(sim, v, router, &err);
     if (err < 0)
@@ -3009,7 +3052,7 @@ P2P_DEF int p2p_sim_nat_rebind_to(p2p_sim *sim, const p2p_id *id, uint8_t level,
     p2p_sim__box *b;
     int err = P2P_OK;
     if (!v)
-        return sim->error->err;
+        return p2p_sim__error(sim);
     if (how > P2P_SIM_REBIND_ADDR)
         return p2p_sim__fail(sim, P2P_ERR_ARG,
                              "p2p_sim_nat_rebind_to: not one of P2P_SIM_REBIND_*");
@@ -3454,7 +3497,7 @@ static int p2p_sim__record_put(p2p_sim *s, const char *name, uint32_t vertex, ui
 }
 P2P_DEF int p2p_sim_register(p2p_sim *sim, const char *name, const p2p_id *id) {
     p2p_sim__vertex *v = p2p_sim__node_vertex(sim, id);
-    int err = v ? p2p_sim__name_check(sim, name) : sim->error->err;
+    int err = v ? p2p_sim__name_check(sim, name) : p2p_sim__error(sim);
     if (err < 0)
         return err;
     return p2p_sim__record_put(sim, name, v->index, P2P_SIM__NOTHING);
@@ -3669,7 +3712,12 @@ P2P_DEF int p2p_sim_open(p2p_sim **out, const p2p_sim_desc *desc, void *arena, s
     *out = s;
     return P2P_OK;
 }
-P2P_DEF void p2p_sim_last_error(const p2p_sim *sim, p2p_error_detail *out) { *out = *sim->error; }
+P2P_DEF void p2p_sim_last_error(const p2p_sim *sim, p2p_error_detail *out) {
+    if (out && !sim)
+        (void)p2p_sim__say(out, P2P_ERR_ARG, "there is no simulator: p2p_sim_open failed", NULL);
+    else if (out)
+        *out = *sim->error;
+}
 
 static int p2p_sim__key_of(const p2p_sim *s, const p2p_crypto *crypto, const char *name,
                            p2p_key *out) {
@@ -3677,7 +3725,9 @@ static int p2p_sim__key_of(const p2p_sim *s, const p2p_crypto *crypto, const cha
     p2p_sim__mixer m;
     int err = p2p_sim__name_check(s, name);
     if (err < 0 || p2p_sim__closed(s))
-        return err < 0 ? err : P2P_ERR_CLOSED;
+        return err < 0 ? err : p2p_sim__gone(s);
+    if (!out)
+        return p2p_sim__no_out(s);
     p2p_sim__mixer_start(&m);
     p2p_sim__mixer_add(&m, name, p2p_sim__length(name, P2P_SIM__NAME_SIZE));
     p2p_sim__mixer_end(&m, mixed);
@@ -3686,14 +3736,17 @@ static int p2p_sim__key_of(const p2p_sim *s, const p2p_crypto *crypto, const cha
     return crypto->api->public_key(crypto->ctx, out->seed, &out->id);
 }
 P2P_DEF int p2p_sim_key(const p2p_sim *sim, const char *name, p2p_key *out) {
-    return p2p_sim__key_of(sim, &sim->desc.crypto, name, out);
+    return p2p_sim__key_of(sim, sim ? &sim->desc.crypto : NULL, name, out);
 }
 P2P_DEF int p2p_sim_id(const p2p_sim *sim, const char *name, p2p_id *out) {
     p2p_key key;
     int err = p2p_sim_key(sim, name, &key);
-    if (err == P2P_OK)
-        *out = key.id;
-    return err;
+    if (err < 0)
+        return err;
+    if (!out)
+        return p2p_sim__no_out(sim);
+    *out = key.id;
+    return P2P_OK;
 }
 /* A vertex at the end of the table, not yet counted; its host is zeroed. */
 static int p2p_sim__vertex_prepare(p2p_sim *s, const char *name, const p2p_id *id,
@@ -3786,19 +3839,6 @@ static void p2p_sim__desc_fill(const p2p_sim_desc *net, p2p_sim__vertex *v, p2p_
         p2p_sim__addr_make(v->seat.ip, P2P_SIM__PORT, &d->link.local[0]);
     }
 }
-P2P_DEF size_t p2p_sim_node_size(const p2p_sim_desc *sim_desc, const p2p_desc *desc) {
-    p2p_sim_desc net;
-    p2p_desc d;
-    size_t size;
-    memset(&d, 0, sizeof d);
-    if (desc)
-        d = *desc;
-    if (p2p_sim__resolve(sim_desc, &net) < 0)
-        return 0;
-    p2p_sim__desc_fill(&net, NULL, &d);
-    size = p2p_arena_size(&d);
-    return (size + 15) & ~(size_t)15;
-}
 static const char *p2p_sim__keep_text(p2p_sim__carve *c, const char *text) {
     size_t n = p2p_sim__length(text, 256) + 1;
     char *to = (char *)p2p_sim__take(c, n, 1);
@@ -3833,6 +3873,25 @@ static void p2p_sim__keep(p2p_sim__carve *c, p2p_desc *d) {
         d->relays = p2p_sim__keep_tickets(c, d->relays, d->relay_count);
     if (d->bootstrap_count != 0 && d->bootstrap)
         d->bootstrap = p2p_sim__keep_tickets(c, d->bootstrap, d->bootstrap_count);
+}
+P2P_DEF size_t p2p_sim_node_size(const p2p_sim_desc *sim_desc, const p2p_desc *desc) {
+    p2p_sim_desc net;
+    p2p_desc d;
+    p2p_sim__carve c;
+    size_t size;
+    memset(&d, 0, sizeof d);
+    if (desc)
+        d = *desc;
+    if (p2p_sim__resolve(sim_desc, &net) < 0)
+        return 0;
+    p2p_sim__desc_fill(&net, NULL, &d);
+    size = p2p_arena_size(&d);
+    c.base = NULL;
+    c.size = (size + 15) & ~(size_t)15;
+    if (size != 0)
+        p2p_sim__keep(&c, &d);
+    c.size -= (size + 15) & ~(size_t)15;
+    return ((size + 15) & ~(size_t)15) + (c.size > P2P_SIM__SPARE ? c.size - P2P_SIM__SPARE : 0);
 }
 /* Takes what host->desc points to and the node's arena from the sim's, or says what it wants. */
 static int p2p_sim__host_place(p2p_sim *s, p2p_sim__host *host, size_t node_size) {
@@ -3911,9 +3970,11 @@ static int p2p_sim__node_make(p2p_sim *s, const char *name, const p2p_desc *desc
 }
 P2P_DEF int p2p_sim_node(p2p_sim *sim, const char *name, const p2p_desc *desc, p2p_node **out) {
     p2p_sim__vertex *v = NULL;
-    int err = p2p_sim__node_make(sim, name, desc, &v);
+    int err = sim ? p2p_sim__node_make(sim, name, desc, &v) : P2P_ERR_ARG;
     if (out)
         *out = v && err == P2P_OK ? v->node : NULL;
+    if (!sim)
+        return err;
     if (err == P2P_OK)
         return P2P_OK;
     if (desc && desc->why)
@@ -3936,6 +3997,13 @@ static void p2p_sim__stopped(p2p_sim *s, p2p_sim__vertex *v) {
     p2p_sim__answers_held(s, v);
     p2p_sim__changed(s);
 }
+/* The program closed the node itself, by p2p_node_close. */
+static void p2p_sim__notice(p2p_sim *s, p2p_sim__vertex *v) {
+    if (v->state != P2P_SIM__RUNNING || p2p_id_equal(p2p_node_id(v->node), &v->id))
+        return;
+    v->node = NULL;
+    p2p_sim__stopped(s, v);
+}
 static void p2p_sim__crash_now(p2p_sim *s, p2p_sim__vertex *v) {
     p2p_node *node = v->node;
     p2p_sim__stopped(s, v);
@@ -3946,7 +4014,7 @@ static void p2p_sim__crash_now(p2p_sim *s, p2p_sim__vertex *v) {
 P2P_DEF int p2p_sim_crash(p2p_sim *sim, const p2p_id *node) {
     p2p_sim__vertex *v = p2p_sim__node_vertex(sim, node);
     if (!v)
-        return sim->error->err;
+        return p2p_sim__error(sim);
     if (v->state == P2P_SIM__CRASHED)
         return p2p_sim__fail_name(sim, P2P_ERR_STATE,
                                   "p2p_sim_crash: has crashed already: ", v->name);
@@ -3962,7 +4030,9 @@ P2P_DEF int p2p_sim_restart(p2p_sim *sim, const p2p_id *node, p2p_node **out) {
     if (out)
         *out = NULL;
     if (!v)
-        return sim->error->err;
+        return p2p_sim__error(sim);
+    if (sim->serving != v)
+        p2p_sim__notice(sim, v);
     if (v->state != P2P_SIM__CRASHED)
         return p2p_sim__fail_name(sim, P2P_ERR_STATE, "p2p_sim_restart: is running: ", v->name);
     err = v->program ? P2P_OK : p2p_sim__host_open(sim, v);
@@ -3988,7 +4058,7 @@ static p2p_sim__vertex *p2p_sim__running(const p2p_sim *s, const p2p_id *id, con
 P2P_DEF int p2p_sim_pause(p2p_sim *sim, const p2p_id *node) {
     p2p_sim__vertex *v = p2p_sim__running(sim, node, "p2p_sim_pause: has crashed: ");
     if (!v)
-        return sim->error->err;
+        return p2p_sim__error(sim);
     if (v->paused == P2P_SIM__PAUSED)
         return p2p_sim__fail_name(sim, P2P_ERR_STATE,
                                   "p2p_sim_pause: is paused already: ", v->name);
@@ -3999,7 +4069,7 @@ P2P_DEF int p2p_sim_pause(p2p_sim *sim, const p2p_id *node) {
 P2P_DEF int p2p_sim_resume(p2p_sim *sim, const p2p_id *node) {
     p2p_sim__vertex *v = p2p_sim__running(sim, node, "p2p_sim_resume: has crashed: ");
     if (!v)
-        return sim->error->err;
+        return p2p_sim__error(sim);
     if (v->paused != P2P_SIM__PAUSED)
         return p2p_sim__fail_name(sim, P2P_ERR_STATE, "p2p_sim_resume: is not paused: ", v->name);
     v->paused = P2P_SIM__RESUMED;
@@ -4024,7 +4094,7 @@ P2P_DEF int p2p_sim_clock(p2p_sim *sim, const p2p_id *node, int32_t drift_ppm, i
     p2p_sim__vertex *v = p2p_sim__node_vertex(sim, node);
     uint64_t shown_us = v ? p2p_sim__shown_us(sim, v) : 0;
     if (!v)
-        return sim->error->err;
+        return p2p_sim__error(sim);
     if (v->program)
         return p2p_sim__fail_name(sim, P2P_ERR_ARG,
                                   "p2p_sim_clock: a host has no clock: ", v->name);
@@ -4043,13 +4113,18 @@ P2P_DEF int p2p_sim_clock(p2p_sim *sim, const p2p_id *node, int32_t drift_ppm, i
 P2P_DEF int p2p_sim_node_now(const p2p_sim *sim, const p2p_id *node, uint64_t *out) {
     p2p_sim__vertex *v = p2p_sim__node_vertex(sim, node);
     if (!v)
-        return sim->error->err;
+        return p2p_sim__error(sim);
+    if (!out)
+        return p2p_sim__no_out(sim);
     *out = p2p_sim__shown_us(sim, v);
     return P2P_OK;
 }
 P2P_DEF void p2p_sim_close(p2p_sim *sim) {
-    p2p_error_detail *error = sim->error;
+    p2p_error_detail *error;
     uint32_t i;
+    if (!sim)
+        return;
+    error = sim->error;
     for (i = 0; i < sim->vertex_count; i++) {
         p2p_sim__vertex *v = &sim->vertices[i];
         if (v->state == P2P_SIM__RUNNING && p2p_id_equal(p2p_node_id(v->node), &v->id))
@@ -4096,7 +4171,7 @@ P2P_DEF int p2p_sim_host(p2p_sim *sim, const char *name, const p2p_sim_host_desc
 }
 static p2p_sim__vertex *p2p_sim__host_find(const p2p_sim *s, const p2p_id *id, int *err) {
     p2p_sim__vertex *v = p2p_sim__vertex_known(s, id);
-    *err = v ? P2P_OK : s->error->err;
+    *err = v ? P2P_OK : p2p_sim__error(s);
     if (v && !v->program)
         *err = p2p_sim__fail_name(s, P2P_ERR_ARG, "this vertex is not a p2p_sim_host: ", v->name);
     else if (v && v->state != P2P_SIM__HOST)
@@ -4157,18 +4232,25 @@ static void p2p_sim__host_wake(p2p_sim *s, p2p_sim__vertex *v) {
  * Always: time never goes back; every loop over what a node gives is bounded, and a node that wants
  * to be woken at once for ever is woken each microsecond, so that time goes on.
  * Tests: tests/unit/test_sim.c, tests/unit/test_sim_node.c, tests/sim/test_critical.c */
-P2P_DEF uint64_t p2p_sim_now(const p2p_sim *sim) { return sim->now_us; }
-P2P_DEF uint64_t p2p_sim_digest(const p2p_sim *sim) { return sim->digest; }
+P2P_DEF uint64_t p2p_sim_now(const p2p_sim *sim) { return sim ? sim->now_us : 0; }
+P2P_DEF uint64_t p2p_sim_digest(const p2p_sim *sim) { return sim ? sim->digest : 0; }
 P2P_DEF void p2p_sim_stats_get(const p2p_sim *sim, p2p_sim_stats *out) {
 #define P2P_SIM__FATE_COPY(upper, lower) out->lower = sim->fates[P2P_SIM_##upper];
+    if (!out)
+        return;
     memset(out, 0, sizeof *out);
     if (p2p_sim__closed(sim))
         return;
     P2P_SIM_FATES(P2P_SIM__FATE_COPY)
 #undef P2P_SIM__FATE_COPY
 }
-P2P_DEF void p2p_sim_secure(const p2p_sim *sim, p2p_secure *out) { *out = sim->desc.secure; }
+P2P_DEF void p2p_sim_secure(const p2p_sim *sim, p2p_secure *out) {
+    if (sim && out)
+        *out = sim->desc.secure;
+}
 P2P_DEF void p2p_sim_trace(p2p_sim *sim, p2p_sim_trace_fn fn, void *ctx) {
+    if (!sim)
+        return;
     sim->trace = fn;
     sim->trace_ctx = ctx;
 }
@@ -4313,15 +4395,9 @@ static bool p2p_sim__next(p2p_sim *s, uint64_t limit_us) {
 }
 /* Notes what the program did with a node since its last turn. */
 static void p2p_sim__look(p2p_sim *s, p2p_sim__vertex *v) {
-    if (v->state != P2P_SIM__RUNNING)
-        return;
-    if (p2p_id_equal(p2p_node_id(v->node), &v->id)) {
-        if (!v->paused)
-            p2p_sim__wake_at(s, v, p2p_sim__wanted(s, v));
-        return;
-    }
-    v->node = NULL; /* the program closed it */
-    p2p_sim__stopped(s, v);
+    p2p_sim__notice(s, v);
+    if (v->state == P2P_SIM__RUNNING && !v->paused)
+        p2p_sim__wake_at(s, v, p2p_sim__wanted(s, v));
 }
 static void p2p_sim__look_all(p2p_sim *s) {
     uint32_t i;
@@ -4351,6 +4427,8 @@ P2P_DEF int p2p_sim_touch(p2p_sim *sim, const p2p_node *node) {
 P2P_DEF uint64_t p2p_sim_step(p2p_sim *sim) {
     uint64_t until_us;
     bool any;
+    if (!sim)
+        return P2P_NEVER;
     if (sim->busy)
         return sim->now_us;
     sim->busy = 1;
@@ -4371,7 +4449,7 @@ P2P_DEF uint64_t p2p_sim_step(p2p_sim *sim) {
 }
 static int p2p_sim__until_check(const p2p_sim *s, uint64_t time_us, const char *late) {
     if (p2p_sim__closed(s))
-        return P2P_ERR_CLOSED;
+        return p2p_sim__gone(s);
     if (s->busy)
         return p2p_sim__fail(s, P2P_ERR_STATE, "not from a handler, on_event or trace function");
     if (time_us < s->now_us)
@@ -4597,6 +4675,8 @@ static int p2p_sim__group(p2p_sim *s, const char *prefix, size_t n, const p2p_de
     char name[P2P_SIM__NAME_SIZE];
     p2p_desc open;
     size_t i;
+    if (!nodes && n != 0)
+        return p2p_sim__no_out(s);
     memset(&open, 0, sizeof open);
     open.allow_anyone = 1;
     for (i = 0; i < n; i++) {
@@ -4653,7 +4733,7 @@ P2P_DEF int p2p_sim_latency(p2p_sim *sim, const p2p_id *from, const p2p_id *to,
     uint32_t i;
     int err;
     if (p2p_sim__closed(sim))
-        return P2P_ERR_CLOSED;
+        return p2p_sim__gone(sim);
     if (from || to) {
         err = p2p_sim_link_get(sim, from, to, &link);
         link.latency_us = latency_us;
@@ -4673,7 +4753,7 @@ P2P_DEF int p2p_sim_loss(p2p_sim *sim, const p2p_id *from, const p2p_id *to, uin
     uint32_t i;
     int err;
     if (p2p_sim__closed(sim))
-        return P2P_ERR_CLOSED;
+        return p2p_sim__gone(sim);
     if (from || to) {
         err = p2p_sim_link_get(sim, from, to, &link);
         link.loss_ppm = loss_ppm;

@@ -533,6 +533,51 @@ TEST(random_partitions_may_be_oneway) {
     p2p_sim_close(sim);
 }
 
+TEST(healing_all_ends_what_was_drawn_at_random) {
+    p2p_sim_desc d;
+    p2p_sim *sim;
+    p2p_id id[2];
+    uint32_t cut = 0;
+    memset(&d, 0, sizeof d);
+    d.partition_ppm = 1000000;
+    CHECK_INT(open_pair(&sim, &d, NULL, id), 0);
+    for (uint64_t s = 1; s <= 100; s++) {
+        CHECK_INT(p2p_sim_run_until(sim, s * 1000000 + 1), 0);
+        cut += p2p_sim_path(sim, &id[0], &id[1], NULL, 0) < 0;
+        CHECK_INT(p2p_sim_heal(sim, NULL, 0, NULL, 0), 0);
+        CHECK_INT(p2p_sim_path(sim, &id[0], &id[1], NULL, 0), 1);
+    }
+    CHECK(cut > 20);
+    p2p_sim_close(sim);
+}
+TEST(an_edge_is_made_both_ways_or_not_at_all) {
+    p2p_sim_desc d;
+    p2p_sim *sim;
+    p2p_sim_link link;
+    p2p_id id[2], r;
+    memset(&d, 0, sizeof d);
+    d.links = 2;
+    CHECK_INT(open_pair(&sim, &d, NULL, id), 0);
+    CHECK_INT(p2p_sim_router(sim, "r", &r), 0);
+    CHECK_INT(p2p_sim_connect_oneway(sim, &r, &id[0], NULL), 0);
+    CHECK_INT(p2p_sim_connect(sim, &id[1], &r, NULL), P2P_ERR_LIMIT);
+    CHECK_STR(why.text, "p2p_sim_desc.links: no more edges");
+    CHECK_INT(p2p_sim_link_get(sim, &id[1], &r, &link), P2P_ERR_NOT_FOUND);
+    CHECK_INT(p2p_sim_connect(sim, &id[0], &r, NULL), 0);
+    p2p_sim_close(sim);
+}
+TEST(what_takes_for_ever_does_not_wrap) {
+    p2p_sim__edge e;
+    CHECK(p2p_sim__line_ns(2305843010, 1) == UINT64_MAX);
+    CHECK(p2p_sim__line_ns(UINT32_MAX, 1) == UINT64_MAX);
+    CHECK(p2p_sim__line_ns(1250, 1000000) == 10000000);
+    memset(&e, 0, sizeof e);
+    e.link.latency_us = e.link.jitter_us = P2P_NEVER / 4;
+    e.link.reorder_ppm = 1000000;
+    for (uint32_t i = 0; i < 100; i++)
+        CHECK(p2p_sim__arrival(&e, P2P_NEVER / 4) >= P2P_NEVER / 4);
+}
+
 /* ---- errors ---- */
 
 TEST(wrong_links_are_named) {
@@ -595,5 +640,8 @@ TEST_MAIN(P2P_TEST_ENTRY(normal_jitter_has_the_quantiles_of_the_bell),
           P2P_TEST_ENTRY(least_latency_on_random_graphs),
           P2P_TEST_ENTRY(oneway_cuts_overlap_freely),
           P2P_TEST_ENTRY(oneway_cuts_let_answers_through),
-          P2P_TEST_ENTRY(random_partitions_may_be_oneway), P2P_TEST_ENTRY(wrong_links_are_named),
+          P2P_TEST_ENTRY(random_partitions_may_be_oneway),
+          P2P_TEST_ENTRY(healing_all_ends_what_was_drawn_at_random),
+          P2P_TEST_ENTRY(an_edge_is_made_both_ways_or_not_at_all),
+          P2P_TEST_ENTRY(what_takes_for_ever_does_not_wrap), P2P_TEST_ENTRY(wrong_links_are_named),
           P2P_TEST_ENTRY(wrong_networks_are_named))

@@ -710,7 +710,144 @@ TEST(events_of_an_ended_node_are_an_error) {
     CHECK_STR(why.text, "p2p_sim_crash: has crashed already: alice");
     p2p_sim_close(sim);
 }
-TEST_MAIN(P2P_TEST_ENTRY(paused_nodes_take_all_in_order_later),
+TEST(a_node_that_its_program_closed_restarts_at_once) {
+    p2p_sim_desc d;
+    p2p_sim *sim;
+    p2p_id id[2];
+    p2p_node *again;
+    memset(&d, 0, sizeof d);
+    CHECK_INT(open_talkers(&sim, &d, id), 0);
+    p2p_node_close(node[1]);
+    CHECK_INT(p2p_sim_restart(sim, &id[1], &again), 0);
+    CHECK(again != NULL);
+    CHECK_INT(p2p_sim_run_until(sim, SECOND), 0);
+    CHECK_INT(p2p_sim_restart(sim, &id[1], &again), P2P_ERR_STATE);
+    p2p_sim_close(sim);
+}
+TEST(without_a_simulator_every_call_is_an_error) {
+    p2p_sim_desc d;
+    p2p_sim *sim = NULL;
+    p2p_error_detail last;
+    p2p_sim_stats stats;
+    p2p_sim_link link;
+    p2p_sim_nat_desc nat;
+    p2p_secure secure;
+    p2p_node *n = node[0];
+    p2p_addr addr;
+    p2p_event e;
+    p2p_key key;
+    p2p_id id[2];
+    uint64_t us;
+    memset(&d, 0, sizeof d);
+    memset(&link, 0, sizeof link);
+    memset(&nat, 0, sizeof nat);
+    memset(id, 0, sizeof id);
+    memset(&addr, 0, sizeof addr);
+    d.link.loss_ppm = 2000000;
+    CHECK_INT(p2p_sim_open(&sim, &d, memory, sizeof memory), P2P_ERR_CONFIG);
+    CHECK(sim == NULL);
+    CHECK(p2p_sim_step(sim) == P2P_NEVER);
+    CHECK_INT(p2p_sim_now(sim), 0);
+    CHECK_INT(p2p_sim_digest(sim), 0);
+    CHECK_INT(p2p_sim_run_until(sim, SECOND), P2P_ERR_ARG);
+    CHECK_INT(p2p_sim_run_idle(sim, SECOND), P2P_ERR_ARG);
+    CHECK_INT(p2p_sim_await(sim, n, 0, SECOND, &e), P2P_ERR_ARG);
+    CHECK_INT(p2p_sim_touch(sim, n), P2P_ERR_ARG);
+    CHECK_INT(p2p_sim_node(sim, "c", NULL, &n), P2P_ERR_ARG);
+    CHECK(n == NULL);
+    CHECK_INT(p2p_sim_router(sim, "r", NULL), P2P_ERR_ARG);
+    CHECK_INT(p2p_sim_host(sim, "h", NULL, NULL), P2P_ERR_ARG);
+    CHECK_INT(p2p_sim_host_send(sim, &id[0], 1, &addr, "x", 1), P2P_ERR_ARG);
+    CHECK_INT(p2p_sim_host_timer(sim, &id[0], 1), P2P_ERR_ARG);
+    CHECK_INT(p2p_sim_key(sim, "a", &key), P2P_ERR_ARG);
+    CHECK_INT(p2p_sim_id(sim, "a", &id[0]), P2P_ERR_ARG);
+    CHECK_INT(p2p_sim_addr(sim, &id[0], &addr), P2P_ERR_ARG);
+    CHECK_INT(p2p_sim_addr_inside(sim, &id[0], &addr), P2P_ERR_ARG);
+    CHECK_INT(p2p_sim_connect(sim, &id[0], &id[1], NULL), P2P_ERR_ARG);
+    CHECK_INT(p2p_sim_link_set(sim, &id[0], &id[1], NULL), P2P_ERR_ARG);
+    CHECK_INT(p2p_sim_link_get(sim, &id[0], &id[1], &link), P2P_ERR_ARG);
+    CHECK_INT(p2p_sim_drop(sim, &id[0], &id[1], 1, 1), P2P_ERR_ARG);
+    CHECK_INT(p2p_sim_path(sim, &id[0], &id[1], NULL, 0), P2P_ERR_ARG);
+    CHECK_INT(p2p_sim_partition(sim, &id[0], 1, &id[1], 1), P2P_ERR_ARG);
+    CHECK_INT(p2p_sim_heal(sim, NULL, 0, NULL, 0), P2P_ERR_ARG);
+    CHECK_INT(p2p_sim_nat(sim, &id[0], &nat), P2P_ERR_ARG);
+    CHECK_INT(p2p_sim_behind(sim, &id[0], &id[1]), P2P_ERR_ARG);
+    CHECK_INT(p2p_sim_nat_rebind(sim, &id[0]), P2P_ERR_ARG);
+    CHECK_INT(p2p_sim_crash(sim, &id[0]), P2P_ERR_ARG);
+    CHECK_INT(p2p_sim_restart(sim, &id[0], NULL), P2P_ERR_ARG);
+    CHECK_INT(p2p_sim_pause(sim, &id[0]), P2P_ERR_ARG);
+    CHECK_INT(p2p_sim_resume(sim, &id[0]), P2P_ERR_ARG);
+    CHECK_INT(p2p_sim_clock(sim, &id[0], 0, 0), P2P_ERR_ARG);
+    CHECK_INT(p2p_sim_node_now(sim, &id[0], &us), P2P_ERR_ARG);
+    CHECK_INT(p2p_sim_register(sim, "a", &id[0]), P2P_ERR_ARG);
+    CHECK_INT(p2p_sim_mesh(sim, "m", 1, NULL, &n), P2P_ERR_ARG);
+    CHECK_INT(p2p_sim_split(sim, "l", 1, "r", 1, NULL, node), P2P_ERR_ARG);
+    CHECK_INT(p2p_sim_latency(sim, NULL, NULL, 1), P2P_ERR_ARG);
+    CHECK_INT(p2p_sim_loss(sim, NULL, NULL, 1), P2P_ERR_ARG);
+    memset(&stats, 1, sizeof stats);
+    p2p_sim_stats_get(sim, &stats);
+    CHECK_INT(stats.sent, 0);
+    p2p_sim_secure(sim, &secure);
+    p2p_sim_trace(sim, NULL, NULL);
+    p2p_sim_last_error(sim, &last);
+    CHECK_STR(last.text, "there is no simulator: p2p_sim_open failed");
+    p2p_sim_close(sim);
+}
+TEST(answers_need_a_place_to_go) {
+    p2p_sim_desc d;
+    p2p_sim *sim;
+    p2p_id id[2];
+    static const char *const text = "out: NULL, where the answer is to go";
+    memset(&d, 0, sizeof d);
+    CHECK_INT(open_pair(&sim, &d, NULL, id), 0);
+    CHECK_INT(p2p_sim_id(sim, "a", NULL), P2P_ERR_ARG);
+    CHECK_STR(why.text, text);
+    CHECK_INT(p2p_sim_key(sim, "a", NULL), P2P_ERR_ARG);
+    CHECK_INT(p2p_sim_addr(sim, &id[0], NULL), P2P_ERR_ARG);
+    CHECK_INT(p2p_sim_addr_inside(sim, &id[0], NULL), P2P_ERR_ARG);
+    CHECK_INT(p2p_sim_node_now(sim, &id[0], NULL), P2P_ERR_ARG);
+    CHECK_INT(p2p_sim_link_get(sim, &id[0], &id[1], NULL), P2P_ERR_ARG);
+    CHECK_INT(p2p_sim_path(sim, &id[0], &id[1], NULL, 1), P2P_ERR_ARG);
+    CHECK_INT(p2p_sim_path(sim, &id[0], &id[1], NULL, 0), 1);
+    memset(&why, 0, sizeof why);
+    CHECK_INT(p2p_sim_mesh(sim, "m", 1, NULL, NULL), P2P_ERR_ARG);
+    CHECK_STR(why.text, text);
+    p2p_sim_stats_get(sim, NULL);
+    p2p_sim_last_error(sim, NULL);
+    p2p_sim_close(sim);
+}
+TEST(node_size_counts_what_the_desc_points_to) {
+    static const char *const alpn[8] = {
+        "a-name-of-thirty-two-bytes-no--1", "a-name-of-thirty-two-bytes-no--2",
+        "a-name-of-thirty-two-bytes-no--3", "a-name-of-thirty-two-bytes-no--4",
+        "a-name-of-thirty-two-bytes-no--5", "a-name-of-thirty-two-bytes-no--6",
+        "a-name-of-thirty-two-bytes-no--7", "a-name-of-thirty-two-bytes-no--8"};
+    p2p_sim_desc d;
+    p2p_desc nd;
+    p2p_sim *sim;
+    p2p_node *n;
+    memset(&d, 0, sizeof d);
+    memset(&nd, 0, sizeof nd);
+    d.nodes = 1;
+    d.why = &why;
+    nd.alpn = alpn;
+    nd.alpn_count = 8;
+    nd.network = "a network whose name takes some of the memory";
+    CHECK_INT(p2p_sim_open(&sim, &d, memory, p2p_sim_arena_size(&d) + p2p_sim_node_size(&d, &nd)),
+              0);
+    CHECK_INT(p2p_sim_node(sim, "a", &nd, &n), 0);
+    p2p_sim_close(sim);
+    CHECK_INT(
+        p2p_sim_open(&sim, &d, memory, p2p_sim_arena_size(&d) + p2p_sim_node_size(&d, &nd) - 1), 0);
+    CHECK_INT(p2p_sim_node(sim, "a", &nd, &n), P2P_ERR_ARENA);
+    CHECK_INT(why.max, p2p_sim_arena_size(&d) + p2p_sim_node_size(&d, &nd));
+    p2p_sim_close(sim);
+}
+TEST_MAIN(P2P_TEST_ENTRY(a_node_that_its_program_closed_restarts_at_once),
+          P2P_TEST_ENTRY(without_a_simulator_every_call_is_an_error),
+          P2P_TEST_ENTRY(answers_need_a_place_to_go),
+          P2P_TEST_ENTRY(node_size_counts_what_the_desc_points_to),
+          P2P_TEST_ENTRY(paused_nodes_take_all_in_order_later),
           P2P_TEST_ENTRY(a_paused_node_s_buffer_is_bounded),
           P2P_TEST_ENTRY(paused_nodes_neither_answer_nor_send),
           P2P_TEST_ENTRY(what_waits_for_a_paused_node_reaches_nobody_when_it_ends),
