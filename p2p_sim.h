@@ -4367,7 +4367,8 @@ static void p2p_sim__split(p2p_sim *s) {
 }
 /* One thing that happens, no later than limit_us; false when there is none. */
 static bool p2p_sim__next(p2p_sim *s, uint64_t limit_us) {
-    p2p_sim__vertex *v = p2p_sim__wake_first(s);
+    bool due = s->event_count != 0 && s->event_us <= s->now_us; /* before any timer */
+    p2p_sim__vertex *v = due ? NULL : p2p_sim__wake_first(s);
     uint64_t at_us = v ? v->wake_us : P2P_NEVER;
     bool queued = s->event_count != 0 && s->event_us <= at_us;
     if (queued)
