@@ -80,7 +80,7 @@ interop: ## the transport cases of the QUIC interop runner in the simulator, SEE
 	$(again) $(BUILD)/tests/sim/test_interop
 	@SEEDS=$${SEEDS:-1000} $(BUILD)/tests/sim/test_interop
 
-swarm: ## worlds drawn from SEEDS (1000) seeds from START (1) on; SEED=N: one, told; SECURE=dtls
+swarm: ## worlds drawn from SEEDS (300) seeds from START (1) on; SEED=N: one, told; SECURE=dtls
 	@tools/deps.sh test
 	$(again) $(BUILD)/tests/swarm
 	@JOBS=$(JOBS) COMMIT="$$(git describe --always --dirty 2>/dev/null)" $(BUILD)/tests/swarm

@@ -129,8 +129,8 @@
  *         }
  *         p2p_sim_host_desc program = {echo, NULL, NULL};
  *         p2p_sim_host(sim, "server", &program, &id);
- *     All its ports are open; the port a datagram came to is told. Its time is the network's. Links,
- *     boxes, partitions, pauses, crashes, digest, trace and stats treat it like a node.
+ *     All its ports are open; the port a datagram came to is told. Its time is the network's.
+ *     Links, boxes, partitions, pauses, crashes, digest, trace and stats treat it like a node.
  *
  * NAT
  *     p2p_sim_nat puts a box before a node or host, or makes a p2p_sim_router vertex a NAT router,

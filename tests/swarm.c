@@ -4,7 +4,7 @@
  * on them; a model outside of the nodes knows what must come of it; then all heals, and all that
  * is open must end. One seed is one run, the same everywhere.
  *
- *     make swarm                         1000 seeds from 1 on, and tests/swarm_seeds.txt
+ *     make swarm                         300 seeds from 1 on, and tests/swarm_seeds.txt
  *     make swarm SEEDS=10000 START=5000  others
  *     make swarm SECURE=dtls SEEDS=100   with mbedTLS and libsodium
  *     make swarm SEED=17                 one, and what happens in it
