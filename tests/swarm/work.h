@@ -416,8 +416,16 @@ static void streams_resume(actor *a) {
         }
 }
 
+/* Whom a name led to is known by any event. */
+static void end_meets(end *e, const p2p_event *event) {
+    if (e->peer == NOBODY)
+        e->peer = node_of(&event->peer);
+}
+
 static void stream_event(actor *a, end *e, const p2p_event *event) {
     half *h = (half *)event->user;
+    if (e)
+        end_meets(e, event);
     if (event->type == P2P_EVENT_STREAM) {
         MUST(e && (e->was_up || !p2p_is_connected(a->node, e->conn)),
              "node %d: STREAM before CONNECTED", (int)(a - world.actors));
