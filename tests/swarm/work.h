@@ -424,8 +424,11 @@ static void end_meets(end *e, const p2p_event *event) {
 
 static void stream_event(actor *a, end *e, const p2p_event *event) {
     half *h = (half *)event->user;
-    if (e)
+    if (e) {
+        MUST(e->was_up || !p2p_is_connected(a->node, e->conn), "end %u: event %u before CONNECTED",
+             number_of(e), (unsigned)event->type);
         end_meets(e, event);
+    }
     if (event->type == P2P_EVENT_STREAM) {
         MUST(e && (e->was_up || !p2p_is_connected(a->node, e->conn)),
              "node %d: STREAM before CONNECTED", (int)(a - world.actors));
@@ -801,6 +804,7 @@ static void conn_event(actor *a, const p2p_event *event) {
         e = end_missed(a, event);
     MUST(e != NULL, "node %d: event %u (%s) of a connection that is over or never was",
          (int)(a - world.actors), (unsigned)event->type, words(event->err));
+    end_meets(e, event);
     MUST(e->was_up || !p2p_is_connected(a->node, e->conn) ||
              event->type == P2P_EVENT_DISCONNECTED || event->type == P2P_EVENT_WRITABLE ||
              event->type == P2P_EVENT_SENT || event->stream.id,
