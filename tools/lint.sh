@@ -5,7 +5,7 @@ set -u
 cd "$(dirname "$0")/.." || exit 1
 passed=0 failed=0
 headers=$(echo p2p.h p2p_sim.h ports/*.h)
-sources=$(echo examples/*.c tools/*.c bench/*.c ports/*.c tests/*/*.c)
+sources=$(echo examples/*.c tools/*.c bench/*.c ports/*.c tests/*.c tests/*/*.c)
 others=$(echo examples/*.h examples/*/*.[ch] ports/*/*.[ch] tools/*.h bench/*.h tests/*.h tests/*/*.h)
 flags="-I. -Iports -Itests -D_GNU_SOURCE ${FLAGS:-}"
 flags=${flags//\'/} # the shell that make calls would take the quotes off
