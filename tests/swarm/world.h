@@ -7,22 +7,29 @@
 #define SWARM_WORLD_H
 
 /* What all seeds together did, so that a swarm that does nothing is noticed. */
-#define TALLIES(X)                                                                 \
-    X(connected)                                                                   \
-    X(refused)                                                                     \
-    X(dial_failed)                                                                 \
-    X(reconnected)                                                                 \
-    X(broken)                                                                      \
-    X(streams)                                                                     \
-    X(aborted)                                                                     \
-    X(messages)                                                                    \
-    X(large_messages)                                                              \
-    X(doubtful)                                                                    \
-    X(datagrams)                                                                   \
-    X(requests)                                                                    \
-    X(answered)                                                                    \
-    X(refusals) X(found) X(timers) X(crashes) X(pauses) X(clocks) X(cuts) X(stops) \
-        X(datagrams_dropped)
+#define TALLIES(X)    \
+    X(connected)      \
+    X(refused)        \
+    X(dial_failed)    \
+    X(reconnected)    \
+    X(broken)         \
+    X(streams)        \
+    X(aborted)        \
+    X(messages)       \
+    X(large_messages) \
+    X(doubtful)       \
+    X(datagrams)      \
+    X(requests)       \
+    X(answered)       \
+    X(refusals)       \
+    X(found)          \
+    X(timers)         \
+    X(crashes)        \
+    X(pauses)         \
+    X(clocks)         \
+    X(cuts)           \
+    X(stops)          \
+    X(datagrams_dropped)
 #define TALLY_ENUM(name) T_##name,
 enum tally { TALLIES(TALLY_ENUM) T_COUNT };
 #undef TALLY_ENUM
