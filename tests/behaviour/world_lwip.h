@@ -112,15 +112,16 @@ static int child_do(actor *self, char order) {
 }
 
 static void io_open(actor *self) {
-    int pair[2];
+    int pair[2], child;
     self->arena = (uint64_t *)mmap(NULL, WORLD_ARENA, PROT_READ | PROT_WRITE,
                                    MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     CHECK(self->arena != MAP_FAILED);
     CHECK_INT(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair), 0);
     fflush(stdout);
-    self->child = fork();
-    if (self->child == 0)
+    child = fork();
+    if (child == 0)
         child_run(self, pair[1]);
+    self->child = child; /* not where fork returns 0, too: it is shared */
     close(pair[1]);
     self->control = pair[0];
     CHECK(self->child > 0);
