@@ -179,8 +179,9 @@
         dial each other at the same moment: one connection comes out, one CONNECTED on each side,
         under the handle each got from p2p_connect. Handles are a slot and a generation that starts
         at a random number. A stale or foreign one is P2P_ERR_HANDLE. DISCONNECTED is the last
-        event of a connection; one that was over before its CONNECTED could be told has only that,
-        and what arrived by it. A dial whose first packets get no answer begins anew: what was sent
+        event of a connection; one that was open and over before the program looked has CONNECTED,
+        what arrived by it and DISCONNECTED, but a dial that the program itself closed only the
+        last. A dial whose first packets get no answer begins anew: what was sent
         before CONNECTED the peer may then see on two connections, of which the first ends. An
         incoming connection that nobody accepts works all the same: p2p_accept is for programs that
         would rather ask than watch events.
@@ -8357,10 +8358,11 @@ static void p2p__conn_down(p2p_node *node, p2p__conn *conn, int err, uint32_t co
         s->send.kept = 0;
         p2p__raise_conn(node, conn, P2P__EV_SENT);
     }
-    /* Who dialled knows the handle; the callee hears of it by CONNECTED, also when all is over. */
-    p2p__ready_clear(node, p2p__conn_index(node, conn),
-                     (uint32_t)P2P__EV_WRITABLE |
-                         (conn->told || conn->incoming ? 0u : (uint32_t)P2P__EV_CONNECTED));
+    /* Over before it was told, it has both events; only who closed its own dial does not ask. */
+    p2p__ready_clear(
+        node, p2p__conn_index(node, conn),
+        (uint32_t)P2P__EV_WRITABLE |
+            (conn->told || conn->incoming || err < 0 ? 0u : (uint32_t)P2P__EV_CONNECTED));
     p2p__raise_conn(node, conn, P2P__EV_DISCONNECTED);
     p2p__conn_schedule(node, conn);
     p2p__log(&node->log, P2P__LOG_DISCONNECTED);

@@ -839,6 +839,12 @@ static uint64_t p2p_sim__hash(uint64_t key, const uint8_t *data, size_t size) {
     a = p2p_sim__mix(p2p_sim__mix(a, tail), (uint64_t)size);
     return p2p_sim__mix(a, 0);
 }
+/* Where a generator begins. The seed is mixed alone first: neighbouring seeds share no draws. */
+static uint64_t p2p_sim__generator(const p2p_sim *s, const char *whose, uint64_t number) {
+    uint64_t seed = p2p_sim__mix(p2p_sim__mix(0, s->desc.seed), 0);
+    return p2p_sim__mix(p2p_sim__hash(seed, (const uint8_t *)whose, p2p_sim__length(whose, 8)),
+                        number);
+}
 static uint32_t p2p_sim__hash_pair(uint32_t a, uint32_t b) {
     return (uint32_t)p2p_sim__mix(0x2545f4914f6cdd1du, (uint64_t)a << 32 | b);
 }
@@ -1459,7 +1465,7 @@ static int p2p_sim__edge_make(p2p_sim *s, uint32_t from, uint32_t to, const p2p_
     e->from = from;
     e->to = to;
     e->next_out = e->next_in = e->first_drop = P2P_SIM__NOTHING;
-    e->random = p2p_sim__mix(s->desc.seed, (uint64_t)from << 32 | to);
+    e->random = p2p_sim__generator(s, "link", (uint64_t)from << 32 | to);
     *(a->last_out == P2P_SIM__NOTHING ? &a->first_out : &s->edges[a->last_out].next_out) = *slot;
     a->last_out = *slot;
     *(b->last_in == P2P_SIM__NOTHING ? &b->first_in : &s->edges[b->last_in].next_in) = *slot;
@@ -2894,7 +2900,7 @@ static uint32_t p2p_sim__box_take(p2p_sim *s, uint32_t vertex) {
     memset(b, 0, sizeof *b);
     b->vertex = vertex;
     b->seat.behind = b->seat.next = b->first = P2P_SIM__NOTHING;
-    b->random = p2p_sim__mix(s->desc.seed ^ 0x6e6174u, box);
+    b->random = p2p_sim__generator(s, "nat", box);
     return box;
 }
 static void p2p_sim__box_give(p2p_sim *s, uint32_t box) {
@@ -3706,7 +3712,7 @@ P2P_DEF int p2p_sim_open(p2p_sim **out, const p2p_sim_desc *desc, void *arena, s
     s->base = c.base;
     s->used = c.size;
     s->size = arena_size;
-    s->random = p2p_sim__mix(s->desc.seed, 1);
+    s->random = p2p_sim__generator(s, "sim", 0);
     s->next_split_us = s->desc.partition_ppm ? 1000000 : P2P_NEVER;
     p2p_sim__lists_init(s);
     *out = s;
@@ -3775,7 +3781,7 @@ static int p2p_sim__vertex_prepare(p2p_sim *s, const char *name, const p2p_id *i
     v->first_record = v->first_query = v->first_held = P2P_SIM__NOTHING;
     v->own = v->seat.behind = v->seat.next = P2P_SIM__NOTHING;
     v->seat.ip = P2P_SIM__NET_VERTEX + v->index + 1;
-    v->random = p2p_sim__mix(s->desc.seed ^ 0x6e6f6465u, v->index);
+    v->random = p2p_sim__generator(s, "node", v->index);
     memcpy(v->name, name, p2p_sim__length(name, P2P_SIM__NAME_SIZE - 1));
     *out = v;
     return P2P_OK;

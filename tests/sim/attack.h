@@ -462,7 +462,7 @@ static void world_begin(uint64_t seed, bool small) {
     mallory.closed = -1;
     wire.on_send = on_send;
     d->max.conns = small ? 2 : 64;
-    d->max.streams = d->max.peer_streams = small ? 16 : 512;
+    d->max.streams = d->max.peer_streams = small ? 32 : 512;
     d->max.in_flight = small ? 32 : 4096;
     d->max.datagrams_in = d->max.datagrams_out = small ? 8 : 512;
     d->bytes.stream_send = d->bytes.stream_recv = d->bytes.peer_send = small ? 1024 : 4096;

@@ -791,32 +791,42 @@ TEST(crash_from_its_own_event) {
     p2p_sim_close(w.sim);
 }
 /* A program that looks at its events late hears of a whole visit in order: who came, what was said,
- * that it is over. */
-TEST(a_visit_that_is_over_before_the_callee_looks) {
+ * that it is over. The same for who dialled, when the callee says it all. */
+static void hears_all(p2p_node *node) {
     static const uint32_t told[] = {P2P_EVENT_CONNECTED, P2P_EVENT_MESSAGE, P2P_EVENT_DISCONNECTED};
     uint32_t i = 0;
     uint8_t word[8];
     p2p_event e;
-    world_new(1);
-    world_pair(1);
-    CHECK_SO_FAR();
-    CHECK_INT(p2p_connect(w.node[0], &w.id[1], NULL, &w.out), 0);
-    CHECK(p2p_send(w.node[0], w.out, "hello", 5) >= 0);
-    run(SECOND);
-    CHECK_INT(p2p_close(w.node[0], w.out, 7, "bye"), 0);
-    run(2 * SECOND);
-    while (i < 3 && p2p_next_event(w.node[1], &e) == 1) {
+    while (i < 3 && p2p_next_event(node, &e) == 1) {
         if (e.type == P2P_EVENT_READABLE || e.type == P2P_EVENT_WRITABLE)
             continue;
         CHECK_INT(e.type, told[i++]);
         if (e.type == P2P_EVENT_MESSAGE)
-            CHECK_INT(p2p_recv(w.node[1], e.conn, word, sizeof word), 5);
+            CHECK_INT(p2p_recv(node, e.conn, word, sizeof word), 5);
     }
     CHECK_INT(i, 3);
     CHECK_INT(e.code, 7);
-    CHECK_INT(p2p_next_event(w.node[1], &e), 0);
+    CHECK_INT(p2p_next_event(node, &e), 0);
+}
+static void visit(int guest) {
+    p2p_listener listener;
+    p2p_conn ends[2];
+    world_new(1);
+    world_pair(0);
+    CHECK_SO_FAR();
+    CHECK_INT(p2p_listen(w.node[1], NULL, &listener), 0);
+    CHECK_INT(p2p_connect(w.node[0], &w.id[1], NULL, &ends[0]), 0);
+    run(SECOND);
+    CHECK_INT(p2p_accept(w.node[1], listener, &ends[1]), 0);
+    CHECK(p2p_send(w.node[guest], ends[guest], "hello", 5) >= 0);
+    run(2 * SECOND);
+    CHECK_INT(p2p_close(w.node[guest], ends[guest], 7, "bye"), 0);
+    run(3 * SECOND);
+    hears_all(w.node[1 - guest]);
     p2p_sim_close(w.sim);
 }
+TEST(a_visit_that_is_over_before_the_callee_looks) { visit(0); }
+TEST(a_visit_that_is_over_before_the_caller_looks) { visit(1); }
 /* As programs for real sockets end: the simulator notices. */
 TEST(program_closes_its_node) {
     p2p_event e;
@@ -921,6 +931,7 @@ TEST_MAIN(P2P_TEST_ENTRY(connectivity), P2P_TEST_ENTRY(latency), P2P_TEST_ENTRY(
           P2P_TEST_ENTRY(failures_at_random), P2P_TEST_ENTRY(manual_program),
           P2P_TEST_ENTRY(refused_off_the_simulator), P2P_TEST_ENTRY(crash_from_its_own_event),
           P2P_TEST_ENTRY(a_visit_that_is_over_before_the_callee_looks),
+          P2P_TEST_ENTRY(a_visit_that_is_over_before_the_caller_looks),
           P2P_TEST_ENTRY(program_closes_its_node), P2P_TEST_ENTRY(touch_wakes_another_node),
           P2P_TEST_ENTRY(fixed_steps), P2P_TEST_ENTRY(partitions_at_random),
           P2P_TEST_ENTRY(on_event_drives_the_program))
