@@ -660,12 +660,12 @@ typedef struct p2p_sim__vertex {
     uint32_t first_held, last_held, held_bytes; /* datagrams that came while it was paused */
 } p2p_sim__vertex;
 
-typedef struct p2p_sim__host { /* what a restart needs */
+typedef struct p2p_sim__origin { /* what a restart needs */
     p2p_desc desc;
     p2p_key key;
     void *arena;
     size_t arena_size;
-} p2p_sim__host;
+} p2p_sim__origin;
 
 /* A datagram under way is a chain of chunks; a question for a name is one chunk. next is the free
  * list, the chain, or the list of a node's questions. */
@@ -721,7 +721,7 @@ struct p2p_sim {
     p2p_sim_trace_fn trace;
     void *trace_ctx;
     p2p_sim__vertex *vertices, *serving;
-    p2p_sim__host *hosts;
+    p2p_sim__origin *origins;
     uint32_t vertex_count, vertex_mask, *vertex_table;
     p2p_sim__edge *edges;
     uint32_t edge_count, edge_max, edge_mask, *edge_table;
@@ -1181,7 +1181,7 @@ static void p2p_sim__lay_graph(p2p_sim *s, p2p_sim__carve *c) {
     size_t nodes = s->desc.nodes, edges = (size_t)s->desc.links * 2;
     uint32_t table = p2p_sim__pow2((uint64_t)nodes * 2);
     s->vertices = (p2p_sim__vertex *)p2p_sim__take(c, nodes, sizeof *s->vertices);
-    s->hosts = (p2p_sim__host *)p2p_sim__take(c, nodes, sizeof *s->hosts);
+    s->origins = (p2p_sim__origin *)p2p_sim__take(c, nodes, sizeof *s->origins);
     s->vertex_table = (uint32_t *)p2p_sim__take(c, table, sizeof *s->vertex_table);
     s->vertex_mask = table - 1;
     s->edges = (p2p_sim__edge *)p2p_sim__take(c, edges, sizeof *s->edges);
@@ -2786,7 +2786,7 @@ P2P_DEF int p2p_sim_addr_inside(const p2p_sim *sim, const p2p_id *id, p2p_addr *
 
 /* The address of a vertex is another: a running node is told, and a restarted one will know. */
 static void p2p_sim__ip_changed(p2p_sim *s, p2p_sim__vertex *v, uint32_t old_ip) {
-    p2p_link *link = &s->hosts[v->index].desc.link;
+    p2p_link *link = &s->origins[v->index].desc.link;
     p2p_addr old;
     p2p_sim__addr_make(old_ip, P2P_SIM__PORT, &old);
     if (v->program || v->state == P2P_SIM__ROUTER || link->local_count != 1 ||
@@ -3218,7 +3218,7 @@ static void p2p_sim__note_chain(p2p_sim *s, uint32_t fate, uint32_t chain, uint3
     p2p_sim__chain_copy(s, chain, s->in, NULL, s->chunks[chain].head.size);
     p2p_sim__trace_call(s, fate, &s->chunks[chain].head, at, s->in);
 }
-static void p2p_sim__drop(p2p_sim *s, uint32_t fate, uint32_t chain, uint32_t at) {
+static void p2p_sim__discard(p2p_sim *s, uint32_t fate, uint32_t chain, uint32_t at) {
     p2p_sim__note_chain(s, fate, chain, at);
     p2p_sim__chunks_give(s, chain);
 }
@@ -3241,14 +3241,14 @@ static void p2p_sim__forward(p2p_sim *s, uint32_t at, uint32_t chain) {
     p2p_sim__edge *e;
     if (edge == P2P_SIM__NOTHING ||
         p2p_sim__cut(s, &s->vertices[head->from], &s->vertices[head->to])) {
-        p2p_sim__drop(s, P2P_SIM_ROUTE, chain, at);
+        p2p_sim__discard(s, P2P_SIM_ROUTE, chain, at);
         return;
     }
     e = &s->edges[edge];
     head->hop = e->to;
     fate = p2p_sim__link_take(s, e, head->size, &sent_us);
     if (fate != P2P_SIM_SENT) {
-        p2p_sim__drop(s, fate, chain, at);
+        p2p_sim__discard(s, fate, chain, at);
         return;
     }
     copy = P2P_SIM__NOTHING;
@@ -3405,7 +3405,7 @@ static p2p_sim__vertex *p2p_sim__arrive(p2p_sim *s, uint32_t chain) {
         return v->program ? NULL : v;
     }
     if (fate != P2P_SIM_FORWARDED) {
-        p2p_sim__drop(s, fate, chain, v->index);
+        p2p_sim__discard(s, fate, chain, v->index);
         return NULL;
     }
     p2p_sim__note_chain(s, fate, chain, v->index);
@@ -3899,9 +3899,9 @@ P2P_DEF size_t p2p_sim_node_size(const p2p_sim_desc *sim_desc, const p2p_desc *d
     c.size -= (size + 15) & ~(size_t)15;
     return ((size + 15) & ~(size_t)15) + (c.size > P2P_SIM__SPARE ? c.size - P2P_SIM__SPARE : 0);
 }
-/* Takes what host->desc points to and the node's arena from the sim's, or says what it wants. */
-static int p2p_sim__host_place(p2p_sim *s, p2p_sim__host *host, size_t node_size) {
-    p2p_desc copy = host->desc;
+/* Takes what origin->desc points to and the node's arena from the sim's, or says what it wants. */
+static int p2p_sim__origin_place(p2p_sim *s, p2p_sim__origin *origin, size_t node_size) {
+    p2p_desc copy = origin->desc;
     p2p_sim__carve c;
     c.base = NULL;
     c.size = s->used;
@@ -3913,37 +3913,37 @@ static int p2p_sim__host_place(p2p_sim *s, p2p_sim__host *host, size_t node_size
                                   s->size, c.size);
     c.base = s->base;
     c.size = s->used;
-    p2p_sim__keep(&c, &host->desc);
-    host->arena = p2p_sim__take(&c, node_size, 1);
+    p2p_sim__keep(&c, &origin->desc);
+    origin->arena = p2p_sim__take(&c, node_size, 1);
     P2P_SIM_ASSERT(c.size <= s->size);
-    host->arena_size = node_size;
+    origin->arena_size = node_size;
     s->used = c.size;
     return P2P_OK;
 }
-static int p2p_sim__host_fill(p2p_sim *s, p2p_sim__vertex *v, const p2p_desc *desc,
-                              const p2p_key *key) {
-    p2p_sim__host *host = &s->hosts[v->index];
+static int p2p_sim__origin_fill(p2p_sim *s, p2p_sim__vertex *v, const p2p_desc *desc,
+                                const p2p_key *key) {
+    p2p_sim__origin *origin = &s->origins[v->index];
     size_t size;
-    memset(host, 0, sizeof *host);
+    memset(origin, 0, sizeof *origin);
     if (desc)
-        host->desc = *desc;
-    host->key = *key;
-    host->desc.key = &host->key;
-    host->desc.why = s->error;
-    p2p_sim__desc_fill(&s->desc, v, &host->desc);
-    if (host->desc.link.mtu > P2P_SIM__DATAGRAM_MAX)
-        return p2p_sim__fail_size(s, P2P_ERR_CONFIG, "link.mtu: at most 65535", host->desc.link.mtu,
-                                  P2P_SIM__DATAGRAM_MAX);
+        origin->desc = *desc;
+    origin->key = *key;
+    origin->desc.key = &origin->key;
+    origin->desc.why = s->error;
+    p2p_sim__desc_fill(&s->desc, v, &origin->desc);
+    if (origin->desc.link.mtu > P2P_SIM__DATAGRAM_MAX)
+        return p2p_sim__fail_size(s, P2P_ERR_CONFIG, "link.mtu: at most 65535",
+                                  origin->desc.link.mtu, P2P_SIM__DATAGRAM_MAX);
     memset(s->error, 0, sizeof *s->error);
-    size = p2p_arena_size(&host->desc);
+    size = p2p_arena_size(&origin->desc);
     if (size == 0)
         return s->error->err < 0 ? s->error->err : P2P_ERR_CONFIG;
-    return p2p_sim__host_place(s, host, size);
+    return p2p_sim__origin_place(s, origin, size);
 }
-static int p2p_sim__host_open(p2p_sim *s, p2p_sim__vertex *v) {
-    p2p_sim__host *host = &s->hosts[v->index];
-    int err =
-        p2p_node_open_simulated(&v->node, &host->desc, host->arena, host->arena_size, P2P_ABI);
+static int p2p_sim__origin_open(p2p_sim *s, p2p_sim__vertex *v) {
+    p2p_sim__origin *origin = &s->origins[v->index];
+    int err = p2p_node_open_simulated(&v->node, &origin->desc, origin->arena, origin->arena_size,
+                                      P2P_ABI);
     if (err < 0)
         v->node = NULL;
     return err;
@@ -3962,9 +3962,9 @@ static int p2p_sim__node_make(p2p_sim *s, const char *name, const p2p_desc *desc
     if (err == P2P_OK)
         err = p2p_sim__vertex_prepare(s, name, &key.id, &v);
     if (err == P2P_OK)
-        err = p2p_sim__host_fill(s, v, desc, &key);
+        err = p2p_sim__origin_fill(s, v, desc, &key);
     if (err == P2P_OK)
-        err = p2p_sim__host_open(s, v);
+        err = p2p_sim__origin_open(s, v);
     p2p_wipe(&key, sizeof key);
     if (err < 0) {
         s->used = used;
@@ -3999,7 +3999,7 @@ static void p2p_sim__stopped(p2p_sim *s, p2p_sim__vertex *v) {
         v->program->timer_us = P2P_NEVER;
     v->paused = P2P_SIM__GOING;
     while (v->first_held != P2P_SIM__NOTHING)
-        p2p_sim__drop(s, P2P_SIM_NOBODY, p2p_sim__held_take(s, v), v->index);
+        p2p_sim__discard(s, P2P_SIM_NOBODY, p2p_sim__held_take(s, v), v->index);
     p2p_sim__answers_held(s, v);
     p2p_sim__changed(s);
 }
@@ -4041,7 +4041,7 @@ P2P_DEF int p2p_sim_restart(p2p_sim *sim, const p2p_id *node, p2p_node **out) {
         p2p_sim__notice(sim, v);
     if (v->state != P2P_SIM__CRASHED)
         return p2p_sim__fail_name(sim, P2P_ERR_STATE, "p2p_sim_restart: is running: ", v->name);
-    err = v->program ? P2P_OK : p2p_sim__host_open(sim, v);
+    err = v->program ? P2P_OK : p2p_sim__origin_open(sim, v);
     if (err < 0) {
         if (sim->desc.why)
             *sim->desc.why = *sim->error;
@@ -4135,7 +4135,7 @@ P2P_DEF void p2p_sim_close(p2p_sim *sim) {
         p2p_sim__vertex *v = &sim->vertices[i];
         if (v->state == P2P_SIM__RUNNING && p2p_id_equal(p2p_node_id(v->node), &v->id))
             p2p_node_close(v->node);
-        p2p_wipe(&sim->hosts[i].key, sizeof sim->hosts[i].key);
+        p2p_wipe(&sim->origins[i].key, sizeof sim->origins[i].key);
     }
     p2p_wipe(sim, sizeof *sim);
     (void)p2p_sim__say(error, P2P_ERR_CLOSED, "this simulator is closed", NULL);
@@ -4169,7 +4169,7 @@ P2P_DEF int p2p_sim_host(p2p_sim *sim, const char *name, const p2p_sim_host_desc
     if (desc)
         v->program->desc = *desc;
     sim->used = c.size;
-    memset(&sim->hosts[v->index], 0, sizeof sim->hosts[v->index]);
+    memset(&sim->origins[v->index], 0, sizeof sim->origins[v->index]);
     p2p_sim__vertex_add(sim, v, P2P_SIM__HOST);
     if (out)
         *out = v->id;
@@ -4358,7 +4358,7 @@ static void p2p_sim__serve(p2p_sim *s, p2p_sim__vertex *v) {
         p2p_sim__wake_at(s, v, wake_us <= s->now_us ? s->now_us + 1 : wake_us);
 }
 /* Partitions at random: once a second the dice, and the end of the one there is. */
-static void p2p_sim__split(p2p_sim *s) {
+static void p2p_sim__draw_partition(p2p_sim *s) {
     uint32_t i;
     s->next_split_us += 1000000;
     p2p_sim__changed(s);
@@ -4386,7 +4386,7 @@ static bool p2p_sim__next(p2p_sim *s, uint64_t limit_us) {
     if (at_us > s->now_us)
         s->now_us = at_us;
     if (s->next_split_us <= at_us) {
-        p2p_sim__split(s);
+        p2p_sim__draw_partition(s);
         return true;
     }
     if (queued) {
@@ -4734,46 +4734,44 @@ P2P_DEF int p2p_sim_split(p2p_sim *sim, const char *a, size_t na, const char *b,
     }
     return P2P_OK;
 }
-P2P_DEF int p2p_sim_latency(p2p_sim *sim, const p2p_id *from, const p2p_id *to,
-                            uint64_t latency_us) {
+/* One field of a link: latency_us or loss_ppm. */
+typedef void p2p_sim__change_fn(p2p_sim_link *link, uint64_t value);
+static void p2p_sim__change_latency(p2p_sim_link *link, uint64_t value) {
+    link->latency_us = value;
+}
+static void p2p_sim__change_loss(p2p_sim_link *link, uint64_t value) {
+    link->loss_ppm = (uint32_t)value;
+}
+/* Of one link, or of all that there are: of all or, where one would be wrong, of none. */
+static int p2p_sim__change(p2p_sim *s, const p2p_id *from, const p2p_id *to,
+                           p2p_sim__change_fn *change, uint64_t value) {
     p2p_sim_link link;
-    uint32_t i;
+    uint32_t i, set;
     int err;
-    if (p2p_sim__closed(sim))
-        return p2p_sim__gone(sim);
+    if (p2p_sim__closed(s))
+        return p2p_sim__gone(s);
     if (from || to) {
-        err = p2p_sim_link_get(sim, from, to, &link);
-        link.latency_us = latency_us;
-        return err < 0 ? err : p2p_sim_link_set(sim, from, to, &link);
+        err = p2p_sim_link_get(s, from, to, &link);
+        change(&link, value);
+        return err < 0 ? err : p2p_sim_link_set(s, from, to, &link);
     }
-    for (i = 0; i < sim->edge_count; i++) {
-        link = sim->edges[i].link;
-        link.latency_us = latency_us;
-        if (!p2p_sim__link_checked(sim, &link))
-            return P2P_ERR_CONFIG;
-        p2p_sim__edge_set(sim, &sim->edges[i], &link);
-    }
+    for (set = 0; set < 2; set++)
+        for (i = 0; i < s->edge_count; i++) {
+            link = s->edges[i].link;
+            change(&link, value);
+            if (set)
+                p2p_sim__edge_set(s, &s->edges[i], &link);
+            else if (!p2p_sim__link_checked(s, &link))
+                return P2P_ERR_CONFIG;
+        }
     return P2P_OK;
 }
+P2P_DEF int p2p_sim_latency(p2p_sim *sim, const p2p_id *from, const p2p_id *to,
+                            uint64_t latency_us) {
+    return p2p_sim__change(sim, from, to, p2p_sim__change_latency, latency_us);
+}
 P2P_DEF int p2p_sim_loss(p2p_sim *sim, const p2p_id *from, const p2p_id *to, uint32_t loss_ppm) {
-    p2p_sim_link link;
-    uint32_t i;
-    int err;
-    if (p2p_sim__closed(sim))
-        return p2p_sim__gone(sim);
-    if (from || to) {
-        err = p2p_sim_link_get(sim, from, to, &link);
-        link.loss_ppm = loss_ppm;
-        return err < 0 ? err : p2p_sim_link_set(sim, from, to, &link);
-    }
-    for (i = 0; i < sim->edge_count; i++) {
-        link = sim->edges[i].link;
-        link.loss_ppm = loss_ppm;
-        if (!p2p_sim__link_checked(sim, &link))
-            return P2P_ERR_CONFIG;
-        p2p_sim__edge_set(sim, &sim->edges[i], &link);
-    }
-    return P2P_OK;
+    return p2p_sim__change(sim, from, to, p2p_sim__change_loss, loss_ppm);
 }
 
 #ifdef __cplusplus

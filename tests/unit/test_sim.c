@@ -1214,6 +1214,11 @@ TEST(helpers_make_networks) {
     CHECK_INT(p2p_sim_loss(sim, NULL, NULL, 5), 0);
     CHECK_INT(p2p_sim_link_get(sim, p2p_node_id(nodes[1]), p2p_node_id(nodes[0]), &link), 0);
     CHECK_INT(link.loss_ppm, 5);
+    link.burst_ppm = 1000; /* too small for so much loss: then no link changes */
+    CHECK_INT(p2p_sim_link_set(sim, p2p_node_id(nodes[2]), p2p_node_id(nodes[1]), &link), 0);
+    CHECK_INT(p2p_sim_loss(sim, NULL, NULL, 600000), P2P_ERR_CONFIG);
+    CHECK_INT(p2p_sim_link_get(sim, p2p_node_id(nodes[1]), p2p_node_id(nodes[0]), &link), 0);
+    CHECK_INT(link.loss_ppm, 5);
     p2p_sim_close(sim);
     CHECK_INT(open_sim(&sim, NULL), 0);
     CHECK_INT(p2p_sim_split(sim, "left", 3, "right", 4, &nd, nodes), 0);
