@@ -18,7 +18,7 @@
 #define SEALED 1
 #endif
 
-enum { NODES = 4, ARENA = 12 << 20 };
+enum { NODES = 4, ARENA = 16 << 20 };
 #define MS     ((uint64_t)1000)
 #define SECOND ((uint64_t)1000000)
 static uint64_t memory[(ARENA + 256) / 8];
@@ -51,7 +51,7 @@ static int world_open(uint8_t *arena) {
     faults(&net);
     memset(&nd, 0, sizeof nd);
     nd.allow_anyone = 1;
-    nd.max.conns = 4;
+    nd.max.conns = nd.max.conns_per_peer = 12;
     nd.max.streams = nd.max.peer_streams = 4;
     nd.bytes.message_max = 4096;
     nd.bytes.stream_send = nd.bytes.stream_recv = nd.bytes.peer_send = nd.bytes.peer_recv = 8192;
