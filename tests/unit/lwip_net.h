@@ -284,9 +284,10 @@ static void wire_in(const uint8_t *data, size_t size) {
     }
 }
 
-/* Bytes that are no packet at all. */
+/* Bytes that are no packet at all. An Ethernet frame has 46 at least, and lwIP looks at the first
+ * four before it asks how many there are. */
 static void raw_in(const uint8_t *data, size_t size) {
-    struct pbuf *p = size ? pbuf_of(data, size) : NULL;
+    struct pbuf *p = size >= 46 ? pbuf_of(data, size) : NULL;
     if (p != NULL && net.wire.input(p, &net.wire) != ERR_OK)
         pbuf_free(p);
 }
