@@ -841,9 +841,12 @@ static uint64_t p2p_sim__hash(uint64_t key, const uint8_t *data, size_t size) {
 }
 /* Where a generator begins. The seed is mixed alone first: neighbouring seeds share no draws. */
 static uint64_t p2p_sim__generator(const p2p_sim *s, const char *whose, uint64_t number) {
-    uint64_t seed = p2p_sim__mix(p2p_sim__mix(0, s->desc.seed), 0);
-    return p2p_sim__mix(p2p_sim__hash(seed, (const uint8_t *)whose, p2p_sim__length(whose, 8)),
-                        number);
+    uint64_t seed = p2p_sim__mix(p2p_sim__mix(0, s->desc.seed), 0), word = 0;
+    size_t size = 0;
+    for (; whose[size]; size++)
+        word |= (uint64_t)(uint8_t)whose[size] << 8 * size;
+    seed = p2p_sim__mix(p2p_sim__mix(p2p_sim__mix(seed, word), size), 0);
+    return p2p_sim__mix(seed, number);
 }
 static uint32_t p2p_sim__hash_pair(uint32_t a, uint32_t b) {
     return (uint32_t)p2p_sim__mix(0x2545f4914f6cdd1du, (uint64_t)a << 32 | b);
