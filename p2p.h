@@ -74,7 +74,7 @@
         P2P_NO_RECONNECT    one file    p2p_connect_desc.reconnect is refused
         P2P_NO_ROUTER       everywhere  leave out requests, routes and answers
         P2P_NO_DISCOVERY    everywhere  leave out names and providers; p2p_peer_add stays
-        P2P_NO_DATAGRAMS    everywhere  leave out p2p_datagram_*; the peer is told to send none
+        P2P_NO_DATAGRAM     everywhere  leave out p2p_datagram_*; the peer is told to send none
         P2P_NO_MESSAGES     everywhere  leave out p2p_send and p2p_recv; as bytes.message_max of
                                         P2P_NONE
         P2P_NO_PARSE        everywhere  leave out ids, addresses and tickets as texts, and
@@ -392,7 +392,7 @@ extern "C" {
 #else
 #define P2P__DISCOVERY 1u
 #endif
-#ifdef P2P_NO_DATAGRAMS
+#ifdef P2P_NO_DATAGRAM
 #define P2P__DATAGRAMS 0u
 #else
 #define P2P__DATAGRAMS 1u
@@ -1414,7 +1414,7 @@ P2P_DEF int p2p_stream_reset(p2p_node *node, p2p_stream s, uint32_t code);
 
 /* ---- datagrams: unordered, unreliable, never more than once -------------------------------- */
 
-#ifndef P2P_NO_DATAGRAMS
+#ifndef P2P_NO_DATAGRAM
 /* Queues one. Never P2P_ERR_AGAIN: the oldest queued one gives way, counted. P2P_ERR_TOO_LARGE:
  * over p2p_datagram_max. */
 P2P_DEF int p2p_datagram_send(p2p_node *node, p2p_conn conn, const void *data, size_t size);
@@ -5859,7 +5859,7 @@ static p2p__datagram *p2p__datagram_oldest(const p2p_node *node, const p2p__conn
     return q->count ? p2p__datagram_at(node, out, q->first) : NULL;
 }
 
-#ifndef P2P_NO_DATAGRAMS
+#ifndef P2P_NO_DATAGRAM
 static uint8_t *p2p__datagram_bytes(p2p__datagram *d) { return (uint8_t *)(d + 1); }
 
 /* Takes the oldest of a queue off and frees it. */
@@ -13622,7 +13622,7 @@ P2P_DEF int p2p_stream_reset(p2p_node *node, p2p_stream handle, uint32_t code) {
     return P2P_OK;
 }
 
-#ifndef P2P_NO_DATAGRAMS
+#ifndef P2P_NO_DATAGRAM
 /* ---- datagrams */
 static uint32_t p2p__datagram_limit(const p2p_node *node, const p2p__conn *conn) {
     const p2p__session *session = p2p__session_at(node, conn->session);

@@ -125,7 +125,7 @@ left_out() { # room, call
 }
 check "no p2p_reply" left_out P2P_NO_ROUTER p2p_reply
 check "no p2p_discover" left_out P2P_NO_DISCOVERY p2p_discover
-check "no p2p_datagram_send" left_out P2P_NO_DATAGRAMS p2p_datagram_send
+check "no p2p_datagram_send" left_out P2P_NO_DATAGRAM p2p_datagram_send
 check "no p2p_ticket_parse" left_out P2P_NO_PARSE p2p_ticket_parse
 check "no p2p_err_text" left_out P2P_NO_WORDS p2p_err_text
 check "no p2p_check" left_out P2P_NO_CHECK p2p_check

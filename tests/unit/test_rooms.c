@@ -2,7 +2,7 @@
  * out is refused on the wire and in the desc. */
 #define P2P_NO_ROUTER
 #define P2P_NO_DISCOVERY
-#define P2P_NO_DATAGRAMS
+#define P2P_NO_DATAGRAM
 #define P2P_NO_PARSE
 #define P2P_NO_WORDS
 #define P2P_NO_CHECK
