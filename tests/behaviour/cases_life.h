@@ -189,11 +189,11 @@ TEST(handle_outlives_a_restart_of_the_peer) {
     CHECK_INT(count_events(A, P2P_EVENT_DISCONNECTED), 0);
 }
 
-/* Both ends dialled at once, and both want to come back: one connection comes out again. */
-TEST(both_ends_come_back) {
+/* Both ends dial at once, and one connection comes out. */
+static void both_dial(world_tweak tweak) {
     p2p_connect_desc desc = life_asks();
     p2p_listener la;
-    world_open(2, life_desc);
+    world_open(2, tweak);
     CHECK_SO_FAR();
     listen_at(A, &la);
     listen_at(B, &LB);
@@ -203,6 +203,12 @@ TEST(both_ends_come_back) {
     CHECK_INT(p2p_connect(A->node, &B->id, &desc, &both.mine[0]), 0);
     CHECK_INT(p2p_connect(B->node, &A->id, &desc, &both.mine[1]), 0);
     CHECK(drive(both_settled, NULL, 3 * SECOND));
+}
+
+/* Both ends dialled at once, and both want to come back: one connection comes out again. */
+TEST(both_ends_come_back) {
+    both_dial(life_desc);
+    CHECK_SO_FAR();
     for (int i = 0; i < LIFE_ROUNDS; i++) {
         int had[2];
         for (int j = 0; j < 2; j++)
@@ -496,22 +502,12 @@ TEST(full_mailbox_outlives_the_break) {
 /* The same at who is dialled back: it offered all its room before it knew to whom. What does not
  * fit is not acknowledged, and comes again. */
 TEST(full_mailbox_is_dialled_back) {
-    p2p_connect_desc desc = life_asks();
-    p2p_listener la;
     uint32_t got = 0;
     uint8_t data[100];
     p2p_ticket own;
     int last = -1;
-    world_open(2, life_tiny);
+    both_dial(life_tiny);
     CHECK_SO_FAR();
-    listen_at(A, &la);
-    listen_at(B, &LB);
-    introduce(A, B);
-    introduce(B, A);
-    CHECK_SO_FAR();
-    CHECK_INT(p2p_connect(A->node, &B->id, &desc, &both.mine[0]), 0);
-    CHECK_INT(p2p_connect(B->node, &A->id, &desc, &both.mine[1]), 0);
-    CHECK(drive(both_settled, NULL, 3 * SECOND));
     for (int i = 0; i < 40; i++) {
         memset(data, i, sizeof data);
         CHECK_INT(p2p_send(B->node, both.mine[1], data, sizeof data), 100);

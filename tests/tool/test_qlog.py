@@ -15,6 +15,7 @@ except ImportError:
 
 import qlog_schema
 import tool
+from runs import Runs
 
 QVIS = os.path.join(tool.ROOT, "tools", "qvis.py")
 
@@ -27,26 +28,8 @@ def records(data):
     return [json.loads(part) for part in parts]
 
 
-class Runs:
-    folder = None
-
-    @classmethod
-    def path(cls, name):
-        if cls.folder is None:
-            cls.context = tool.folder()
-            cls.folder = cls.context.__enter__()
-            subprocess.run([os.path.join(tool.BUILD, "tests/tool/test_see"), "--write", cls.folder],
-                           check=True, timeout=120)
-        return os.path.join(cls.folder, name)
-
-    @classmethod
-    def log(cls, name):
-        return records(tool.read(cls.path(name + ".sqlog")))
-
-    @classmethod
-    def remove(cls):
-        if cls.folder:
-            cls.context.__exit__(None, None, None)
+def read_log(name):
+    return records(tool.read(Runs.path(name + ".sqlog")))
 
 
 def validate(log, of_each=1 << 30):
@@ -68,7 +51,7 @@ def named(log, name):
 def test_every_record_is_of_the_schema():
     seen = set()
     for name in ("clear", "dtls"):
-        log = Runs.log(name)
+        log = read_log(name)
         assert len(log) > 500
         validate(log)
         seen |= {entry["name"] for entry in log[1:]}
@@ -90,7 +73,7 @@ def test_logs_of_examples_are_of_the_schema():
 
 def test_the_schema_refuses_what_is_wrong():
     """So that the test before this one can fail."""
-    good = Runs.log("clear")
+    good = read_log("clear")
     packet = good.index(next(e for e in good if e.get("name") == "p2p:packet_sent" and e["data"]["frames"]))
     sample = good.index(named(good, "p2p:recovery_metrics_updated")[0])
 
@@ -117,7 +100,7 @@ def test_the_schema_refuses_what_is_wrong():
 
 
 def test_times_ascend():
-    times = [entry["time"] for entry in Runs.log("dtls")[1:]]
+    times = [entry["time"] for entry in read_log("dtls")[1:]]
     assert times == sorted(times) and times[-1] > 3000
 
 
@@ -133,14 +116,14 @@ def test_datagrams_are_those_of_the_trace():
     got = collections.Counter(
         (round(e["time"] * 1000), e["name"].split("datagram_")[1], e["data"]["datagram_id"],
          e["data"]["raw"]["length"], e["data"].get("trigger", ""))
-        for e in Runs.log("clear")[1:] if e["name"].startswith("p2p:datagram_"))
+        for e in read_log("clear")[1:] if e["name"].startswith("p2p:datagram_"))
     assert want == got, (want - got, got - want)
 
 
 def test_packets_come_with_their_frames():
     """Every byte of the stream is in a frame; each packet that came was sent, frames and all."""
     for name in ("clear", "dtls"):
-        log = Runs.log(name)
+        log = read_log(name)
         sent = {e["data"]["datagram_id"]: e["data"] for e in named(log, "p2p:packet_sent")}
         received = named(log, "p2p:packet_received")
         assert len(received) > 80
@@ -157,7 +140,7 @@ def test_packets_come_with_their_frames():
 
 
 def test_connections_are_told_by_both_ends():
-    log = Runs.log("clear")
+    log = read_log("clear")
     started = named(log, "p2p:connection_started")
     assert {(e["group_id"], e["data"]["initiator"]) for e in started} == \
         {("alice>bob", "local"), ("bob>alice", "remote")}

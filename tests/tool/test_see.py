@@ -12,6 +12,7 @@ import subprocess
 import xml.etree.ElementTree as ElementTree
 
 import tool
+from runs import Runs
 
 Item = collections.namedtuple("Item", "time fate at number source target size next")
 Packet = collections.namedtuple("Packet", "at number how session plain")
@@ -36,25 +37,6 @@ def fields(capture, *names, options=(), where=None):
         args += ["-e", name]
     args += ["-Y", where] if where else []
     return [tuple(line.split("\t")) for line in tshark(capture, *args, *options)]
-
-
-class Runs:
-    """Written once, since all tests only read them."""
-    folder = None
-
-    @classmethod
-    def path(cls, name):
-        if cls.folder is None:
-            cls.context = tool.folder()
-            cls.folder = cls.context.__enter__()
-            subprocess.run([os.path.join(tool.BUILD, "tests/tool/test_see"), "--write", cls.folder],
-                           check=True, timeout=120)
-        return os.path.join(cls.folder, name)
-
-    @classmethod
-    def remove(cls):
-        if cls.folder:
-            cls.context.__exit__(None, None, None)
 
 
 def keys(name):

@@ -232,4 +232,14 @@ static inline size_t leaves(uint8_t out[1500], p2p_addr *to) {
         *to = p.remote;
     return p.size;
 }
+/* A stream of this side's; its id is 0 when there is no place for one. */
+static inline p2p_stream bare_stream(uint8_t priority) {
+    p2p_stream_desc desc;
+    p2p_stream s;
+    memset(&desc, 0, sizeof desc);
+    desc.priority = priority;
+    s.id = 0;
+    (void)p2p_stream_open(node, conn, &desc, &s);
+    return s;
+}
 #endif

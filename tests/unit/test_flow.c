@@ -18,16 +18,6 @@ static p2p__session *begin(void (*tweak)(p2p_desc *)) {
     return s;
 }
 
-static p2p_stream open_stream(uint8_t priority) {
-    p2p_stream_desc desc;
-    p2p_stream s;
-    memset(&desc, 0, sizeof desc);
-    desc.priority = priority;
-    s.id = 0;
-    (void)p2p_stream_open(node, conn, &desc, &s);
-    return s;
-}
-
 /* ---- the peer speaks */
 static void give_frame(const p2p__session *s, uint64_t type, size_t count, uint64_t a, uint64_t b) {
     uint8_t packet[64];
@@ -433,7 +423,7 @@ TEST(the_next_that_waits_says_so_of_the_new_limit) {
     p2p__session *s = begin(many);
     CHECK(s);
     for (int i = 0; i < 6; i++)
-        CHECK_INT(p2p_stream_write(node, open_stream(0), zeros, 10), 10);
+        CHECK_INT(p2p_stream_write(node, bare_stream(0), zeros, 10), 10);
     hear(P2P__FRAME_STREAMS_BLOCKED);
     CHECK_INT(said.count, 1);
     CHECK_INT(said.value, 4);
@@ -455,7 +445,7 @@ TEST(a_blocked_stream_says_so_once_a_limit) {
     uint64_t number;
     CHECK(s);
     give_frame(s, P2P__FRAME_MAX_DATA, 1, 100000, 0);
-    stream = open_stream(3);
+    stream = bare_stream(3);
     CHECK_INT(p2p_stream_write(node, stream, zeros, 600), 600);
     hear(P2P__FRAME_STREAM_DATA_BLOCKED);
     CHECK_INT(said.count, 0);
@@ -495,8 +485,8 @@ TEST(a_blocked_connection_says_so_once_a_limit) {
     p2p__session *s = begin(NULL);
     p2p_stream one, two;
     CHECK(s);
-    one = open_stream(3);
-    two = open_stream(3);
+    one = bare_stream(3);
+    two = bare_stream(3);
     CHECK_INT(p2p_stream_write(node, one, zeros, 600), 600);
     CHECK_INT(p2p_stream_write(node, two, zeros, 600), 600);
     hear(P2P__FRAME_DATA_BLOCKED);
@@ -533,7 +523,7 @@ TEST(updates_go_before_bulk) {
     (void)fill(s, 1, 0, 4096);
     theirs = peers_stream();
     p2p__stream_get(node, theirs)->priority = 7;
-    bulk = open_stream(0);
+    bulk = bare_stream(0);
     hear(0);
     give_frame(s, P2P__FRAME_MAX_STREAM_DATA, 2, 0, 100000);
     for (int i = 0; i < 8; i++)

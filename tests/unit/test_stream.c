@@ -322,16 +322,6 @@ TEST(chunks_are_left_for_other_streams) {
 }
 
 /* ---- who is served when */
-static p2p_stream open_at(uint8_t priority) {
-    p2p_stream_desc desc;
-    p2p_stream s;
-    memset(&desc, 0, sizeof desc);
-    desc.priority = priority;
-    s.id = 0;
-    (void)p2p_stream_open(node, conn, &desc, &s);
-    return s;
-}
-
 /* What the packets held that left: STREAM bytes by stream number, and their order. */
 static struct {
     uint64_t bytes[8], last_at[8], first_at[8], place;
@@ -389,7 +379,7 @@ TEST(levels_are_strict) {
     static const uint8_t levels[] = {7, 3, 0, 1};
     CHECK(s);
     for (uint32_t i = 0; i < 4; i++)
-        CHECK_INT(p2p_stream_write(node, open_at(levels[i]), model, 3000), 3000);
+        CHECK_INT(p2p_stream_write(node, bare_stream(levels[i]), model, 3000), 3000);
     watch_unpaced(s, 99);
     CHECK_INT(seen_of.bytes[0] + seen_of.bytes[1] + seen_of.bytes[2] + seen_of.bytes[3], 12000);
     CHECK(seen_of.last_at[2] < seen_of.first_at[3]);
@@ -406,7 +396,7 @@ TEST(turns_are_fair_in_bytes) {
     uint64_t bytes[2] = {0, 0}, number = 2;
     CHECK(s);
     for (uint32_t i = 0; i < 2; i++)
-        streams[i] = open_at(4);
+        streams[i] = bare_stream(4);
     for (int n = 0; n < 600; n++) {
         for (uint32_t i = 0; i < 2; i++)
             while (p2p_stream_write(node, streams[i], model, i == 1 ? 100 : 1500) > 0)
@@ -430,7 +420,7 @@ TEST(small_writes_share_a_packet) {
     p2p_stream streams[3];
     CHECK(s);
     for (uint32_t i = 0; i < 3; i++)
-        streams[i] = open_at(4);
+        streams[i] = bare_stream(4);
     for (uint32_t n = 0; n < 90; n++)
         CHECK_INT(p2p_stream_write(node, streams[n % 3], model, 10), 10);
     watch_unpaced(s, 99);
