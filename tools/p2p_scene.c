@@ -867,18 +867,21 @@ static uint64_t pairs(const scene_statement *t) {
             product *= scene_given(t, i) && (uint32_t)t->value[i] ? (uint32_t)t->value[i] : 1;
     return t->verb == SCENE_mesh ? product * product / 2 : product;
 }
-static bool not_too_many(parser *p, const word *w) {
-    const field *list = fields[p->t->verb];
-    uint64_t count = 1;
+/* `count`, where it says how often. */
+static uint64_t counted(const scene_statement *t) {
+    const field *list = fields[t->verb];
     uint32_t i;
     for (i = 0; list[i].name; i++)
-        if (strcmp(list[i].name, "count") == 0 && p->t->verb != SCENE_drop && scene_given(p->t, i))
-            count = p->t->value[i];
+        if (strcmp(list[i].name, "count") == 0 && t->verb != SCENE_drop && scene_given(t, i))
+            return t->value[i];
+    return 1;
+}
+static bool not_too_many(parser *p, const word *w) {
     if (p->t->verb == SCENE_expect || p->t->verb == SCENE_partition || p->t->verb == SCENE_heal)
         return true; /* these are not done pair by pair */
     if (pairs(p->t) > SCENE_PAIRS)
         return fail(p, w, "%s: more than %d pairs", verbs[p->t->verb].name, SCENE_PAIRS);
-    if (pairs(p->t) * count > SCENE_TIMES)
+    if (pairs(p->t) * counted(p->t) > SCENE_TIMES)
         return fail(p, w, "%s: more than %d of them", verbs[p->t->verb].name, SCENE_TIMES);
     return true;
 }
@@ -953,6 +956,110 @@ static void line(parser *p) {
         s->statement_count++;
     p->t->size = (uint32_t)(p->last - p->text) - p->t->first;
 }
+/* ---- what a file may ask for: a run ends within minutes -------------------------------------- */
+
+typedef struct budget {
+    uint64_t things, bytes; /* that all statements so far do, and send */
+    uint64_t links, dials;  /* pairs of them */
+    uint64_t answer;        /* bytes of the largest one that a route gives */
+    uint64_t pause_us;      /* at least, between two keepalives of a connection */
+    uint64_t step_us, last_us;
+    const scene_statement *last; /* that is over last, or `end` */
+} budget;
+
+static void over_budget(parser *p, const scene_statement *t, const char *does, uint64_t most,
+                        const char *what) {
+    word w = p->now;
+    w.column = t->column;
+    p->line = t->line;
+    (void)fail(p, &w, "%s: with this the file %s more than %llu %s", verbs[t->verb].name, does,
+               (unsigned long long)most, what);
+}
+/* After such a change of the network the ways through it are searched anew. */
+static bool turns_ways(const scene_statement *t) {
+    return t->at_us != SCENE_NO_TIME &&
+           (t->verb == SCENE_link || t->verb == SCENE_links || t->verb == SCENE_mesh ||
+            t->verb == SCENE_partition || t->verb == SCENE_heal);
+}
+static uint64_t things(const scene *s, const scene_statement *t, const budget *b) {
+    uint64_t often = t->every_us ? (t->until_us - t->at_us) / t->every_us + 1 : 1;
+    uint64_t each = pairs(t) * counted(t);
+    if (t->verb == SCENE_links)
+        each = b->links;
+    if (t->verb == SCENE_partition || t->verb == SCENE_heal) /* not done pair by pair */
+        each = 1;
+    if (turns_ways(t))
+        each += s->vertex_count;
+    return each > SCENE_TIMES ? each : often * each;
+}
+/* Bytes of one of them; an answer counts as the largest that there is. */
+static uint64_t bytes(const scene_statement *t, const budget *b) {
+    switch (t->verb) {
+    case SCENE_stream: return t->value[SCENE_stream_size];
+    case SCENE_message: return t->value[SCENE_message_size];
+    case SCENE_datagram: return t->value[SCENE_datagram_size];
+    case SCENE_udp: return t->value[SCENE_udp_size];
+    case SCENE_request: return t->value[SCENE_request_body] + b->answer;
+    default: return 0;
+    }
+}
+/* false: it is too much. */
+static bool spend(parser *p, const scene_statement *t, budget *b) {
+    uint64_t often = things(p->s, t, b), size = bytes(t, b);
+    if (often > SCENE_TIMES - b->things)
+        over_budget(p, t, "does", SCENE_TIMES, "things: repetitions x pairs x count");
+    else if (size && often > (SCENE_BYTES - b->bytes) / size)
+        over_budget(p, t, "sends", SCENE_BYTES, "bytes");
+    b->things += often;
+    b->bytes += often * size;
+    b->links += t->verb == SCENE_link || t->verb == SCENE_mesh ? 2 * pairs(t) : 0;
+    b->dials += t->verb == SCENE_dial ? pairs(t) : 0;
+    return !p->failed;
+}
+/* When a statement is over. */
+static uint64_t over_us(const scene_statement *t) {
+    if (t->verb == SCENE_end)
+        return t->value[SCENE_end_time];
+    if (t->verb == SCENE_expect && scene_given(t, SCENE_expect_by))
+        return t->value[SCENE_expect_by];
+    return (t->every_us ? t->until_us : t->at_us == SCENE_NO_TIME ? 0 : t->at_us) + t->for_us;
+}
+/* A time that is given, where it is less. */
+static void lower(uint64_t *us, const scene_statement *t, uint32_t at, unsigned part) {
+    if (scene_given(t, at) && t->value[at] / part < *us)
+        *us = t->value[at] / part;
+}
+/* What must be known of the whole file before its statements are counted. */
+static void survey(const scene_statement *t, budget *b) {
+    if (t->verb == SCENE_route && t->value[SCENE_route_size] > b->answer)
+        b->answer = t->value[SCENE_route_size];
+    if (t->verb == SCENE_network && t->value[SCENE_network_step])
+        b->step_us = t->value[SCENE_network_step];
+    if (t->verb == SCENE_node) {
+        lower(&b->pause_us, t, SCENE_node_keepalive, 1);
+        lower(&b->pause_us, t, SCENE_node_idle, 2);
+    }
+    if (over_us(t) < b->last_us)
+        return;
+    b->last_us = over_us(t);
+    b->last = t;
+}
+static void budget_check(parser *p) {
+    const scene *s = p->s;
+    budget b;
+    uint32_t i;
+    memset(&b, 0, sizeof b);
+    b.pause_us = 10000000;
+    for (i = 0; i < s->statement_count; i++)
+        survey(&s->statements[i], &b);
+    for (i = 0; i < s->statement_count; i++)
+        if (!spend(p, &s->statements[i], &b))
+            return;
+    if (b.last_us / (b.pause_us ? b.pause_us : 1) > SCENE_TURNS / (b.dials + 1))
+        over_budget(p, b.last, "sends", SCENE_TURNS, "keepalives");
+    else if (b.step_us && b.last_us / b.step_us > SCENE_TURNS)
+        over_budget(p, b.last, "takes", SCENE_TURNS, "steps of time");
+}
 int scene_parse(scene *s, const char *text, size_t size) {
     const char *end = text + size, *newline;
     parser p;
@@ -973,6 +1080,9 @@ int scene_parse(scene *s, const char *text, size_t size) {
         line(&p);
         p.at = newline ? newline + 1 : end;
     }
+    p.failed = false;
+    if (s->error_count == 0)
+        budget_check(&p);
     return (int)s->error_count;
 }
 void scene_free(scene *s) {

@@ -167,11 +167,13 @@ enum {
     SCENE_STATEMENTS = 1000000, /* lines that say something */
     SCENE_MEMBERS = 10000000,   /* names in all groups together */
     SCENE_PAIRS = 1000000,      /* of two groups, or in a mesh, of one statement */
-    SCENE_TIMES = 10000000,     /* pairs times `count` */
+    SCENE_TIMES = 10000000,     /* what a file does: repetitions times pairs times `count` */
     SCENE_ERRORS = 50           /* then the parser stops */
 };
 #define SCENE_NO_TIME  UINT64_MAX
-#define SCENE_TIME_MAX ((uint64_t)1 << 52) /* microseconds: 142 years */
+#define SCENE_TIME_MAX ((uint64_t)36000000000000u) /* microseconds: 10,000 hours */
+#define SCENE_BYTES    ((uint64_t)100000000000u)   /* that all programs of a file send */
+#define SCENE_TURNS    ((uint64_t)100000000u)      /* steps of time; keepalives of all */
 
 /* Vertices by index, at scene.members + first. As a dial's target also a name: count 0, and the
  * text at scene.texts + first. */

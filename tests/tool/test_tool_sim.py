@@ -77,6 +77,14 @@ def test_all_mistakes_of_a_file_are_told():
     assert len(bad.err.splitlines()) == 4 and not bad.text, bad
 
 
+def test_a_file_that_would_run_for_hours_is_refused_at_once():
+    flood = PAIR + "at 1s every 1ms until 1000s datagram a b 100B count=11\n"
+    expect(run(flood), 1, "-:5:29: datagram: with this the file does more than 10000000 things: repetitions x pairs x count")
+    expect(run(PAIR + "stream a b 101GB\n"), 1, "-:5:1: stream: with this the file sends more than 100000000000 bytes")
+    expect(run(PAIR + "end 10001h\n"), 1, "-:5:5: time: '10001h' is too much: at most 10000h")
+    expect(run(PAIR + "network step=1us\nend 101s\n"), 1, "-:6:1: end: with this the file takes more than 100000000 steps of time")
+
+
 def test_mistakes_that_only_a_run_shows():
     expect(run(PAIR + "link a b loss=90% burst=1%\n"), 1, "-:5:1:", "burst_ppm")
     expect(run(PAIR + "at 1s restart a\n"), 1, "-:5:7:", "is running", "1.000000 s")

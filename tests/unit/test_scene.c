@@ -134,6 +134,39 @@ TEST(times) {
     CHECK_STR(said("node a\nat 2s crash a for 1s now"), "2:22: 'now' is one word too many");
 }
 
+/* What no file may ask for, since it would run for hours: told at the line that is too much. */
+TEST(what_a_file_may_ask_for) {
+    static const char net[] = "node {a b} idle=10s\nlink a b\n"; /* two lines */
+    char text[400];
+#define ASKED(lines) (snprintf(text, sizeof text, "%s%s", net, lines), said(text))
+    CHECK_STR(ASKED("at 1s every 1ms until 1000s message a b 1kB count=10"), "");
+    CHECK_STR(ASKED("at 1s every 1ms until 1000s message a b 1kB count=5\n"
+                    "at 1s every 1ms until 1000s datagram {a b} {b a} 1B count=2"),
+              "4:29: datagram: with this the file does more than 10000000 things: repetitions x "
+              "pairs x count");
+    CHECK_STR(said("node n0..99999\nat 1s every 1s until 100s link n0 n1 loss=1%"),
+              "2:27: link: with this the file does more than 10000000 things: repetitions x pairs "
+              "x count");
+    CHECK_STR(said("node n0..999\nmesh n0..999\nat 1s every 1s until 10s links loss=1%"),
+              "3:26: links: with this the file does more than 10000000 things: repetitions x "
+              "pairs x count");
+    CHECK_STR(ASKED("stream a b 60GB\nstream b a 40GB"), "");
+    CHECK_STR(ASKED("stream a b 60GB\nstream b a 40GB\ndatagram a b 1B"),
+              "5:1: datagram: with this the file sends more than 100000000000 bytes");
+    CHECK_STR(ASKED("request a b GET /x count=101\nroute b GET /x 1GB"),
+              "3:1: request: with this the file sends more than 100000000000 bytes");
+    CHECK_STR(ASKED("dial a b\nend 10000h"), "");
+    CHECK_STR(ASKED("dial a b\nend 10001h"), "4:5: time: '10001h' is too much: at most 10000h");
+    CHECK_STR(said("node {a b} keepalive=1ms\ndial a b\nend 20h"),
+              "3:1: end: with this the file sends more than 100000000 keepalives");
+    CHECK_STR(said("node {a b} idle=1ms\ndial a b\nexpect a connected by 20h"),
+              "3:1: expect: with this the file sends more than 100000000 keepalives");
+    CHECK_STR(ASKED("network step=1us\nat 1s crash a for 99s"), "");
+    CHECK_STR(ASKED("network step=1us\nat 1s crash a for 100s"),
+              "4:7: crash: with this the file takes more than 100000000 steps of time");
+#undef ASKED
+}
+
 TEST(expectations) {
     const scene_statement *t;
     CHECK_STR(said("node {a b}\nexpect b received >= 1MB from a by 10s\n"
@@ -229,6 +262,6 @@ TEST(names_of_a_kind_are_all_found) {
 
 TEST_MAIN(P2P_TEST_ENTRY(an_empty_file_says_nothing), P2P_TEST_ENTRY(a_statement_has_its_fields),
           P2P_TEST_ENTRY(a_statement_keeps_its_words), P2P_TEST_ENTRY(groups_and_ranges),
-          P2P_TEST_ENTRY(units), P2P_TEST_ENTRY(times), P2P_TEST_ENTRY(expectations),
-          P2P_TEST_ENTRY(mistakes_are_named_with_their_place),
+          P2P_TEST_ENTRY(units), P2P_TEST_ENTRY(times), P2P_TEST_ENTRY(what_a_file_may_ask_for),
+          P2P_TEST_ENTRY(expectations), P2P_TEST_ENTRY(mistakes_are_named_with_their_place),
           P2P_TEST_ENTRY(all_mistakes_are_told_once), P2P_TEST_ENTRY(names_of_a_kind_are_all_found))
