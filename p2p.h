@@ -3566,6 +3566,7 @@ static void p2p__router_layout(p2p__layout *l, const p2p_desc *desc, p2p__router
 #define P2P__START_DATAGRAM   1200u      /* path MTU discovery starts here */
 #define P2P__PMTU_STEP        48u        /* fewer bytes are not worth a probe */
 #define P2P__PMTU_TRIES       3u         /* probes of a size, and suspects of a black hole */
+#define P2P__PMTU_BUSY        100u       /* packets that arrived: more than first requests */
 #define P2P__PMTU_RAISE_US    600000000u /* a search is repeated so long after it ended */
 #define P2P__UNPROVEN_LIFE_US 5000000u
 #define P2P__ATTEMPT_US       4750000u /* before the callee forgets the attempt */
@@ -6708,6 +6709,8 @@ static void p2p__pmtu_set(p2p__session *session, uint32_t bytes) {
 static void p2p__pmtu_ack(p2p_node *node, p2p__session *session, const p2p__frame *f) {
     p2p__pmtu *m = &session->pmtu;
     uint32_t i = f->ranges;
+    if (m->high == 0 && m->timer_us != P2P_NEVER && session->acked_number >= P2P__PMTU_BUSY)
+        m->timer_us = P2P__MIN(m->timer_us, node->now_us); /* the first search waits no longer */
     if (m->number == P2P_NEVER)
         return;
     while (i > 0 && m->number > f->range[i - 1].last)

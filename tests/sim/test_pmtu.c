@@ -58,8 +58,8 @@ static void on_event(void *ctx, p2p_sim *sim, p2p_node *node, const p2p_event *e
         drain(node, e->stream);
 }
 
-/* Two nodes with this link.mtu over links with that mtu, connected. */
-static void world(uint64_t seed, uint32_t node_mtu, uint32_t there, uint32_t back) {
+/* Two nodes with this link.mtu over links with that mtu, of which alice dials. */
+static void world_dial(uint64_t seed, uint32_t node_mtu, uint32_t there, uint32_t back) {
     p2p_listener listener;
     p2p_sim_link link;
     memset(&w, 0, sizeof w);
@@ -90,6 +90,11 @@ static void world(uint64_t seed, uint32_t node_mtu, uint32_t there, uint32_t bac
     CHECK_INT(p2p_sim_connect_oneway(w.sim, &w.id[1], &w.id[0], &link), 0);
     CHECK_INT(p2p_listen(w.node[1], NULL, &listener), 0);
     CHECK_INT(p2p_connect(w.node[0], &w.id[1], NULL, &w.conn[0]), 0);
+}
+
+static void world(uint64_t seed, uint32_t node_mtu, uint32_t there, uint32_t back) {
+    world_dial(seed, node_mtu, there, back);
+    CHECK_SO_FAR();
     CHECK_INT(p2p_sim_run_until(w.sim, SECOND), 0);
     CHECK(p2p_is_connected(w.node[0], w.conn[0]));
 }
@@ -177,6 +182,36 @@ TEST(little_is_not_searched_for) {
     run(2 * SECOND);
     CHECK_INT(mtu(0), 1200);
     CHECK_INT(metric(0, P2P_METRIC_pmtu_probes), 0);
+    world_end();
+}
+
+/* The first search lets first requests through, 50 ms and more, but a transfer that is under way by
+ * then does not wait for it: over a short path that is most of what many transfers take. */
+static void short_path(uint64_t bytes) {
+    world_dial(1, 8188, 0, 0);
+    CHECK_SO_FAR();
+    for (int i = 0; i < 2; i++) {
+        p2p_sim_link link;
+        CHECK_INT(p2p_sim_link_get(w.sim, &w.id[i], &w.id[1 - i], &link), 0);
+        link.rate_bps = 1000000000;
+        link.latency_us = MS / 2;
+        CHECK_INT(p2p_sim_link_set(w.sim, &w.id[i], &w.id[1 - i], &link), 0);
+    }
+    while (!p2p_is_connected(w.node[0], w.conn[0]) && p2p_sim_now(w.sim) < SECOND)
+        run(MS);
+    CHECK(transfer(bytes, 20 * MS));
+}
+TEST(a_transfer_does_not_wait_for_the_search) {
+    short_path(1000000);
+    CHECK_INT(mtu(0), 8188);
+    world_end();
+}
+TEST(first_requests_come_before_the_search) {
+    short_path(20000);
+    CHECK_INT(metric(0, P2P_METRIC_pmtu_probes), 0);
+    run(60 * MS);
+    CHECK_INT(mtu(0), 8188);
+    CHECK_INT(mtu(1), 8188);
     world_end();
 }
 
@@ -360,7 +395,9 @@ TEST(paced_packets_leave_in_bursts) {
 
 TEST_MAIN(P2P_TEST_ENTRY(wide_links_are_found_at_once), P2P_TEST_ENTRY(ethernet_is_found),
           P2P_TEST_ENTRY(tunnels_are_found_nearly), P2P_TEST_ENTRY(each_way_has_its_own),
-          P2P_TEST_ENTRY(little_is_not_searched_for), P2P_TEST_ENTRY(the_peer_bounds_it),
+          P2P_TEST_ENTRY(little_is_not_searched_for),
+          P2P_TEST_ENTRY(a_transfer_does_not_wait_for_the_search),
+          P2P_TEST_ENTRY(first_requests_come_before_the_search), P2P_TEST_ENTRY(the_peer_bounds_it),
           P2P_TEST_ENTRY(black_hole_from_jumbo_to_ethernet),
           P2P_TEST_ENTRY(black_hole_from_ethernet_to_the_least),
           P2P_TEST_ENTRY(loss_is_no_black_hole), P2P_TEST_ENTRY(lost_probes_are_repeated),
