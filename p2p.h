@@ -8366,6 +8366,8 @@ static void p2p__conn_down(p2p_node *node, p2p__conn *conn, int err, uint32_t co
         node, p2p__conn_index(node, conn),
         (uint32_t)P2P__EV_WRITABLE |
             (conn->told || conn->incoming || err < 0 ? 0u : (uint32_t)P2P__EV_CONNECTED));
+    if (!conn->told && conn->opened_us && err < 0) /* also when it was up before a break */
+        p2p__raise_conn(node, conn, P2P__EV_CONNECTED);
     p2p__raise_conn(node, conn, P2P__EV_DISCONNECTED);
     p2p__conn_schedule(node, conn);
     p2p__log(&node->log, P2P__LOG_DISCONNECTED);
@@ -12442,10 +12444,13 @@ static int p2p__conn_event(p2p_node *node, p2p__conn *conn, uint32_t flag, p2p_e
         if (conn->told) {
             out->type = P2P_EVENT_RECONNECTED;
             out->size = conn->unsure;
+            conn->unsure = 0;
             p2p__event_words(conn, out);
         }
         conn->told = 1;
-        conn->unsure = 0;
+        if (conn->unsure && conn->state == P2P__CONN_OPEN) /* it broke before anybody looked */
+            p2p__raise_conn(node, conn,
+                            P2P__EV_CONNECTED); /* RECONNECTED counts what is in doubt */
         return 1;
     case P2P__EV_MESSAGE:
     case P2P__EV_LENT:

@@ -287,6 +287,32 @@ TEST(messages_in_doubt_are_not_repeated) {
     CHECK_INT(life_next(), -1);
 }
 
+/* A break before the program looked for the first time hides no doubt: CONNECTED, then how many. */
+TEST(doubt_of_before_connected_is_told) {
+    p2p_connect_desc desc = life_asks();
+    world_open(2, life_desc);
+    CHECK_SO_FAR();
+    listen_at(B, &LB);
+    introduce(A, B);
+    CHECK_SO_FAR();
+    A->deaf = 1;
+    CHECK_INT(p2p_connect(A->node, &B->id, &desc, &AB), 0);
+    CHECK(drive(a_has_b, NULL, 3 * SECOND));
+    drive(NULL, NULL, 100 * MS);
+    world_cut_off(B);
+    for (uint32_t i = 0; i < 5; i++)
+        CHECK_INT(life_send(i), 100);
+    CHECK(drive(a_lost_b, NULL, 5 * SECOND));
+    world_join(B);
+    CHECK(drive(a_has_b, NULL, 20 * SECOND));
+    A->deaf = 0;
+    drive(NULL, NULL, 100 * MS);
+    CHECK_INT(count_events(A, P2P_EVENT_CONNECTED), 1);
+    CHECK_INT(count_events(A, P2P_EVENT_RECONNECTED), 1);
+    CHECK(index_of(A, P2P_EVENT_CONNECTED) < index_of(A, P2P_EVENT_RECONNECTED));
+    CHECK_INT(A->log[index_of(A, P2P_EVENT_RECONNECTED)].event.size, 5);
+}
+
 /* What is given up at the break makes room, and that is told at once. */
 TEST(room_comes_with_the_break) {
     uint32_t n = 0;
@@ -654,6 +680,33 @@ TEST(refusal_is_for_good) {
     CHECK_INT(p2p_send(A->node, AB, "x", 1), P2P_ERR_HANDLE);
 }
 
+/* Up, broken and refused before the program looked: it hears of both ends of that. */
+TEST(connected_is_told_of_what_is_over) {
+    p2p_connect_desc desc = life_asks();
+    const seen *s;
+    gate_answers(1, 1);
+    world_open(2, life_gate);
+    CHECK_SO_FAR();
+    listen_at(B, &LB);
+    introduce(A, B);
+    CHECK_SO_FAR();
+    A->deaf = 1;
+    CHECK_INT(p2p_connect(A->node, &B->id, &desc, &AB), 0);
+    s = await(B, P2P_EVENT_CONNECTED, 3 * SECOND);
+    CHECK(s != NULL);
+    CHECK(drive(a_has_b, NULL, SECOND));
+    gate_answers(1, 0);
+    CHECK_DONE(p2p_close(B->node, s->event.conn, 0, NULL));
+    CHECK(drive(a_lost_b, NULL, SECOND));
+    drive(NULL, NULL, 3 * SECOND); /* dialled again, and refused */
+    A->deaf = 0;
+    s = await_conn(A, P2P_EVENT_DISCONNECTED, AB, SECOND);
+    CHECK(s != NULL);
+    CHECK_INT(s->event.err, P2P_ERR_REFUSED);
+    CHECK_INT(count_events(A, P2P_EVENT_CONNECTED), 1);
+    CHECK(index_of(A, P2P_EVENT_CONNECTED) < index_of(A, P2P_EVENT_DISCONNECTED));
+}
+
 static void life_one(actor *self) {
     life_desc(self);
     self->desc.max.conns = self == B ? 1 : 8;
@@ -1011,6 +1064,7 @@ TEST(close_has_its_end) {
     X(both_ends_come_back)                      \
     X(messages_wait_for_the_next_session)       \
     X(messages_in_doubt_are_not_repeated)       \
+    X(doubt_of_before_connected_is_told)        \
     X(lent_message_in_doubt_ends_with_an_error) \
     X(unread_outlives_the_break)                \
     X(full_mailbox_outlives_the_break)          \
@@ -1019,6 +1073,7 @@ TEST(close_has_its_end) {
     X(close_ends_a_handle_in_its_outage)        \
     X(stop_ends_a_handle_in_its_outage)         \
     X(refusal_is_for_good)                      \
+    X(connected_is_told_of_what_is_over)        \
     X(full_peer_is_asked_again)                 \
     X(first_connect_still_times_out)            \
     X(a_thousand_breaks_leave_nothing)          \
