@@ -123,7 +123,7 @@ static void abuse_arguments(actor *a, rng *r) {
     WRONG(a, p2p_connect(a->node, &a->id, NULL, &conn), P2P_ERR_INVALID_ID);
     WRONG(a, p2p_timer_set(a->node, 99, 1), P2P_ERR_LIMIT);
     WRONG(a, p2p_discover(a->node, NULL, NULL), P2P_ERR_ARG);
-    if (!e)
+    if (!e || late(a))
         return;
     desc.priority = 9;
     WRONG(a, p2p_stream_open(a->node, e->conn, &desc, &stream), P2P_ERR_ARG);

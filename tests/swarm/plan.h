@@ -45,6 +45,7 @@
     X(stops, "nodes stopped with a goodbye, and opened again")                \
     X(resets, "streams abandoned")                                            \
     X(lazy, "readers and writers that stop for a while")                      \
+    X(late, "programs that look late at what has happened")                   \
     X(datagrams, "datagrams")                                                 \
     X(large, "messages larger than the buffers, by reference")                \
     X(messages, "messages")                                                   \

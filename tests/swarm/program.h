@@ -7,17 +7,12 @@
 
 /* ---- events ---- */
 
-static void work_event(void *ctx, p2p_sim *sim, p2p_node *node, const p2p_event *event) {
-    actor *a = actor_at(node);
-    (void)ctx;
-    (void)sim;
+static void work_event(actor *a, const p2p_event *event) {
     world.events++;
     if (more_event(a, event) || asks_event(a, event))
         return;
     if (event->type == P2P_EVENT_CONNECTED)
         connected(a, event);
-    else if (event->type == P2P_EVENT_STREAM && !end_find(a, event->conn) && event->incoming)
-        stream_event(a, end_missed(a, event), event);
     else if (event->stream.id)
         stream_event(a, end_find(a, event->conn), event);
     else if (event->conn.id)
@@ -55,6 +50,9 @@ static void resume(actor *a, rng *r) {
             messages_take(a, &ends[i]);
 }
 
+/* The program does something else for a while. */
+static void look_late(actor *a, rng *r) { a->late_us = now_us() + spread(r, 1, 2000) * MS; }
+
 static void network_changed(actor *a, rng *r) {
     uint64_t shown_us = 0;
     (void)r;
@@ -71,20 +69,11 @@ static const struct {
     uint32_t weight;
     void (*act)(actor *a, rng *r);
 } actions[] = {
-    {F_COUNT, 14, dial},
-    {F_streams, 22, stream_open},
-    {F_messages, 22, message_send},
-    {F_requests, 20, ask_send},
-    {F_datagrams, 12, datagram_send},
-    {F_resets, 5, stream_reset},
-    {F_resets, 2, ask_cancel},
-    {F_closes, 4, close_one},
-    {F_share, 4, hold},
-    {F_lazy, 6, resume},
-    {F_network, 2, network_changed},
-    {F_names, 3, discover},
-    {F_timers, 3, timer_set},
-    {F_abuse, 4, abuse},
+    {F_COUNT, 14, dial},        {F_streams, 22, stream_open},     {F_messages, 22, message_send},
+    {F_requests, 20, ask_send}, {F_datagrams, 12, datagram_send}, {F_resets, 5, stream_reset},
+    {F_resets, 2, ask_cancel},  {F_closes, 4, close_one},         {F_share, 4, hold},
+    {F_lazy, 6, resume},        {F_late, 4, look_late},           {F_network, 2, network_changed},
+    {F_names, 3, discover},     {F_timers, 3, timer_set},         {F_abuse, 4, abuse},
     {F_stops, 1, stop},
 };
 enum { ACTIONS = sizeof actions / sizeof actions[0] };
@@ -101,6 +90,7 @@ static void act(uint32_t number) {
     if (a >= world.actors + plan.nodes || !a->node || a->stopping || a->paused ||
         (actions[i].feature != F_COUNT && !with(actions[i].feature)))
         return;
+    actor_looks(a);
     if (end_draw(a, &r)) /* most need a connection */
         actions[i].act(a, &r);
     else

@@ -55,6 +55,7 @@ typedef struct actor { /* a node and the program on it */
     uint32_t life;  /* counts restarts */
     uint32_t ticks; /* of its clock, when p2p_check was last called */
     uint8_t stopping, stopped, paused;
+    uint64_t late_us;   /* the program is busy until then, and takes no event */
     p2p_metrics before; /* counters only grow */
     uint64_t used;      /* bytes of the arena before anything happened */
     uint8_t *canary;
@@ -238,6 +239,7 @@ static void actor_begin(actor *a) {
     memset(&a->before, 0, sizeof a->before);
     a->life++;
     a->stopping = a->stopped = 0;
+    a->late_us = 0;
     MUST(p2p_listen(a->node, NULL, &a->listener) == 0, "listen: %s", world.why.text);
     if (with(F_names)) {
         snprintf(name, sizeof name, "name%d", (int)(a - world.actors));
@@ -445,6 +447,21 @@ static void check_node(actor *a) {
     }
 }
 
+/* Bytes that came and were not taken: what was credited besides would be lost, or be given twice. */
+static void check_credit(const actor *a) {
+    const p2p_node *node = a->node;
+    for (const p2p__conn *c = NULL; (c = p2p__conn_next(node, c)) != NULL;) {
+        uint64_t unread = c->recv_total - c->recv_taken;
+        for (uint16_t at = c->stream_first; at != P2P__NIL; at = node->streams[at].conn_next) {
+            const p2p__recv *r = &node->streams[at].recv;
+            uint64_t from = P2P__MAX(r->read, r->base);
+            unread -= p2p__recv_counts(r) && r->high > from ? r->high - from : 0;
+        }
+        MUST(unread == 0 || !c->attached, "node %d: the connection's window is off by %ld bytes",
+             (int)(a - world.actors), (long)unread);
+    }
+}
+
 static void check_canary(const actor *a) {
     for (int i = 0; i < CANARY; i++)
         MUST(a->canary[i] == 0xa5, "node %d wrote behind its arena", (int)(a - world.actors));
@@ -494,6 +511,7 @@ static void check_world(void) {
         if (!world.actors[i].node)
             continue;
         check_node(&world.actors[i]);
+        check_credit(&world.actors[i]);
         check_counters(&world.actors[i]);
     }
 }
@@ -513,14 +531,31 @@ static void check_spin(void) {
          (unsigned)(now_us() - world.progress_us));
 }
 
+static void work_event(actor *a, const p2p_event *e); /* program.h */
+
+/* It does something else now, and knows only what it was told before. */
+static int late(const actor *a) { return now_us() < a->late_us && !world.healed; }
+
+/* The program takes what there is to be told. */
+static void actor_looks(actor *a) {
+    p2p_event e;
+    if (!a->node || a->paused || late(a) || !p2p__events_pending(a->node))
+        return;
+    while (p2p_next_event(a->node, &e) == 1)
+        if (e.type != P2P_EVENT_NONE)
+            work_event(a, &e);
+    MUST(p2p_sim_touch(world.sim, a->node) == 0, "touch: %s", world.why.text);
+}
+
 static void check_step(void) {
     result->steps++;
     for (uint32_t i = 0; i < plan.nodes; i++) {
         actor *a = &world.actors[i];
         if (!a->node || a->ticks == a->node->ticks)
             continue;
-        a->ticks = a->node->ticks;
         check_node(a);
+        actor_looks(a);
+        a->ticks = a->node->ticks;
     }
     check_spin();
 }
@@ -529,6 +564,8 @@ static void check_step(void) {
 static void world_run(uint64_t until_us) {
     p2p_sim *s = world.sim;
     s->busy = 1;
+    for (uint32_t i = 0; i < plan.nodes; i++)
+        actor_looks(&world.actors[i]);
     p2p_sim__look_all(s);
     while (p2p_sim__next(s, until_us))
         check_step();
@@ -537,8 +574,6 @@ static void world_run(uint64_t until_us) {
 }
 
 /* ---- begin and end ---- */
-
-static void work_event(void *ctx, p2p_sim *sim, p2p_node *node, const p2p_event *e);
 
 /* Faults of the network as a whole. */
 static void net_faults(p2p_sim_desc *net) {
@@ -566,7 +601,6 @@ static void world_open(void) {
     net.nodes = plan.nodes + plan.routers;
     net.packets = 1000 + 400 * plan.nodes;
     net.why = &world.why;
-    net.on_event = work_event;
     net.discovery_us = 20 * MS;
     net_faults(&net);
     if (the.dtls) {
