@@ -1034,7 +1034,7 @@ typedef struct p2p_response_head {
     X(retry_received, "counter", "RETRY answers that a dial obeyed")                               \
     X(retry_accepted, "counter", "first datagrams with a good cookie")                             \
     X(cookie_bad, "counter", "first datagrams with a bad or outdated cookie")                      \
-    X(half_open_evicted, "counter", "unproven sessions that gave way to a caller with a cookie")   \
+    X(half_open_evicted, "counter", "sessions without a second flight: a caller took the place")   \
     X(half_open_expired, "counter", "unproven sessions that were too slow")                        \
     X(handshakes_started, "counter", "handshakes begun, both roles, restarts included")            \
     X(handshakes_done, "counter", "handshakes completed by the secure channel")                    \
@@ -3569,6 +3569,7 @@ static void p2p__router_layout(p2p__layout *l, const p2p_desc *desc, p2p__router
 #define P2P__PMTU_BUSY        100u       /* packets that arrived: more than first requests */
 #define P2P__PMTU_RAISE_US    600000000u /* a search is repeated so long after it ended */
 #define P2P__UNPROVEN_LIFE_US 5000000u
+#define P2P__YIELD_US         3000000u /* a caller with a cookie keeps its place so long */
 #define P2P__ATTEMPT_US       4750000u /* before the callee forgets the attempt */
 #define P2P__ACK_DELAY_US     25000u
 #define P2P__BURST_US         1000u
@@ -7362,12 +7363,14 @@ static bool p2p__addr_same_source(const p2p_addr *a, const p2p_addr *b) {
     return a->family == b->family && P2P_MEMCMP(a->ip, b->ip, a->family == 4 ? 4 : 8) == 0;
 }
 
-/* The oldest caller that has shown neither a cookie nor a second flight gives way; from: only
- * one of that source. */
+/* The oldest caller without a second flight gives way; one with a cookie only when it had time for
+ * it, since its first flight may be one of somebody else's, heard on the way and sent again. from:
+ * only one of that source. */
 static bool p2p__unproven_evict(p2p_node *node, const p2p_addr *from) {
     p2p__session *best = NULL;
     for (p2p__session *s = NULL; (s = p2p__session_next(node, s)) != NULL;) {
-        if (!s->server || s->state != P2P__SESSION_HANDSHAKE || s->proven ||
+        if (!s->server || !p2p__session_shaking(s) ||
+            (s->proven && node->now_us - s->born_us < P2P__YIELD_US) ||
             (from && !p2p__addr_same_source(&s->remote, from)))
             continue;
         if (!best || s->born_us < best->born_us)

@@ -308,6 +308,29 @@ TEST(a_cookie_evicts_the_oldest_unproven) {
     p2p_node_close(node);
 }
 
+/* A first flight with a cookie can be heard on the way and sent again: it holds a place only as
+ * long as its caller needs for the second. */
+TEST(a_cookie_holds_its_place_for_three_seconds) {
+    p2p_addr replayed = addr4(1, 1), from = addr4(2, 1);
+    uint8_t first[P2P__COOKIE], cookie[P2P__COOKIE], id[8];
+    CHECK(listening(4, 1));
+    node->tokens_milli = 0;
+    CHECK(ask_cookie(&replayed, 1, first));
+    CHECK(ask_cookie(&from, 2, cookie));
+    (void)knock(&replayed, 1, first);
+    (void)p2p_poll(node, node->now_us + 2999000);
+    (void)knock(&from, 2, cookie);
+    CHECK_INT(counter(P2P_METRIC_drop_half_open_limit), 1);
+    CHECK_INT(counter(P2P_METRIC_half_open_evicted), 0);
+    (void)p2p_poll(node, node->now_us + 1000);
+    (void)knock(&from, 2, cookie);
+    CHECK_INT(counter(P2P_METRIC_half_open_evicted), 1);
+    memset(id, 2, sizeof id);
+    CHECK_INT(node->sessions.used, 1);
+    CHECK(p2p__session_find(node, id, true));
+    p2p_node_close(node);
+}
+
 TEST(unproven_sessions_live_five_seconds) {
     p2p_addr from = addr4(1, 1);
     CHECK(listening(8, 8));
@@ -418,6 +441,7 @@ TEST_MAIN(P2P_TEST_ENTRY(first_byte_says_what_it_is), P2P_TEST_ENTRY(short_datag
           P2P_TEST_ENTRY(retry_when_tokens_are_out),
           P2P_TEST_ENTRY(cookies_live_between_one_minute_and_two),
           P2P_TEST_ENTRY(a_cookie_evicts_the_oldest_unproven),
+          P2P_TEST_ENTRY(a_cookie_holds_its_place_for_three_seconds),
           P2P_TEST_ENTRY(unproven_sessions_live_five_seconds),
           P2P_TEST_ENTRY(three_times_the_bytes_received_at_most),
           P2P_TEST_ENTRY(a_session_id_belongs_to_its_address),
