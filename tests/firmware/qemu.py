@@ -3,10 +3,12 @@
 Nothing here needs root: networks are QEMU's user network and frames over UDP sockets of loopback.
 Every wait has an end, and a guest that a test leaves behind is killed when the test ends.
 """
+import collections
 import os
 import queue
 import re
 import socket
+import struct
 import subprocess
 import threading
 import time
@@ -153,3 +155,43 @@ def cable(own_port, other_port):
             "dgram,id=net,local.type=inet,local.host=127.0.0.1,local.port=%d,"
             "remote.type=inet,remote.host=127.0.0.1,remote.port=%d" %
             (own_port, other_port)]
+
+
+class Tap:
+    """A hand on the wire between the user network and the guest: hears the frames that go to the
+    guest, and puts others in between. The network itself never sees those: QEMU's router would open
+    a socket of the host for every source address that junk claims, until it is all it does."""
+
+    def __init__(self, folder):
+        self.listeners = []
+        self.paths = [self.listen(os.path.join(folder, name)) for name in ("heard", "said")]
+        self.heard = collections.deque(maxlen=50)
+
+    def listen(self, path):
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        listener.bind(path)
+        listener.listen(1)
+        listener.settimeout(20)
+        self.listeners.append(listener)
+        return path
+
+    def options(self):
+        """For a guest on the user network."""
+        heard, said = self.paths
+        return ["-chardev", "socket,id=heard,path=" + heard, "-chardev", "socket,id=said,path=" + said,
+                "-object", "filter-mirror,id=mirror,netdev=net,queue=tx,outdev=heard",
+                "-object", "filter-redirector,id=into,netdev=net,queue=tx,indev=said"]
+
+    def attach(self):
+        """Once the guest runs."""
+        self.hears, self.says = (listener.accept()[0] for listener in self.listeners)
+        threading.Thread(target=self.read, daemon=True).start()
+
+    def read(self):
+        """Frames come after their sizes in four bytes."""
+        with self.hears.makefile("rb") as stream:
+            while len(size := stream.read(4)) == 4:
+                self.heard.append(stream.read(*struct.unpack(">I", size)))
+
+    def say(self, frame):
+        self.says.sendall(struct.pack(">I", len(frame)) + frame)

@@ -11,7 +11,6 @@ import json
 import os
 import random
 import re
-import socket
 import struct
 import subprocess
 import sys
@@ -20,8 +19,8 @@ import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import figures  # noqa: E402
-from qemu import (Guest, IMAGES, MACHINES, Process, ROOT, Wrong, cable, free_port,  # noqa: E402
-                  user_network)
+from qemu import (Guest, IMAGES, MACHINES, Process, ROOT, Tap, Wrong, cable,  # noqa: E402
+                  free_port, user_network)
 
 SEED = int(os.environ.get("SEED", "1"))
 TESTS = []
@@ -159,11 +158,13 @@ P2P = os.path.join(ROOT, "build/p2p")
 class Speaker(Guest):
     """A guest that stays, dials the streamer, and can be called by the command p2p."""
 
-    def __init__(self, streamer, image="speaker", options=None, **more):
+    def __init__(self, streamer, image="speaker", tap=None, **more):
         self.port = free_port()
         super().__init__(IMAGES[image],
                          streamer.arguments(outside="127.0.0.1:%d" % self.port, **more),
-                         options(self.port) if options else user_network(self.port))
+                         user_network(self.port) + (tap.options() if tap else []))
+        if tap:
+            tap.attach()
         self.ticket = self.wait_for("^ticket (p2p1[a-z0-9]+)$", 30).group(1)
         self.wait_for("^connected", 30)
 
@@ -329,15 +330,6 @@ def a_thousand_connects():
         expect(speaker.wait_idle(30)["sha256"] == sha256_of(track), "another hash")
 
 
-def hub(port, own_port, other_port):
-    """The user network and a socket for raw frames, which also hears everything."""
-    return ["-netdev", "user,id=net,hostfwd=udp:127.0.0.1:%d-:8800" % port,
-            "-netdev", "dgram,id=raw,local.type=inet,local.host=127.0.0.1,local.port=%d,"
-            "remote.type=inet,remote.host=127.0.0.1,remote.port=%d" % (own_port, other_port),
-            "-netdev", "hubport,id=h0,hubid=0", "-netdev", "hubport,id=h1,hubid=0,netdev=net",
-            "-netdev", "hubport,id=h2,hubid=0,netdev=raw", "-net", "nic,netdev=h0"]
-
-
 MAC = bytes([0x52, 0x54, 0x00, 0x70, 0x32, 0x01])
 
 
@@ -373,16 +365,15 @@ def junk_frame(dice, heard):
     return mutated(dice, dice.choice(heard))  # a real one, replayed or damaged
 
 
-def throw(speaker, raw, port, frames):
-    """Sends junk until the guest has taken so many frames; asks it now and then how it is."""
+def throw(speaker, tap, frames):
+    """Says junk until the guest has taken so many frames; asks it now and then how it is."""
     dice = random.Random(SEED)
-    heard, asked = [], 0
+    asked = 0
     end = time.monotonic() + 60 + frames / 60 # of a machine that does other things as well
     while True:
         for _ in range(20):
-            raw.sendto(junk_frame(dice, heard), ("127.0.0.1", port))
+            tap.say(junk_frame(dice, list(tap.heard)))
         time.sleep(0.002)
-        heard = listen(raw, heard)
         taken = max([int(line[7:]) for line in speaker.lines[-3:] if line.startswith("frames ")],
                     default=0)
         if taken >= frames:
@@ -396,28 +387,14 @@ def throw(speaker, raw, port, frames):
 @test
 def junk_frames():
     """FRAMES frames of junk, among them damaged and repeated real ones: nothing is disturbed."""
-    with at_work() as work, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as raw:
+    with at_work() as work:
         track = os.path.join(work, "song.wav")
         wave(track, 100000, 16000)
-        raw.bind(("127.0.0.1", 0))
-        raw.setblocking(False)
-        own = free_port()
-        speaker = Speaker(Streamer(track), image="checked",
-                          options=lambda port: hub(port, own, raw.getsockname()[1]))
-        throw(speaker, raw, own, int(os.environ.get("FRAMES", "100000")))
+        tap = Tap(work)
+        speaker = Speaker(Streamer(track), image="checked", tap=tap)
+        throw(speaker, tap, int(os.environ.get("FRAMES", "100000")))
         speaker.expect(202, "POST", "/play", "song.wav")
         expect(speaker.wait_idle(60)["sha256"] == sha256_of(track), "another hash")
-
-
-def listen(raw, heard):
-    """The last frames on the wire."""
-    try:
-        while True:
-            frame = raw.recv(2000)
-            if frame[:6] == MAC:
-                heard.append(frame)
-    except BlockingIOError:
-        return heard[-50:]
 
 
 # ---- two guests ---------------------------------------------------------------------------------
