@@ -6306,9 +6306,11 @@ static void p2p__bbr_round(p2p__cc *cc, const p2p__ack *ack) {
     if (heavy) {
         p2p__bbr_heavy_loss(cc, ack, delivered);
     } else if (b->state == P2P__BBR_STARTUP) {
-        if (ack->newest.limited)
+        if (ack->newest.limited) {
             b->rounds = 0;
-        else if (!p2p__bbr_grew(b, 125) && b->rounds >= 3) {
+        } else if (p2p__bbr_grew(b, 125)) {
+            p2p__bbr_count_begins(b); /* what a lower rate lost is no sign that this one is all */
+        } else if (b->rounds >= 3) {
             b->full = 1;
             p2p__bbr_go(cc, ack, P2P__BBR_DRAIN);
         }

@@ -351,7 +351,8 @@ TEST(eight_samples_before_hystart_believes) {
 enum { FLIGHT = 16384 };
 static struct {
     uint32_t rate, rtt_us, queue, loss_percent;
-    uint64_t free_us_16; /* the bottleneck is free again, in 16ths of a microsecond */
+    uint64_t lost_before; /* three of four packets with lower numbers are lost */
+    uint64_t free_us_16;  /* the bottleneck is free again, in 16ths of a microsecond */
     struct {
         p2p__packet packet;
         uint64_t back_us; /* 0: lost */
@@ -385,6 +386,7 @@ static void path_send(void) {
     packet->bytes = DATAGRAM;
     packet->limited = path.head <= path.dry;
     p2p__cc_sent(&cc, packet, path.in_flight == 0);
+    drop = drop || (packet->number < path.lost_before && packet->number % 4 != 0);
     drop = drop || unit_below(&path.rng, 100) < path.loss_percent;
     if (!drop)
         path.free_us_16 = start + backlog + line_16;
@@ -466,6 +468,14 @@ TEST(startup_ends_at_the_plateau_and_drains) {
     CHECK(path_run(1000000, P2P__BBR_CRUISE));
     CHECK(path.in_flight <= path_fill() + 2 * DATAGRAM);
     CHECK_INT(cc.bbr.min_rtt_us, RTT_US + 96);
+}
+/* Three of four of the first packets are lost: more than a tenth of all that are sent in the round
+ * trips after them, in which the rate doubles nevertheless. */
+TEST(startup_goes_on_after_a_lossy_first_flight) {
+    path_begin(1, 12500000, RTT_US, 1 << 20);
+    path.lost_before = 24;
+    CHECK(path_run(3000000, P2P__BBR_DRAIN));
+    CHECK(cc.bbr.bw[0] > path.rate / 100 * 95);
 }
 TEST(startup_of_a_slow_application_goes_on) {
     path_begin(1, 12500000, RTT_US, 1 << 20);
@@ -658,6 +668,7 @@ TEST(every_path) {
 }
 #define BBR_TESTS                                                         \
     P2P_TEST_ENTRY(startup_ends_at_the_plateau_and_drains),               \
+        P2P_TEST_ENTRY(startup_goes_on_after_a_lossy_first_flight),       \
         P2P_TEST_ENTRY(startup_of_a_slow_application_goes_on),            \
         P2P_TEST_ENTRY(a_slow_application_does_not_make_the_path_slow),   \
         P2P_TEST_ENTRY(a_slower_path_with_an_endless_queue_is_believed),  \
