@@ -66,6 +66,24 @@ TEST(connect_by_name) {
     CHECK(await_conn(A, P2P_EVENT_DISCONNECTED, AB, 3 * SECOND) != NULL);
 }
 
+static void name_single(actor *self) { self->desc.max.conns_per_peer = self == A ? 1 : 8; }
+
+/* Whom a name leads to is known when it is found: then the limit a peer counts. */
+TEST(limit_of_a_peer_by_name) {
+    p2p_conn more;
+    const seen *s;
+    registered_pair(name_single);
+    CHECK_SO_FAR();
+    CHECK_INT(p2p_connect_name(A->node, "bob.music", NULL, &AB), 0);
+    CHECK(await_conn(A, P2P_EVENT_CONNECTED, AB, 3 * SECOND) != NULL);
+    CHECK_INT(p2p_connect_name(A->node, "bob.music", NULL, &more), 0);
+    s = await_conn(A, P2P_EVENT_DISCONNECTED, more, 3 * SECOND);
+    CHECK(s != NULL);
+    CHECK_INT(s->event.err, P2P_ERR_LIMIT);
+    CHECK_STR(s->reason, "max.conns_per_peer");
+    CHECK(p2p_is_connected(A->node, AB));
+}
+
 TEST(close_while_discovering) {
     registered_pair(NULL);
     CHECK_SO_FAR();
@@ -119,6 +137,4 @@ TEST(partition_heals) {
     X(discover_a_name)           \
     X(unknown_name_is_not_found) \
     X(connect_by_name)           \
-    X(close_while_discovering)   \
-    X(peer_that_rebooted)        \
-    X(partition_heals)
+    X(limit_of_a_peer_by_name) X(close_while_discovering) X(peer_that_rebooted) X(partition_heals)

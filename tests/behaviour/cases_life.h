@@ -987,6 +987,45 @@ TEST(share_asks_for_reconnect_too) {
     CHECK_INT(p2p_release(A->node, third), 1);
 }
 
+/* A connection serves only who asks for what it is for, or for nothing. */
+TEST(share_asks_for_the_alpn) {
+    p2p_connect_desc desc;
+    p2p_conn rock, more;
+    memset(&desc, 0, sizeof desc);
+    desc.share = 1;
+    world_pair(with_alpn); /* "jazz" */
+    CHECK_SO_FAR();
+    desc.alpn = "rock";
+    CHECK_INT(p2p_connect(A->node, &B->id, &desc, &rock), 0);
+    CHECK(rock.id != AB.id);
+    CHECK(await_conn(A, P2P_EVENT_CONNECTED, rock, 3 * SECOND) != NULL);
+    CHECK_INT(p2p_connect(A->node, &B->id, &desc, &more), 1);
+    CHECK_INT(more.id, rock.id);
+    desc.alpn = "jazz";
+    CHECK_INT(p2p_connect(A->node, &B->id, &desc, &more), 1);
+    CHECK_INT(more.id, AB.id);
+    desc.alpn = NULL;
+    CHECK_INT(p2p_connect(A->node, &B->id, &desc, &more), 1);
+    CHECK(more.id == AB.id || more.id == rock.id);
+}
+
+/* One that is being closed serves nobody, whatever it still owes. */
+TEST(share_takes_none_that_closes) {
+    p2p_connect_desc desc;
+    p2p_conn other;
+    memset(&desc, 0, sizeof desc);
+    desc.share = 1;
+    world_pair(NULL);
+    CHECK_SO_FAR();
+    world_cut_off(B);
+    CHECK_INT(p2p_send(A->node, AB, "owed", 4), 4);
+    CHECK_DONE(p2p_close(A->node, AB, 0, NULL));
+    CHECK_INT(p2p_connect(A->node, &B->id, &desc, &other), 0);
+    CHECK(other.id != AB.id);
+    world_join(B);
+    CHECK(await_conn(A, P2P_EVENT_CONNECTED, other, 5 * SECOND) != NULL);
+}
+
 /* In its outage a handle is shared as a dial is; RECONNECTED tells all who hold it. */
 TEST(share_in_the_outage) {
     p2p_connect_desc desc = life_asks();
@@ -1122,6 +1161,8 @@ TEST(close_has_its_end) {
     X(a_thousand_breaks_leave_nothing)          \
     X(share_a_dial_that_is_under_way)           \
     X(share_asks_for_reconnect_too)             \
+    X(share_asks_for_the_alpn)                  \
+    X(share_takes_none_that_closes)             \
     X(share_in_the_outage)                      \
     X(limits_both_ways)                         \
     X(room_comes_with_the_break)                \

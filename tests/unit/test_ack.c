@@ -137,6 +137,26 @@ TEST(gaps_and_pings_are_answered_at_once) {
     p2p_node_close(node);
 }
 
+/* What comes a second time was not seen to be acknowledged: its ACK is said again, once for several. */
+TEST(a_lost_ack_is_said_again) {
+    p2p__session *s = receiver();
+    CHECK(s != NULL);
+    packet(s, P2P__FRAME_MAX_DATA);
+    packet(s, P2P__FRAME_MAX_DATA);
+    CHECK_INT(leave(), 1);
+    for (int i = 0; i < 2; i++) {
+        number--;
+        packet(s, P2P__FRAME_MAX_DATA);
+    }
+    CHECK_INT(node->metrics.value[P2P_METRIC_packets_duplicate], 2);
+    CHECK_INT(leave(), 0);
+    (void)p2p_poll(node, node->now_us + P2P__ACK_DELAY_US);
+    CHECK_INT(leave(), 1);
+    (void)p2p_poll(node, node->now_us + P2P__ACK_DELAY_US);
+    CHECK_INT(leave(), 0);
+    p2p_node_close(node);
+}
+
 /* Forty datagrams in one packet: one ACK. */
 TEST(one_run_one_ack) {
     p2p__session *s = receiver();
@@ -165,4 +185,5 @@ TEST(one_run_one_ack) {
 
 TEST_MAIN(P2P_TEST_ENTRY(few_packets_two_an_ack), P2P_TEST_ENTRY(one_packet_waits_25_ms),
           P2P_TEST_ENTRY(many_packets_ten_an_ack),
-          P2P_TEST_ENTRY(gaps_and_pings_are_answered_at_once), P2P_TEST_ENTRY(one_run_one_ack))
+          P2P_TEST_ENTRY(gaps_and_pings_are_answered_at_once),
+          P2P_TEST_ENTRY(a_lost_ack_is_said_again), P2P_TEST_ENTRY(one_run_one_ack))

@@ -241,6 +241,27 @@ TEST(a_full_table_still_probes) {
     p2p_node_close(node);
 }
 
+/* What is acknowledged ends the doubling: the next probe waits a single probe timeout again. */
+TEST(an_acknowledgement_ends_the_doubling) {
+    p2p__session *s = sender();
+    uint8_t out[1500];
+    uint64_t first;
+    CHECK(s);
+    first = send_small(s);
+    for (uint32_t i = 1; i <= 3; i++) {
+        (void)p2p_poll(node, p2p__loss_deadline(s));
+        while (leaves(out, NULL))
+            continue;
+        CHECK_INT(s->pto_count, i);
+    }
+    CHECK_INT(p2p__loss_deadline(s) - s->elicited_us, 8 * p2p__pto_base_us(s));
+    give_ack(s, 2, first, s->next_number - 1);
+    CHECK_INT(p2p__loss_deadline(s), P2P_NEVER);
+    CHECK(send_small(s) != P2P_NEVER);
+    CHECK_INT(p2p__loss_deadline(s) - s->elicited_us, p2p__pto_base_us(s));
+    p2p_node_close(node);
+}
+
 /* ---- the table of packets */
 TEST(no_session_takes_another_ones_quota) {
     for (int i = 0; i < test_seeds(20); i++) {
@@ -387,6 +408,7 @@ TEST_MAIN(BBR_TESTS P2P_TEST_ENTRY(ack_ranges_as_a_naive_model),
           P2P_TEST_ENTRY(one_lost_packet_is_no_persistent_congestion),
           P2P_TEST_ENTRY(persistent_congestion_falls_to_two_datagrams),
           P2P_TEST_ENTRY(a_full_table_still_probes),
+          P2P_TEST_ENTRY(an_acknowledgement_ends_the_doubling),
           P2P_TEST_ENTRY(no_session_takes_another_ones_quota),
           P2P_TEST_ENTRY(late_packets_bring_the_window_back),
           P2P_TEST_ENTRY(packets_that_overtake_once_may_do_so_again),
