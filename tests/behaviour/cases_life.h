@@ -1100,6 +1100,26 @@ TEST(limits_both_ways) {
 }
 
 /* A close delivers what was accepted, but does not wait for ever for who does not read. */
+/* So many may wait for p2p_accept; each that is taken makes room for another. */
+TEST(backlog_of_a_listener) {
+    p2p_listen_desc desc;
+    memset(&desc, 0, sizeof desc);
+    desc.backlog = 1;
+    world_open(3, NULL);
+    CHECK_SO_FAR();
+    CHECK_DONE(p2p_listen(B->node, &desc, &LB));
+    introduce(A, B);
+    introduce(C, B);
+    CHECK_SO_FAR();
+    CHECK_INT(p2p_connect(A->node, &B->id, NULL, &AB), 0);
+    CHECK(await_conn(A, P2P_EVENT_CONNECTED, AB, 3 * SECOND) != NULL);
+    expect_no_place(C, B, 1);
+    CHECK_SO_FAR();
+    CHECK_DONE(p2p_accept(B->node, LB, &BA));
+    CHECK_INT(p2p_connect(C->node, &B->id, NULL, &AB), 0);
+    CHECK(await_conn(C, P2P_EVENT_CONNECTED, AB, 3 * SECOND) != NULL);
+}
+
 TEST(close_has_its_end) {
     static uint8_t data[16384];
     p2p_stream st;
@@ -1165,6 +1185,7 @@ TEST(close_has_its_end) {
     X(share_takes_none_that_closes)             \
     X(share_in_the_outage)                      \
     X(limits_both_ways)                         \
+    X(backlog_of_a_listener)                    \
     X(room_comes_with_the_break)                \
     X(closed_comes_before_reconnected)          \
     X(close_owes_nothing_to_the_past) X(close_has_its_end) CASES_LIFE_SIM(X)

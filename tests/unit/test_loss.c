@@ -241,6 +241,20 @@ TEST(a_full_table_still_probes) {
     p2p_node_close(node);
 }
 
+/* A probe timeout lets two packets leave: one that is lost costs no second timeout. */
+TEST(two_packets_probe) {
+    p2p__session *s = sender();
+    uint8_t out[1500];
+    CHECK(s);
+    CHECK(send_small(s) != P2P_NEVER);
+    CHECK(send_small(s) != P2P_NEVER);
+    (void)p2p_poll(node, p2p__loss_deadline(s));
+    CHECK(leaves(out, NULL) > 0);
+    CHECK(leaves(out, NULL) > 0);
+    CHECK_INT(leaves(out, NULL), 0);
+    p2p_node_close(node);
+}
+
 /* What is acknowledged ends the doubling: the next probe waits a single probe timeout again. */
 TEST(an_acknowledgement_ends_the_doubling) {
     p2p__session *s = sender();
@@ -407,7 +421,7 @@ TEST_MAIN(BBR_TESTS P2P_TEST_ENTRY(ack_ranges_as_a_naive_model),
           P2P_TEST_ENTRY(older_than_nine_eighths_of_a_round_trip_is_lost),
           P2P_TEST_ENTRY(one_lost_packet_is_no_persistent_congestion),
           P2P_TEST_ENTRY(persistent_congestion_falls_to_two_datagrams),
-          P2P_TEST_ENTRY(a_full_table_still_probes),
+          P2P_TEST_ENTRY(a_full_table_still_probes), P2P_TEST_ENTRY(two_packets_probe),
           P2P_TEST_ENTRY(an_acknowledgement_ends_the_doubling),
           P2P_TEST_ENTRY(no_session_takes_another_ones_quota),
           P2P_TEST_ENTRY(late_packets_bring_the_window_back),

@@ -148,6 +148,27 @@ TEST(numbers_begin_anew) {
     p2p_node_close(node);
 }
 
+/* Who asks for a connection to share gets the one that is furthest along, and none that ends. */
+TEST(the_furthest_is_shared) {
+    p2p_conn more;
+    p2p__conn *a, *b;
+    CHECK(dial_open());
+    CHECK_INT(p2p_connect(node, &server_key.id, NULL, &more), 0);
+    a = p2p__conn_get(node, conn);
+    b = p2p__conn_get(node, more);
+    CHECK(p2p__conn_shared(node, &server_key.id, P2P__ANY_ALPN, false) == a);
+    for (uint8_t i = P2P__CONN_WAITING; i <= P2P__CONN_FLUSHING; i++)
+        for (uint8_t k = P2P__CONN_WAITING; k <= P2P__CONN_FLUSHING; k++) {
+            p2p__conn *best = i > k ? a : b;
+            a->state = i;
+            b->state = k;
+            if (i == P2P__CONN_FLUSHING || k == P2P__CONN_FLUSHING)
+                best = i == k ? NULL : i == P2P__CONN_FLUSHING ? b : a;
+            if (i != k || !best)
+                CHECK(p2p__conn_shared(node, &server_key.id, P2P__ANY_ALPN, false) == best);
+        }
+}
+
 /* Gives the server's messages stream `size` bytes from `offset` on. */
 static void give_messages(const p2p__session *s, uint8_t number, uint64_t offset,
                           const uint8_t *data, size_t size) {
@@ -479,7 +500,7 @@ TEST_MAIN(P2P_TEST_ENTRY(a_duplicate_that_took_data_is_the_end),
           P2P_TEST_ENTRY(changed_auth_ends_the_attempt), P2P_TEST_ENTRY(numbers_begin_anew),
           P2P_TEST_ENTRY(largest_message_that_waits_must_fit),
           P2P_TEST_ENTRY(unfinished_redial_may_have_delivered),
-          P2P_TEST_ENTRY(room_is_offered_as_it_is), P2P_TEST_ENTRY(old_session_is_dead),
-          P2P_TEST_ENTRY(close_is_repeated_ever_more_rarely), P2P_TEST_ENTRY(draining_is_silent),
-          P2P_TEST_ENTRY(what_a_close_means_to_the_handle),
+          P2P_TEST_ENTRY(the_furthest_is_shared), P2P_TEST_ENTRY(room_is_offered_as_it_is),
+          P2P_TEST_ENTRY(old_session_is_dead), P2P_TEST_ENTRY(close_is_repeated_ever_more_rarely),
+          P2P_TEST_ENTRY(draining_is_silent), P2P_TEST_ENTRY(what_a_close_means_to_the_handle),
           P2P_TEST_ENTRY(waits_double_up_to_half_a_minute))
