@@ -241,6 +241,22 @@ TEST(a_full_table_still_probes) {
     p2p_node_close(node);
 }
 
+/* What a lost packet said of the connection's window is said again, without waiting to be asked. */
+TEST(a_lost_window_is_said_again) {
+    p2p__session *s = sender();
+    uint64_t first;
+    CHECK(s);
+    s->control |= P2P__CONTROL_MAX_DATA;
+    first = send_small(s);
+    CHECK_INT(s->control & P2P__CONTROL_MAX_DATA, 0);
+    for (int i = 0; i < 3; i++)
+        CHECK(send_small(s) != P2P_NEVER);
+    give_ack(s, 2, first + 1, first + 3);
+    CHECK_INT(counter(P2P_METRIC_packets_lost), 1);
+    CHECK_INT(s->control & P2P__CONTROL_MAX_DATA, P2P__CONTROL_MAX_DATA);
+    p2p_node_close(node);
+}
+
 /* A probe timeout lets two packets leave: one that is lost costs no second timeout. */
 TEST(two_packets_probe) {
     p2p__session *s = sender();
@@ -421,8 +437,8 @@ TEST_MAIN(BBR_TESTS P2P_TEST_ENTRY(ack_ranges_as_a_naive_model),
           P2P_TEST_ENTRY(older_than_nine_eighths_of_a_round_trip_is_lost),
           P2P_TEST_ENTRY(one_lost_packet_is_no_persistent_congestion),
           P2P_TEST_ENTRY(persistent_congestion_falls_to_two_datagrams),
-          P2P_TEST_ENTRY(a_full_table_still_probes), P2P_TEST_ENTRY(two_packets_probe),
-          P2P_TEST_ENTRY(an_acknowledgement_ends_the_doubling),
+          P2P_TEST_ENTRY(a_full_table_still_probes), P2P_TEST_ENTRY(a_lost_window_is_said_again),
+          P2P_TEST_ENTRY(two_packets_probe), P2P_TEST_ENTRY(an_acknowledgement_ends_the_doubling),
           P2P_TEST_ENTRY(no_session_takes_another_ones_quota),
           P2P_TEST_ENTRY(late_packets_bring_the_window_back),
           P2P_TEST_ENTRY(packets_that_overtake_once_may_do_so_again),
