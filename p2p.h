@@ -3727,6 +3727,7 @@ typedef struct p2p__bbr {
     uint64_t delivered_us, first_sent_us; /* of the latest acknowledgement; its packet's sending */
     uint64_t burst_us, min_rtt_at_us, until_us;
     uint8_t state, full, rounds, cycle_rounds;
+    uint16_t random_loss; /* what is lost while no queue stands, of 10,000 */
 } p2p__bbr;
 
 typedef struct p2p__cc {
@@ -6160,10 +6161,10 @@ static void p2p__reno_lost(p2p__cc *cc) {
  * The draft takes more than 2 % of a round trip's packets lost for congestion. A radio link
  * loses 5 % whatever is sent, and there the draft falls to a fraction of the path; so here it
  * takes more than 10 %, while round trips are short. What a sender beside others may do is
- * bounded otherwise: any loss while a queue stands (no round trip under 3/2 of the shortest)
- * makes it send 15 % less than gets through, so that whoever shares the queue finds room; and it
- * probes for only two round trips out of 2 to 3 s (63 round trips on short paths), and drains at
- * once what queue it made. */
+ * bounded otherwise: loss while a queue stands (no round trip under 3/2 of the shortest), more
+ * than the path has without one, makes it send 15 % less than gets through, so that whoever shares
+ * the queue finds room; and it probes for only two round trips out of 2 to 3 s (63 round trips on
+ * short paths), and drains at once what queue it made. */
 #ifndef P2P_NO_BBR
 #define P2P__BBR_HEAVY_PERCENT 10u
 #define P2P__BBR_COUNT         64u /* packets that loss is counted over, or a longer round trip */
@@ -6283,16 +6284,27 @@ static bool p2p__bbr_grew(p2p__bbr *b, uint32_t percent) {
     return true;
 }
 
-/* Any loss beside a queue, or else over 10 % and 4 packets, which 64 packets at 5 % exceed once in
- * 4,000 times. */
+/* Beside a queue any loss, or on a path that loses without one twice as much and 4 packets; or else
+ * over 10 % and 4 packets, which 64 packets at 5 % exceed once in 4,000 times. */
 static bool p2p__bbr_heavy(const p2p__cc *cc, uint32_t delivered) {
     const p2p__bbr *b = &cc->bbr;
-    uint32_t all = delivered + b->count_lost;
+    uint32_t all = delivered + b->count_lost, spare = 4 * cc->datagram_bytes;
     if (b->count_lost == 0 || p2p__bbr_bw(b) == 0)
         return false;
-    return p2p__bbr_queued(b) ||
-           (all >= P2P__BBR_COUNT * cc->datagram_bytes &&
-            b->count_lost > p2p__percent(all, P2P__BBR_HEAVY_PERCENT) + 4 * cc->datagram_bytes);
+    if (p2p__bbr_queued(b))
+        return b->random_loss == 0 ||
+               b->count_lost > p2p__percent(all, b->random_loss) / 50 + spare;
+    return all >= P2P__BBR_COUNT * cc->datagram_bytes &&
+           b->count_lost > p2p__percent(all, P2P__BBR_HEAVY_PERCENT) + spare;
+}
+
+/* A count is over, without congestion. That of STARTUP teaches nothing: the loss of the queue that
+ * it fills may come to light when the queue is gone. */
+static void p2p__bbr_learn_loss(p2p__bbr *b, uint32_t delivered) {
+    uint64_t all = (uint64_t)delivered + b->count_lost;
+    if (b->full && !p2p__bbr_queued(b))
+        b->random_loss =
+            (uint16_t)((7 * b->random_loss + b->count_lost * UINT64_C(10000) / all) / 8);
 }
 
 /* A round trip is over. */
@@ -6300,6 +6312,8 @@ static void p2p__bbr_round(p2p__cc *cc, const p2p__ack *ack) {
     p2p__bbr *b = &cc->bbr;
     uint32_t delivered = b->delivered - b->count_delivered;
     bool heavy = p2p__bbr_heavy(cc, delivered);
+    if (!heavy && delivered >= P2P__BBR_COUNT * cc->datagram_bytes)
+        p2p__bbr_learn_loss(b, delivered);
     b->rounds = (uint8_t)P2P__MIN(b->rounds + 1u, 255u);
     b->cycle_rounds = (uint8_t)P2P__MIN(b->cycle_rounds + 1u, 255u);
     cc->round_number = ack->next_number;
@@ -6416,13 +6430,21 @@ static void p2p__bbr_step(p2p__cc *cc, const p2p__ack *ack) {
     }
 }
 
+/* At most 99 % of the rate shall reach the bottleneck, so that a queue drains that was made by a
+ * rate taken too high. Random loss sees to that, or to a part of it. */
+static uint32_t p2p__bbr_rate(const p2p__bbr *b) {
+    uint32_t rate = p2p__percent(p2p__bbr_bw(b), p2p__bbr_rate_gain[b->state]);
+    uint32_t of_10000 = 9900 + P2P__MIN(b->random_loss, 100u);
+    return (uint32_t)((uint64_t)rate * of_10000 / 10000);
+}
+
 static void p2p__bbr_control(p2p__cc *cc, const p2p__ack *ack) {
     p2p__bbr *b = &cc->bbr;
     uint32_t bw = p2p__bbr_bw(b), rate, target, least = p2p__bbr_least(cc);
     uint32_t bound = b->inflight_max, quantum;
     if (bw == 0)
         return;
-    rate = p2p__percent(p2p__percent(bw, p2p__bbr_rate_gain[b->state]), 99);
+    rate = p2p__bbr_rate(b);
     /* Never less than the least window a round trip: after heavy loss the next packet could be
      * seconds away, and nothing would be learnt meanwhile. */
     rate = P2P__MAX(rate, p2p__cc_rate(least, P2P__MAX(ack->smoothed_us, 1u)));

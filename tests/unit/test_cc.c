@@ -598,19 +598,50 @@ TEST(heavy_loss_bounds_the_rate_until_the_next_probe) {
     CHECK_INT(cc.bbr.bw_short, P2P__BBR_NO_BOUND);
 }
 
-/* The same little loss, with and without a queue that stands. */
+/* A path that lost nothing until a queue stood. */
 TEST(any_loss_beside_a_queue_gives_way) {
     uint32_t bw;
     path_begin(1, 12500000, RTT_US, 1 << 20);
     CHECK(path_run(2000000, P2P__BBR_CRUISE));
     bw = p2p__bbr_bw(&cc.bbr);
-    path.loss_percent = 1;
     (void)path_run(10 * RTT_US, -1);
     CHECK_INT(p2p__bbr_bw(&cc.bbr), bw);
+    path.loss_percent = 1;
     path.rtt_us = 2 * RTT_US; /* somebody else's packets */
     (void)path_run(8 * RTT_US, -1);
     CHECK(p2p__bbr_bw(&cc.bbr) < bw / 100 * 86);
     CHECK(p2p__bbr_bw(&cc.bbr) > bw / 100 * 20);
+}
+/* But what the path lost without a queue as well says nothing about the queue. */
+TEST(random_loss_beside_a_queue_does_not_give_way) {
+    uint32_t bw;
+    path_begin(1, 12500000, RTT_US, 1 << 20);
+    CHECK(path_run(2000000, P2P__BBR_CRUISE));
+    bw = p2p__bbr_bw(&cc.bbr);
+    path.loss_percent = 1;
+    (void)path_run(20 * RTT_US, -1);
+    CHECK(cc.bbr.random_loss > 50 && cc.bbr.random_loss < 200);
+    path.rtt_us = 2 * RTT_US;
+    (void)path_run(8 * RTT_US, -1);
+    CHECK_INT(cc.bbr.state, P2P__BBR_CRUISE);
+    CHECK_INT(p2p__bbr_bw(&cc.bbr), bw);
+    path.loss_percent = 5; /* more than that is the queue's again */
+    (void)path_run(8 * RTT_US, -1);
+    CHECK(p2p__bbr_bw(&cc.bbr) < bw / 100 * 86);
+}
+/* 1 % is held back, by the sender or by the path. */
+TEST(random_loss_is_not_held_back_twice) {
+    uint32_t bw;
+    path_begin(1, 12500000, RTT_US, 1 << 20);
+    CHECK(path_run(2000000, P2P__BBR_CRUISE));
+    (void)path_run(2 * RTT_US, -1);
+    bw = p2p__bbr_bw(&cc.bbr);
+    CHECK_INT(cc.bbr.random_loss, 0);
+    CHECK_INT(cc.rate, (uint64_t)bw * 99 / 100);
+    path.loss_percent = 5;
+    (void)path_run(20 * RTT_US, -1);
+    CHECK_INT(cc.bbr.state, P2P__BBR_CRUISE);
+    CHECK_INT(cc.rate, bw);
 }
 TEST(heavy_loss_of_a_probe_bounds_what_is_in_flight) {
     path_begin(1, 12500000, RTT_US, 1 << 20);
@@ -679,6 +710,8 @@ TEST(every_path) {
         P2P_TEST_ENTRY(five_percent_of_random_loss_is_no_congestion),     \
         P2P_TEST_ENTRY(heavy_loss_bounds_the_rate_until_the_next_probe),  \
         P2P_TEST_ENTRY(any_loss_beside_a_queue_gives_way),                \
+        P2P_TEST_ENTRY(random_loss_beside_a_queue_does_not_give_way),     \
+        P2P_TEST_ENTRY(random_loss_is_not_held_back_twice),               \
         P2P_TEST_ENTRY(heavy_loss_of_a_probe_bounds_what_is_in_flight),   \
         P2P_TEST_ENTRY(spurious_losses_leave_no_bounds),                  \
         P2P_TEST_ENTRY(a_shallow_queue_is_enough), P2P_TEST_ENTRY(every_path),
