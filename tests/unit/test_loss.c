@@ -27,16 +27,20 @@ static p2p__session *sender(void) {
     return s;
 }
 
-/* The peer's acknowledgement of [first, last], as packet number `number`. */
-static void give_ack(const p2p__session *s, uint64_t number, uint64_t first, uint64_t last) {
+/* The peer's acknowledgement of [first, last], as packet number `number`; how late it says it is. */
+static void give_late_ack(const p2p__session *s, uint64_t number, uint64_t first, uint64_t last,
+                          uint64_t delay_us) {
     uint8_t packet[64];
     p2p__range range;
     p2p__writer w = p2p__writer_of(packet, sizeof packet);
     range.first = first;
     range.last = last;
     p2p__put_varint(&w, number);
-    p2p__put_ack(&w, &range, 1, 0);
+    p2p__put_ack(&w, &range, 1, delay_us);
     give(s, packet, (size_t)(w.at - packet));
+}
+static void give_ack(const p2p__session *s, uint64_t number, uint64_t first, uint64_t last) {
+    give_late_ack(s, number, first, last, 0);
 }
 
 /* One small packet of the stream's leaves; its number. */
@@ -125,6 +129,22 @@ TEST(round_trips_as_rfc_9002) {
             CHECK_INT(rtt.min_us, least);
             CHECK_INT(rtt.latest_us, sample);
         }
+    }
+}
+/* Of the delay that the peer says, no more counts than it may take (RFC 9002, 5.3): or it could make
+ * the round trip as short as it likes. */
+TEST(a_delay_counts_up_to_its_limit) {
+    for (uint64_t delay_us = 10000; delay_us <= 90000; delay_us += 80000) {
+        p2p__session *s = sender();
+        uint64_t number, counts = P2P__MIN(delay_us, (uint64_t)P2P__ACK_DELAY_US);
+        CHECK(s);
+        s->rtt.min_us = 1000;
+        number = send_small(s);
+        (void)p2p_poll(node, node->flight.packets[s->packet_last].sent_us + 100000 - 1000);
+        give_late_ack(s, 2, number, number, delay_us);
+        CHECK_INT(s->rtt.latest_us, 100000);
+        CHECK_INT(s->rtt.smoothed_us, (7 * 100000 + (100000 - counts)) / 8);
+        p2p_node_close(node);
     }
 }
 TEST(probes_wait_twice_as_long_each_time) {
@@ -437,8 +457,9 @@ TEST_MAIN(BBR_TESTS P2P_TEST_ENTRY(ack_ranges_as_a_naive_model),
           P2P_TEST_ENTRY(older_than_nine_eighths_of_a_round_trip_is_lost),
           P2P_TEST_ENTRY(one_lost_packet_is_no_persistent_congestion),
           P2P_TEST_ENTRY(persistent_congestion_falls_to_two_datagrams),
-          P2P_TEST_ENTRY(a_full_table_still_probes), P2P_TEST_ENTRY(a_lost_window_is_said_again),
-          P2P_TEST_ENTRY(two_packets_probe), P2P_TEST_ENTRY(an_acknowledgement_ends_the_doubling),
+          P2P_TEST_ENTRY(a_full_table_still_probes), P2P_TEST_ENTRY(a_delay_counts_up_to_its_limit),
+          P2P_TEST_ENTRY(a_lost_window_is_said_again), P2P_TEST_ENTRY(two_packets_probe),
+          P2P_TEST_ENTRY(an_acknowledgement_ends_the_doubling),
           P2P_TEST_ENTRY(no_session_takes_another_ones_quota),
           P2P_TEST_ENTRY(late_packets_bring_the_window_back),
           P2P_TEST_ENTRY(packets_that_overtake_once_may_do_so_again),
