@@ -327,6 +327,22 @@ TEST(oldest_datagram_gives_way) {
     CHECK_INT((int)(a.datagrams_dropped + b.datagrams_dropped) + count, 100);
 }
 
+static void many_datagrams(actor *self) {
+    self->desc.max.datagrams_out = self->desc.max.datagrams_in = 50;
+}
+
+/* More than the window lets out at once, and then the end: they leave before it. */
+TEST(datagrams_leave_before_the_close) {
+    static uint8_t data[1000];
+    world_pair(many_datagrams);
+    CHECK_SO_FAR();
+    for (int i = 0; i < 40; i++)
+        CHECK_DONE(p2p_datagram_send(A->node, AB, data, sizeof data));
+    CHECK_DONE(p2p_close(A->node, AB, 0, NULL));
+    CHECK(await_conn(B, P2P_EVENT_DISCONNECTED, BA, 3 * SECOND) != NULL);
+    CHECK_INT(metric(B, P2P_METRIC_app_datagrams_received), 40);
+}
+
 #define CASES_MESSAGE(X)                     \
     X(messages_both_ways)                    \
     X(empty_messages_count)                  \
@@ -340,4 +356,5 @@ TEST(oldest_datagram_gives_way) {
     X(sent_always_comes)                     \
     X(lent_memory_comes_back)                \
     X(datagrams)                             \
+    X(datagrams_leave_before_the_close)      \
     X(oldest_datagram_gives_way)
