@@ -469,6 +469,23 @@ TEST(no_answer_in_time) {
     world_end();
 }
 
+/* A body on its way puts the deadline off, one that stands still does not. */
+TEST(a_body_that_stands_still_is_late) {
+    call c;
+    BEGIN();
+    CHECK_INT(ask_with(&c, P2P_PUT, "/upload", NULL, 0, NULL, 0, true), 0);
+    for (int i = 0; i < 4; i++) {
+        CHECK_INT(p2p_stream_write(world.client, c.stream, "abc", 3), 3);
+        run(1500 * MS);
+        CHECK_INT(c.responses, 0);
+    }
+    run(3 * SECOND);
+    CHECK(c.responses == 1 && c.status == 504);
+    call_end(&c);
+    CHECK(still_serves());
+    world_end();
+}
+
 TEST(request_as_an_event) {
     call c;
     BEGIN();
@@ -878,8 +895,9 @@ TEST(many_requests_at_once) {
 TEST_MAIN(P2P_TEST_ENTRY(request_and_reply), P2P_TEST_ENTRY(answers_of_the_router_itself),
           P2P_TEST_ENTRY(too_large), P2P_TEST_ENTRY(guards),
           P2P_TEST_ENTRY(deferred_reply_and_its_deadline), P2P_TEST_ENTRY(no_answer_in_time),
-          P2P_TEST_ENTRY(request_as_an_event), P2P_TEST_ENTRY(streamed_upload),
-          P2P_TEST_ENTRY(streamed_download), P2P_TEST_ENTRY(reply_before_the_end_of_the_body),
+          P2P_TEST_ENTRY(a_body_that_stands_still_is_late), P2P_TEST_ENTRY(request_as_an_event),
+          P2P_TEST_ENTRY(streamed_upload), P2P_TEST_ENTRY(streamed_download),
+          P2P_TEST_ENTRY(reply_before_the_end_of_the_body),
           P2P_TEST_ENTRY(a_dribbled_head_costs_its_stream_only),
           P2P_TEST_ENTRY(malformed_heads_get_400), P2P_TEST_ENTRY(malformed_answers),
           P2P_TEST_ENTRY(an_answers_head_stays_until_its_body_is_taken),
