@@ -6252,6 +6252,12 @@ static bool p2p__bbr_queued(const p2p__bbr *b) {
     return b->count_rtt_us != UINT32_MAX && b->count_rtt_us > b->min_rtt_us / 2 * 3 + 1000;
 }
 
+/* Whether to send less than gets through. In DOWN the queue may be that of the probe before, which
+ * drains; the room is for loss-based senders, and where 1 of 200 is lost at random they take none. */
+static bool p2p__bbr_yields(const p2p__bbr *b) {
+    return p2p__bbr_queued(b) && (b->state == P2P__BBR_CRUISE || b->random_loss < 50);
+}
+
 static void p2p__bbr_heavy_loss(p2p__cc *cc, const p2p__ack *ack, uint32_t delivered) {
     p2p__bbr *b = &cc->bbr;
     uint32_t bw;
@@ -6268,7 +6274,7 @@ static void p2p__bbr_heavy_loss(p2p__cc *cc, const p2p__ack *ack, uint32_t deliv
         break;
     case P2P__BBR_DOWN:
     case P2P__BBR_CRUISE:
-        bw = p2p__bbr_queued(b) ? p2p__percent(b->count_bw, 85) : b->count_bw;
+        bw = p2p__bbr_yields(b) ? p2p__percent(b->count_bw, 85) : b->count_bw;
         b->bw_short = P2P__MAX(bw, p2p__percent(p2p__bbr_bw(b), 70));
         break;
     default: break;

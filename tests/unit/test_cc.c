@@ -629,6 +629,22 @@ TEST(random_loss_beside_a_queue_does_not_give_way) {
     (void)path_run(8 * RTT_US, -1);
     CHECK(p2p__bbr_bw(&cc.bbr) < bw / 100 * 86);
 }
+/* Loss in the queue of a probe: the bound is what gets through, or less where nothing is lost at
+ * random, for those who share the queue. */
+TEST(loss_after_a_probe_leaves_room_on_clean_paths) {
+    for (uint32_t percent = 0; percent <= 1; percent++) {
+        path_begin(1, 12500000, RTT_US, 1 << 20);
+        path.loss_percent = percent;
+        CHECK(path_run(4000000, P2P__BBR_UP));
+        path.free_us_16 += (uint64_t)16 * 40000;
+        CHECK(path_run(8 * RTT_US, P2P__BBR_DOWN));
+        path.loss_percent = 8;
+        (void)path_run(5 * RTT_US, -1);
+        CHECK_INT(cc.bbr.state, P2P__BBR_DOWN);
+        CHECK(cc.bbr.bw_short > path.rate / 100 * (percent ? 88 : 70));
+        CHECK(cc.bbr.bw_short < path.rate / 100 * (percent ? 105 : 80));
+    }
+}
 /* 1 % is held back, by the sender or by the path. */
 TEST(random_loss_is_not_held_back_twice) {
     uint32_t bw;
@@ -711,6 +727,7 @@ TEST(every_path) {
         P2P_TEST_ENTRY(heavy_loss_bounds_the_rate_until_the_next_probe),  \
         P2P_TEST_ENTRY(any_loss_beside_a_queue_gives_way),                \
         P2P_TEST_ENTRY(random_loss_beside_a_queue_does_not_give_way),     \
+        P2P_TEST_ENTRY(loss_after_a_probe_leaves_room_on_clean_paths),    \
         P2P_TEST_ENTRY(random_loss_is_not_held_back_twice),               \
         P2P_TEST_ENTRY(heavy_loss_of_a_probe_bounds_what_is_in_flight),   \
         P2P_TEST_ENTRY(spurious_losses_leave_no_bounds),                  \
