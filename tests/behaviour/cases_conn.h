@@ -756,7 +756,9 @@ TEST(stats_count) {
     CHECK(a.rtt_min_us <= a.rtt_us);
     if (WORLD_SIM)
         CHECK(a.rtt_min_us >= 2 * world.link.latency_us);
-    CHECK(a.duration_us >= 250 * MS);
+    if (WORLD_SIM) /* elsewhere the node's clock is of its last turn, and the machine may be busy */
+        CHECK(a.duration_us >= 250 * MS);
+    CHECK(a.duration_us > 0);
     CHECK(a.mtu >= 1000);
     CHECK(a.remote.port != 0);
     CHECK_INT(a.relayed, 0);
