@@ -307,7 +307,7 @@ def full_arena():
         speaker = Speaker(Streamer(track))
         for _ in range(5):
             first = Process([P2P, "ping", speaker.ticket, "-c", "1000", "-i", "100"], "ping")
-            first.wait_for("status|ms", 30)
+            first.wait_for("^connected to", 30)
             status, why = speaker.call("GET", "/status", timeout=5)
             expect(status is None, "a third connection was let in: %s %s" % (status, why))
             first.process.terminate()
