@@ -9,9 +9,9 @@
 enum {
     FLOW_US = 10000000,
     DIALS = 9,
-    LOSSY_CALLERS = 8, /* processes, each with an address of its own */
-    LOSSY_DIALS = 60,  /* of each, one after the other */
-    ONE_WAY_US = 25000 /* of the link, to tell from an arrival when it was sent */
+    LOSSY_CALLERS = 16, /* processes, each with an address of its own */
+    LOSSY_DIALS = 120,  /* of each, one after the other */
+    ONE_WAY_US = 25000  /* of the link, to tell from an arrival when it was sent */
 };
 
 /* ---- flows --------------------------------------------------------------------------------- */

@@ -3,7 +3,7 @@
  *     linkem DELAY_US LOSS_PPM RATE_MBIT QUEUE_BYTES SEED COMMAND [ARGUMENT...]
  *
  * Two new namespaces, each with one TUN device, "link": 10.9.0.1 at end a, 10.9.0.2 at end b (and
- * 10.9.0.10 to .17, for callers that must look different). Each way an IP packet is first lost by
+ * 10.9.0.10 to .25, for callers that must look different). Each way an IP packet is first lost by
  * chance (LOSS_PPM), then waits in a drop-tail queue of QUEUE_BYTES for a line of RATE_MBIT (0: no
  * queue, no limit), then travels for DELAY_US. Nothing is reordered.
  *
@@ -37,7 +37,7 @@ enum {
     SLOTS = 32768,       /* packets under way in one direction: a power of two */
     DEVICE_QUEUE = 4000, /* what the kernel keeps for us while we are not reading */
     BATCH = 64,          /* packets read before those that are due are looked at again */
-    CALLERS = 8          /* further addresses of end b */
+    CALLERS = 16         /* further addresses of end b */
 };
 
 typedef struct packet {
