@@ -287,16 +287,22 @@ TEST(messages_in_doubt_are_not_repeated) {
     CHECK_INT(life_next(), -1);
 }
 
-/* A break before the program looked for the first time hides no doubt: CONNECTED, then how many. */
-TEST(doubt_of_before_connected_is_told) {
+/* A dials, and its program does not look. */
+static void dial_deaf(world_tweak tweak) {
     p2p_connect_desc desc = life_asks();
-    world_open(2, life_desc);
+    world_open(2, tweak);
     CHECK_SO_FAR();
     listen_at(B, &LB);
     introduce(A, B);
     CHECK_SO_FAR();
     A->deaf = 1;
     CHECK_INT(p2p_connect(A->node, &B->id, &desc, &AB), 0);
+}
+
+/* A break before the program looked for the first time hides no doubt: CONNECTED, then how many. */
+TEST(doubt_of_before_connected_is_told) {
+    dial_deaf(life_desc);
+    CHECK_SO_FAR();
     CHECK(drive(a_has_b, NULL, 3 * SECOND));
     drive(NULL, NULL, 100 * MS);
     world_cut_off(B);
@@ -724,16 +730,10 @@ TEST(refusal_is_for_good) {
 
 /* Up, broken and refused before the program looked: it hears of both ends of that. */
 TEST(connected_is_told_of_what_is_over) {
-    p2p_connect_desc desc = life_asks();
     const seen *s;
     gate_answers(1, 1);
-    world_open(2, life_gate);
+    dial_deaf(life_gate);
     CHECK_SO_FAR();
-    listen_at(B, &LB);
-    introduce(A, B);
-    CHECK_SO_FAR();
-    A->deaf = 1;
-    CHECK_INT(p2p_connect(A->node, &B->id, &desc, &AB), 0);
     s = await(B, P2P_EVENT_CONNECTED, 3 * SECOND);
     CHECK(s != NULL);
     CHECK(drive(a_has_b, NULL, SECOND));
@@ -1099,7 +1099,6 @@ TEST(limits_both_ways) {
     CHECK_INT(p2p_connections(B->node, NULL, 0), 1);
 }
 
-/* A close delivers what was accepted, but does not wait for ever for who does not read. */
 /* So many may wait for p2p_accept; each that is taken makes room for another. */
 TEST(backlog_of_a_listener) {
     p2p_listen_desc desc;
@@ -1120,6 +1119,7 @@ TEST(backlog_of_a_listener) {
     CHECK(await_conn(C, P2P_EVENT_CONNECTED, AB, 3 * SECOND) != NULL);
 }
 
+/* A close delivers what was accepted, but does not wait for ever for who does not read. */
 TEST(close_has_its_end) {
     static uint8_t data[16384];
     p2p_stream st;

@@ -1,6 +1,7 @@
 """Images of the firmware in QEMU: started with arguments, watched line by line, ended by the test.
 
-Nothing here needs root: networks are QEMU's user network and frames over UDP sockets of loopback.
+Nothing here needs root: networks are QEMU's user network, and frames over UDP sockets of loopback
+or Unix sockets.
 Every wait has an end, and a guest that a test leaves behind is killed when the test ends.
 """
 import collections
@@ -185,6 +186,7 @@ class Tap:
     def attach(self):
         """Once the guest runs."""
         self.hears, self.says = (listener.accept()[0] for listener in self.listeners)
+        self.says.settimeout(20)
         threading.Thread(target=self.read, daemon=True).start()
 
     def read(self):

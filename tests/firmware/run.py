@@ -371,8 +371,11 @@ def throw(speaker, tap, frames):
     asked = 0
     end = time.monotonic() + 60 + frames / 60 # of a machine that does other things as well
     while True:
-        for _ in range(20):
-            tap.say(junk_frame(dice, list(tap.heard)))
+        try:
+            for _ in range(20):
+                tap.say(junk_frame(dice, list(tap.heard)))
+        except OSError as error:
+            raise Wrong("nobody takes frames: %s\n%s" % (error, speaker.told())) from None
         time.sleep(0.002)
         taken = max([int(line[7:]) for line in speaker.lines[-3:] if line.startswith("frames ")],
                     default=0)

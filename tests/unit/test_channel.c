@@ -222,7 +222,8 @@ TEST(a_source_is_a_network_of_ipv6) {
     two_a_source(addr6(1, 1), addr6(1, 2), addr6(1, 3), addr6(2, 1));
 }
 
-/* Callers that proved their address are not pushed out by others of the same network. */
+/* Callers that proved their address are not pushed out by others of the same network, until they
+ * had time for their second flight. */
 TEST(a_source_with_two_cookies_is_full) {
     p2p_addr from[3] = {addr4(1, 1), addr4(1, 2), addr4(1, 3)};
     uint8_t cookie[P2P__COOKIE];
@@ -234,6 +235,10 @@ TEST(a_source_with_two_cookies_is_full) {
     }
     CHECK_INT(node->sessions.used, 2);
     CHECK_INT(counter(P2P_METRIC_drop_source_limit), 1);
+    (void)p2p_poll(node, node->now_us + 3000000);
+    (void)knock(&from[2], 3, cookie);
+    CHECK_INT(counter(P2P_METRIC_half_open_evicted), 1);
+    CHECK_INT(node->sessions.used, 2);
     p2p_node_close(node);
 }
 
